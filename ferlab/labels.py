@@ -1,0 +1,27 @@
+"""The one order of the seven emotions, and how class names are read and compared."""
+
+from collections.abc import Sequence
+
+from ferlab.errors import InputError
+
+EMOTIONS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+UNLABELLED = -1  # scikit-learn's convention
+
+
+def parse_class_names(text: str) -> tuple[str, ...]:
+    """'happy, sad' -> ('happy', 'sad'). Raises InputError for fewer than two, empty or repeated."""
+    names = tuple(name.strip() for name in text.split(","))
+    if len(names) < 2 or "" in names or len(set(names)) != len(names):
+        raise InputError(f"class names must be two or more different names. Received: {text!r}")
+    return names
+
+
+def require_same_classes(where: str, found: Sequence[str], expected: Sequence[str]) -> None:
+    """Raise InputError unless both name the same classes in the same order."""
+    if tuple(found) == tuple(expected):
+        return
+    rule = "the same order" if sorted(found) == sorted(expected) else "the same classes"
+    raise InputError(
+        f"{where}: data and model must have {rule}: {', '.join(expected)}. "
+        f"Received: {', '.join(found)}"
+    )
