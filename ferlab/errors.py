@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 class InputError(Exception):
-    """Something the user can mend. The message says where and what: `train.csv:17: expected ...`."""
+    """Something the user can mend. The message says where and what: `train.csv:17: ...`."""
 
 
 def entry_point(main: Callable[[], None]) -> Callable[[], None]:

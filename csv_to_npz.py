@@ -1,0 +1,39 @@
+"""Pack tables into one .npz, which the other scripts read at once.
+
+python csv_to_npz.py train.csv test.csv   ->   data.npz
+"""
+
+from pathlib import Path
+
+from ferlab import cli
+from ferlab.errors import entry_point
+
+
+def parse_args():
+    parser = cli.parser(__doc__, cli.data_options(), cli.image_options())
+    parser.add_argument("train", metavar="TRAIN", help="CSV, .npz or folder")
+    parser.add_argument("test", metavar="TEST", nargs="?", help="CSV, .npz or folder")
+    parser.add_argument(
+        "--out", type=Path, default=Path("data.npz"), metavar="FILE", help="(default: data.npz)"
+    )
+    return parser.parse_args()
+
+
+@entry_point
+def main() -> None:
+    args = parse_args()
+
+    from ferlab import data
+
+    counts = data.write_npz(
+        args.out,
+        train=args.train,
+        test=args.test,
+        class_names=cli.chosen_class_names(args),
+        image_shape=cli.chosen_image_shape(args),
+    )
+    print(args.out, *(f"{part}: {rows:,} rows" for part, rows in counts.items()), sep="  ")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""Write a Kaggle submission with a DNN checkpoint; with labelled rows, print the accuracy too.
+
+python dnn_test.py test.csv result.csv dnn_0.384200.h5   ->   result.csv
+"""
+
+from ferlab import cli
+from ferlab.errors import entry_point
+
+
+def parse_args():
+    return cli.prediction_parser(__doc__).parse_args()
+
+
+@entry_point
+def main() -> None:
+    args = parse_args()
+
+    from ferlab import checkpoints, data, files, inference, metrics
+
+    files.require_writable(args.result)
+    class_names = cli.chosen_class_names(args)
+    checkpoint = checkpoints.load(args.checkpoint, pixels=args.pixels, class_names=class_names)
+    dataset = inference.read_for(checkpoint, args.data, role="test", class_names=class_names)
+    probabilities = inference.predict(checkpoint, dataset, batch_size=args.batch_size, verbose=1)
+    predicted = probabilities.argmax(axis=1)
+    data.write_submission(args.result, dataset.ids, predicted)
+    print(args.result)
+    for line in metrics.accuracy_lines(dataset.labels, predicted, dataset.usage):
+        print(line)
+
+
+if __name__ == "__main__":
+    main()

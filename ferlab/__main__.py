@@ -1,0 +1,22 @@
+"""The menu of what goes beyond the report's scripts.   python -m ferlab --help"""
+
+from ferlab import cli
+from ferlab.commands import sample
+from ferlab.errors import entry_point
+
+COMMANDS = (sample,)
+
+
+@entry_point
+def main() -> None:
+    parser = cli.parser("What goes beyond the report's scripts.")
+    parser.prog = "python -m ferlab"
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        command.add_parser(subparsers)
+    args = parser.parse_args()
+    args.run(args)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,196 @@
+"""The flags the scripts share: one name and one default everywhere. No heavy import."""
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import NoReturn
+
+from ferlab.labels import parse_class_names
+from ferlab.recipes import RECIPES, Recipe, get_recipe
+
+PIXELS = ("unit", "raw", "symmetric")
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument error is one line, like every other error of the user's."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message} (see {self.prog} --help)\n")
+
+
+def parser(description: str, *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """A script's parser; `description` is its docstring, whose command line stays as written."""
+    return _Parser(
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=parents,
+    )
+
+
+def training_parser(
+    description: str, default_recipe: str | None, *parents: argparse.ArgumentParser
+) -> argparse.ArgumentParser:
+    """The parser of a script that trains: DATA, and the flags of data, recipe and run."""
+    shared = (data_options(), image_options(), recipe_options(default_recipe), run_options())
+    own = parser(description, *shared, *parents)
+    own.add_argument("data", metavar="DATA", help="CSV, .npz or folder of class folders")
+    return own
+
+
+def prediction_parser(description: str) -> argparse.ArgumentParser:
+    """The parser of a script that writes a submission with one checkpoint."""
+    own = parser(description, data_options(), checkpoint_options(), prediction_options())
+    own.add_argument("data", metavar="DATA", help="CSV, .npz or folder of images")
+    own.add_argument("result", type=Path, metavar="RESULT", help="submission to write")
+    own.add_argument("checkpoint", type=Path, metavar="MODEL", help="checkpoint to ask")
+    return own
+
+
+def data_options() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(add_help=False)
+    group = options.add_argument_group("data")
+    group.add_argument(
+        "--class-names",
+        metavar="A,B,...",
+        help="the classes in the order of their numbers (default: the seven emotions for a table, "
+        "the sorted class folders for a folder)",
+    )
+    return options
+
+
+def image_options() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(add_help=False)
+    group = options.add_argument_group("images of a folder")
+    group.add_argument(
+        "--image-size", type=int, metavar="PIXELS", help="side they are brought to (default: 48)"
+    )
+    group.add_argument(
+        "--channels", type=int, choices=(1, 3), help="1 for grey, 3 for colour (default: 1)"
+    )
+    return options
+
+
+def recipe_options(default: str | None) -> argparse.ArgumentParser:
+    """The recipe and the settings of it that a flag overrides; None: the checkpoint's own."""
+    options = argparse.ArgumentParser(add_help=False)
+    group = options.add_argument_group("recipe")
+    group.add_argument(
+        "--recipe",
+        metavar="NAME",
+        help=f"{' or '.join(RECIPES)} (default: {default or 'that of the checkpoint'}); "
+        "the flags below override it",
+    )
+    group.add_argument("--model", help="architecture, a name of models/")
+    group.add_argument("--batch-size", type=int, metavar="N", help="images a step")
+    group.add_argument("--learning-rate", type=float, metavar="RATE", help="of the optimiser")
+    group.add_argument(
+        "--shift", type=float, metavar="FRACTION", help="largest random shift, of the image's side"
+    )
+    group.add_argument(
+        "--horizontal-flip",
+        action=argparse.BooleanOptionalAction,
+        help="flip images at random",
+    )
+    group.add_argument(
+        "--validation",
+        type=_validation,
+        metavar="ROWS",
+        help="first rows (2400), last fraction (0.1) or usage (PublicTest) set apart",
+    )
+    return options
+
+
+def run_options() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(add_help=False)
+    group = options.add_argument_group("run")
+    group.add_argument("--seed", type=_seed, default=0, metavar="N", help="(default: 0)")
+    group.add_argument(
+        "--keep-epochs",
+        type=_count,
+        default=0,
+        metavar="N",
+        help="keep a checkpoint of each of the last N epochs (default: 0)",
+    )
+    group.add_argument(
+        "--out-dir",
+        type=Path,
+        default=Path(),
+        metavar="DIR",
+        help="where the checkpoint goes (default: here)",
+    )
+    group.add_argument(
+        "--run-dir",
+        type=Path,
+        metavar="DIR",
+        help="config, history and log of the run (default: a new folder in runs/)",
+    )
+    return options
+
+
+def checkpoint_options() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(add_help=False)
+    group = options.add_argument_group("a checkpoint that does not tell")
+    group.add_argument(
+        "--pixels",
+        choices=PIXELS,
+        help="how it was trained: unit for x / 255 (the default), raw for 0 to 255, "
+        "symmetric for -1 to 1",
+    )
+    return options
+
+
+def prediction_options() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(add_help=False)
+    group = options.add_argument_group("prediction")
+    group.add_argument(
+        "--batch-size", type=_positive, default=256, metavar="N", help="(default: 256)"
+    )
+    return options
+
+
+def chosen_recipe(args: argparse.Namespace, default: Recipe) -> Recipe:
+    """The recipe that `--recipe` names, with the flags' settings. Raises InputError."""
+    settings = {field.name: getattr(args, field.name, None) for field in dataclasses.fields(Recipe)}
+    return (get_recipe(args.recipe) if args.recipe else default).override(**settings)
+
+
+def chosen_class_names(args: argparse.Namespace) -> tuple[str, ...] | None:
+    return parse_class_names(args.class_names) if args.class_names else None
+
+
+def chosen_image_shape(args: argparse.Namespace) -> tuple[int, int, int] | None:
+    """None, unless a flag asks for a shape of its own."""
+    if args.image_size is None and args.channels is None:
+        return None
+    size = 48 if args.image_size is None else args.image_size
+    return (size, size, args.channels or 1)
+
+
+def _validation(text: str) -> int | float | str:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _seed(text: str) -> int:
+    value = int(text)
+    if not 0 <= value < 2**32:
+        raise argparse.ArgumentTypeError("must be from 0 to 4294967295")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError("must be 0 or more")
+    return value
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return value

@@ -1,0 +1,381 @@
+"""CSV files of faces: read as a stream of small datasets, and written in the course's format."""
+
+import contextlib
+import csv
+import io
+import itertools
+import math
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ferlab import files
+from ferlab.data.dataset import Dataset
+from ferlab.errors import InputError
+from ferlab.labels import EMOTIONS, UNLABELLED
+
+KNOWN_HEADERS = (
+    "`label,feature`, `id,feature`, `emotion,pixels,Usage`, `pixels` or `label,pixel0,pixel1,...`"
+)
+_NAMES = {
+    "label": ("label", "labels", "emotion", "emotions", "class", "target"),
+    "pixels": ("feature", "features", "pixels"),
+    "id": ("id",),
+    "usage": ("usage", "split"),
+}
+_NUMBERED_PIXEL = re.compile(r"(?:(?:pixel|pix|px|p)[ _-]?)?(\d{1,7})")
+_LONGEST_LINE = 1 << 26  # bytes; a longer one is no row of a face, and would fill the memory
+_LONGEST_NAME = 200  # characters of an id or a usage: NumPy gives every row the longest one's room
+_GREY_LEVELS = {str(level).encode(): level for level in range(256)}
+_CHUNK_BYTES = 1 << 18  # of pixel text: small enough to stay in the processor's cache
+
+
+class _Columns(NamedTuple):
+    count: int
+    pixels: slice
+    separator: bytes  # between pixels: a space in one column, a comma once columns are joined
+    label: int | None
+    id: int | None
+    usage: int | None
+
+
+class _Row(NamedTuple):
+    line: int
+    pixels: bytes
+    label: int
+    id: str
+    usage: str
+
+
+def csv_chunks(
+    path: str | Path,
+    *,
+    class_names: Sequence[str] | None = None,
+    image_shape: tuple[int, int, int] | None = None,
+) -> Iterator[Dataset]:
+    """Read a CSV file as consecutive datasets of some hundred kilobytes, never the whole text.
+
+    class_names: what the labels count or name, EMOTIONS by default
+    image_shape: the only (height, width, channels) to accept; by default the first row's pixels
+        make a square of grey levels, and the others must have as many
+
+    Rows without an id are counted from 0. Raises InputError with file and line.
+    """
+    names = tuple(class_names or EMOTIONS)
+    if kind := files.sniff(path):
+        raise InputError(f"{path}: is {kind}, not a CSV file")
+    lines = _lines(path)
+    header = next((line for line in lines if not _is_blank(line[1])), None)
+    if header is None:
+        raise InputError(f"{path}: is empty. Known headers: {KNOWN_HEADERS}")
+    delimiter = max((b",", b";", b"\t"), key=header[1].count)
+    records = _records(path, itertools.chain([header], lines), delimiter)
+    columns = _columns(path, *next(records))
+    rows = _rows(path, records, columns, names)
+
+    first = next(rows, None)
+    if first is None:
+        raise InputError(f"{path}: has a header and no rows")
+    shape = image_shape or _square_shape(path, first, columns.separator)
+    for batch in _batches(itertools.chain([first], rows), _CHUNK_BYTES):
+        pixels = _parse_pixels(path, batch, math.prod(shape), columns.separator)
+        yield Dataset(
+            images=pixels.reshape(len(batch), *shape),
+            labels=np.array([row.label for row in batch], dtype=np.int64),
+            ids=np.array([row.id for row in batch]),
+            class_names=names,
+            usage=None if columns.usage is None else np.array([row.usage for row in batch]),
+            source=str(path),
+        )
+
+
+def write_csv(
+    path: str | Path,
+    images: np.ndarray,
+    *,
+    labels: Iterable[int] | None = None,
+    ids: Iterable[object] | None = None,
+) -> None:
+    """Write the course's format: `label,feature`, or `id,feature` where there are no labels.
+
+    images: uint8 (n, height, width) or (n, height, width, 1), the images square
+    labels: -1 for none
+    ids: 0, 1, ... by default; given beside labels, they make `id,label,feature`
+    """
+    columns = {"id": ids, "label": labels}
+    if ids is None and labels is None:
+        columns["id"] = range(len(images))
+    given = {name: column for name, column in columns.items() if column is not None}
+    grey_levels = np.array([level.decode() for level in _GREY_LEVELS])
+    features = (" ".join(grey_levels[image.ravel()]) for image in images)
+    _write_table(path, (*given, "feature"), zip(*given.values(), features, strict=True))
+
+
+def write_submission(path: str | Path, ids: Iterable[object], labels: Iterable[int]) -> None:
+    """Write `id,label`, one row a test image, in the order given."""
+    _write_table(path, ("id", "label"), zip(ids, map(int, labels), strict=True))
+
+
+def _write_table(path: str | Path, header: Sequence[str], rows: Iterable[Sequence]) -> None:
+    with (
+        files.whole_file(path) as temporary,
+        # A file name that is not UTF-8 may be an id.
+        temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+    ):
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+def _lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
+    """(line number, UTF-8 line), blank ones too."""
+    with files.open_to_read(path) as file:
+        number = 0
+        stream = file
+        if file.peek(2)[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            stream = io.TextIOWrapper(file, encoding="utf-16", newline="\n")
+        try:
+            while line := stream.readline(_LONGEST_LINE):
+                number += 1
+                if stream is not file:
+                    line = line.encode()
+                if number == 1:
+                    line = line.removeprefix(b"\xef\xbb\xbf")
+                    if b"\r" in line.rstrip(b"\r\n"):
+                        raise InputError(f"{path}: lines must end in LF or CRLF. Received: CR")
+                if len(line) >= _LONGEST_LINE:
+                    raise InputError(f"{path}:{number}: is longer than {_LONGEST_LINE:,} bytes")
+                if b"\0" in line:
+                    raise InputError(f"{path}:{number}: holds a NUL byte: a damaged file?")
+                yield number, line
+        except UnicodeError as error:
+            raise InputError(f"{path}:{number + 1}: is not UTF-16 text: {error}") from error
+
+
+def _is_blank(line: bytes) -> bool:
+    """Whether a line holds nothing, or the bare delimiters that spreadsheets leave behind."""
+    return not line.strip(b' \t\r\n,;"')
+
+
+def _records(
+    path: str | Path, lines: Iterator[tuple[int, bytes]], delimiter: bytes
+) -> Iterator[tuple[int, list[bytes]]]:
+    """(line number, fields) for each line that is not blank; a quoted field may span lines."""
+    for number, line in lines:
+        if _is_blank(line):
+            continue
+        if b'"' not in line:
+            yield number, line.rstrip(b"\r\n").split(delimiter)
+            continue
+        # Only the csv module knows all about quotes, and it wants text.
+        record = (text.decode("latin-1") for _, text in itertools.chain([(number, line)], lines))
+        try:
+            with _field_size_limit(_LONGEST_LINE):
+                fields = next(
+                    csv.reader(
+                        record, delimiter=delimiter.decode(), skipinitialspace=True, strict=True
+                    )
+                )
+        except csv.Error as error:
+            raise InputError(f"{path}:{number}: has quotes that do not pair: {error}") from error
+        yield number, [field.encode("latin-1") for field in fields]
+
+
+@contextlib.contextmanager
+def _field_size_limit(size: int) -> Iterator[None]:
+    former = csv.field_size_limit(size)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(former)
+
+
+def _columns(path: str | Path, line: int, fields: list[bytes]) -> _Columns:
+    """Find the columns in a header. Raises InputError if there are no pixels or two of a kind."""
+    names = [field.decode(errors="replace").strip().strip('"').lower() for field in fields]
+    found = {}
+    for kind, known in _NAMES.items():
+        places = [place for place, name in enumerate(names) if name in known]
+        if len(places) > 1:
+            twice = ", ".join(names[place] for place in places)
+            raise InputError(f"{path}:{line}: expected one {kind} column. Received: {twice}")
+        found[kind] = places[0] if places else None
+
+    pixels = found.pop("pixels")
+    if pixels is not None:
+        return _Columns(len(names), slice(pixels, pixels + 1), b" ", **found)
+    matches = [(place, _NUMBERED_PIXEL.fullmatch(name)) for place, name in enumerate(names)]
+    numbered = [(place, int(match[1])) for place, match in matches if match]
+    if len(numbered) > 3:
+        start, first = numbered[0]
+        if numbered != [(start + step, first + step) for step in range(len(numbered))]:
+            raise InputError(
+                f"{path}:{line}: the pixel columns must be next to each other, in order"
+            )
+        return _Columns(len(names), slice(start, start + len(numbered)), b",", **found)
+
+    header = ", ".join(names)
+    header = header if len(header) <= 60 else header[:60] + "..."
+    if found["label"] is not None:
+        looks = "has labels and no pixels: a submission?"
+    elif re.fullmatch(r"[\d\s.,-]*", header.rstrip(".")):
+        looks = "has no header."
+    else:
+        looks = "has no column of pixels."
+    raise InputError(f"{path}:{line}: {looks} Known headers: {KNOWN_HEADERS}. Received: {header!r}")
+
+
+def _rows(
+    path: str | Path,
+    records: Iterator[tuple[int, list[bytes]]],
+    columns: _Columns,
+    class_names: tuple[str, ...],
+) -> Iterator[_Row]:
+    known = _known_labels(class_names)
+    for index, (line, fields) in enumerate(records):
+        if len(fields) != columns.count:
+            raise InputError(
+                f"{path}:{line}: expected {columns.count} columns, found {len(fields)}"
+            )
+        label, usage, row_id = UNLABELLED, "", str(index)
+        if columns.label is not None:
+            text = fields[columns.label].strip()
+            label = known.get(text)
+            if label is None:
+                label = _odd_label(f"{path}:{line}", text, known, class_names)
+        if columns.id is not None:
+            row_id = _name(f"{path}:{line}: id", fields[columns.id])
+        if columns.usage is not None:
+            usage = _name(f"{path}:{line}: usage", fields[columns.usage])
+        pixels = columns.separator.join(fields[columns.pixels]).strip()
+        yield _Row(line, pixels, label, row_id, usage)
+
+
+def _known_labels(class_names: tuple[str, ...]) -> dict[bytes, int]:
+    known = {name.encode(errors="surrogateescape"): i for i, name in enumerate(class_names)}
+    if not any(name.isdecimal() for name in class_names):  # '1' is then a name, not an index
+        known |= {str(i).encode(): i for i in range(len(class_names))}
+    return known | {b"": UNLABELLED, str(UNLABELLED).encode(): UNLABELLED}
+
+
+def _odd_label(
+    where: str, text: bytes, known: dict[bytes, int], class_names: tuple[str, ...]
+) -> int:
+    """The label of '3.0', as pandas writes a column with gaps. Raises InputError for others."""
+    with contextlib.suppress(ValueError):
+        number = float(text)
+        if number.is_integer() and str(int(number)).encode() in known:
+            return known[str(int(number)).encode()]
+    raise InputError(
+        f"{where}: label is {_shown(text)}, expected 0 to {len(class_names) - 1} "
+        f"or one of {', '.join(class_names)}"
+    )
+
+
+def _name(where: str, field: bytes) -> str:
+    try:
+        name = field.strip().decode()
+    except UnicodeDecodeError:
+        raise InputError(f"{where} is not UTF-8 text: {_shown(field)}") from None
+    if len(name) > _LONGEST_NAME:
+        raise InputError(f"{where} is longer than {_LONGEST_NAME} characters")
+    return name
+
+
+def _shown(field: bytes) -> str:
+    """A field as a message shows it: short, and nothing that a terminal would obey."""
+    text = field.decode(errors="replace")
+    return repr(text if len(text) <= 40 else text[:40] + "...")
+
+
+def _square_shape(path: str | Path, row: _Row, separator: bytes) -> tuple[int, int, int]:
+    count = len(_cells(row.pixels, separator))
+    side = math.isqrt(count)
+    if not count or side * side != count:
+        raise InputError(f"{path}:{row.line}: expected a square image, found {count} pixels")
+    return side, side, 1
+
+
+def _batches(rows: Iterator[_Row], size: int) -> Iterator[list[_Row]]:
+    """Rows whose pixel text adds up to about `size` bytes."""
+    batch, held = [], 0
+    for row in rows:
+        batch.append(row)
+        held += len(row.pixels)
+        if held >= size:
+            yield batch
+            batch, held = [], 0
+    if batch:
+        yield batch
+
+
+def _parse_pixels(path: str | Path, rows: list[_Row], count: int, separator: bytes) -> np.ndarray:
+    """uint8 (len(rows), count). Raises InputError for the first row that is not that."""
+    pixels = _parse_tidy_pixels([row.pixels for row in rows], count, separator)
+    if pixels is None:  # something is odd, perhaps wrong: look at every number
+        pixels = np.empty((len(rows), count), dtype=np.uint8)
+        for row, values in zip(rows, pixels, strict=True):
+            values[:] = _parse_row(f"{path}:{row.line}", row.pixels, count, separator)
+    return pixels
+
+
+def _parse_tidy_pixels(texts: list[bytes], count: int, separator: bytes) -> np.ndarray | None:
+    """Parse numbers of at most three digits, one separator between: uint8 (len(texts), count).
+
+    None if any text is otherwise. Works on all bytes at once: at each byte, the number that would
+    end there is its digit plus ten times the one before plus a hundred times the one before that.
+    """
+    padded = np.frombuffer(3 * separator + separator.join(texts) + separator, dtype=np.uint8)
+    digits = padded - np.uint8(ord("0"))
+    is_digit = digits < 10
+    digits *= is_digit.view(np.uint8)
+    body = slice(3, -1)
+    is_end = is_digit[body] & ~is_digit[4:]
+    ends = np.flatnonzero(is_end)
+    last_bytes = np.cumsum([len(text) + 1 for text in texts]) - 2
+    numbers = len(texts) * count
+    separators = np.count_nonzero(padded == ord(separator)) - 3
+    if not (
+        len(ends) == numbers == separators == len(padded) - 3 - np.count_nonzero(is_digit)
+        and np.array_equal(ends[count - 1 :: count], last_bytes)
+    ):
+        return None
+    before, twice_before = slice(2, -2), slice(1, -3)
+    three_digits = is_digit[twice_before] & is_digit[before] & is_digit[body]
+    hundreds = digits[twice_before] * three_digits.view(np.uint8)
+    if (three_digits & is_digit[:-4]).any() or (hundreds > 2).any():
+        return None
+    hundreds *= np.uint8(100)
+    values = digits[before] * np.uint8(10)
+    values += digits[body]
+    values += hundreds
+    if (values < hundreds).any():  # 256 to 299 wrapped around
+        return None
+    return values.take(ends).reshape(len(texts), count)
+
+
+def _cells(text: bytes, separator: bytes) -> list[bytes]:
+    return text.split() if separator == b" " else [cell.strip() for cell in text.split(separator)]
+
+
+def _parse_row(where: str, text: bytes, count: int, separator: bytes) -> list[int]:
+    cells = _cells(text, separator)
+    levels = [_GREY_LEVELS.get(cell) for cell in cells]
+    if None in levels:
+        levels = [_odd_level(f"{where}: pixel {i}", cell) for i, cell in enumerate(cells, start=1)]
+    if len(cells) != count:
+        raise InputError(f"{where}: expected {count} pixels, found {len(cells)}")
+    return levels
+
+
+def _odd_level(where: str, cell: bytes) -> int:
+    """The grey level of '007' too. Raises InputError for what is none."""
+    if not cell.removeprefix(b"-").isdigit():
+        raise InputError(f"{where} is {_shown(cell)}, expected a whole number from 0 to 255")
+    level = _GREY_LEVELS.get(cell.lstrip(b"0") or b"0")
+    if level is None:
+        raise InputError(f"{where} is {_shown(cell)[1:-1]}, expected 0 to 255")
+    return level

@@ -1,0 +1,219 @@
+"""`Dataset`: faces with their labels, and how rows are set apart for validation."""
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from typing import Self
+
+import numpy as np
+
+from ferlab.errors import InputError
+from ferlab.labels import UNLABELLED, require_same_classes
+
+_TRAINING = ("training", "train")
+_SCORING = ("privatetest", "private", "test", "testing")  # never selected on
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Dataset:
+    """Faces that cannot be changed in place.
+
+    images: uint8 (n, height, width, channels), grey levels 0 to 255
+    labels: int64 (n,), indices into `class_names`, -1 for no label
+    ids: str (n,), what names a row in a submission
+    usage: str (n,) such as 'Training' or 'PublicTest', or None where the source has none
+    source: the path as the user typed it, for messages
+
+    Raises InputError for arrays that do not fit together.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    ids: np.ndarray
+    class_names: tuple[str, ...]
+    usage: np.ndarray | None = None
+    source: str = "data"
+
+    def __post_init__(self) -> None:
+        if not self.class_names or len(set(self.class_names)) != len(self.class_names):
+            raise self._error("class names must be different names", self.class_names)
+        if self.images.dtype != np.uint8:
+            raise self._error("images must be uint8, 0 to 255", self.images.dtype)
+        if self.images.ndim != 4 or 0 in self.images.shape[1:]:
+            raise self._error("images must be (n, height, width, channels)", self.images.shape)
+        if self.labels.dtype != np.int64:
+            raise self._error("labels must be int64", self.labels.dtype)
+        for name in ("labels", "ids", "usage"):
+            column = getattr(self, name)
+            if column is None:
+                continue
+            if column.shape != (len(self),):
+                raise self._error(f"{name} must be {len(self):,}, one an image", column.shape)
+            if name != "labels" and column.dtype.kind != "U":
+                raise self._error(f"{name} must be text", column.dtype)
+        outside = (self.labels < UNLABELLED) | (self.labels >= self.num_classes)
+        if outside.any():
+            rule = f"labels must be 0 to {self.num_classes - 1}, or {UNLABELLED} for none"
+            raise self._error(rule, self.labels[outside][0])
+        for name in ("images", "labels", "ids", "usage"):
+            if getattr(self, name) is not None:
+                frozen = getattr(self, name).view()  # the caller's own array stays writeable
+                frozen.flags.writeable = False
+                object.__setattr__(self, name, frozen)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(height, width, channels)."""
+        return self.images.shape[1:]
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether every row has a label."""
+        return bool((self.labels != UNLABELLED).all())
+
+    @property
+    def is_grouped(self) -> bool:
+        """Whether the training rows come class by class, as folders give them.
+
+        The first or last rows are then no sample of the data, so `split` draws one instead.
+        """
+        labels = self.labels[self._training_rows()]
+        changes = np.count_nonzero(labels[1:] != labels[:-1])
+        return 0 < changes == len(np.unique(labels)) - 1
+
+    def take(self, rows: np.ndarray | Sequence[int]) -> Self:
+        """The rows that an index array or a boolean mask chooses, in that order."""
+        rows = np.asarray(rows)
+        rows = rows if rows.dtype == bool else rows.astype(np.intp)  # an empty list is float
+        return dataclasses.replace(
+            self,
+            images=self.images[rows],
+            labels=self.labels[rows],
+            ids=self.ids[rows],
+            usage=None if self.usage is None else self.usage[rows],
+        )
+
+    def split(self, validation: int | float | str, seed: int = 0) -> tuple[Self, Self]:
+        """(training, validation), both labelled and in the order of the rows.
+
+        validation: a count takes the first rows and a fraction the last, as Keras does; a name
+        takes the rows of that usage, and those of usage 'Training' train. Where there is a usage,
+        a count or a fraction is taken of the training rows alone. Rows that come class by class
+        (`is_grouped`) are sampled instead, stratified, with `seed`.
+
+        Raises InputError for a split that leaves a side empty, a count above half of the rows, a
+        usage kept for the final score, and rows without a label.
+        """
+        rows = self._training_rows()
+        if isinstance(validation, str):
+            chosen = self._rows_of_usage(validation)
+        else:
+            count = self._validation_count(validation, len(rows))
+            if self.is_grouped:
+                chosen = _stratified_sample(rows, self.labels[rows], count, seed)
+            else:
+                chosen = rows[:count] if isinstance(validation, int) else rows[-count:]
+            rows = np.setdiff1d(rows, chosen)
+        for part in (rows, chosen):
+            self._require_labels(part)
+        return self.take(rows), self.take(chosen)
+
+    def fingerprint(self) -> str:
+        """SHA-256 over images, labels and class names, in hexadecimal."""
+        digest = hashlib.sha256(repr((self.images.shape, self.class_names)).encode())
+        digest.update(np.ascontiguousarray(self.images))
+        digest.update(np.ascontiguousarray(self.labels))
+        return digest.hexdigest()
+
+    def _error(self, rule: str, received: object) -> InputError:
+        return InputError(f"{self.source}: {rule}. Received: {received}")
+
+    def _training_rows(self) -> np.ndarray:
+        if self.usage is None:
+            return np.arange(len(self))
+        return np.flatnonzero(np.isin(_folded(self.usage), _TRAINING))
+
+    def _rows_of_usage(self, usage: str) -> np.ndarray:
+        if usage.strip().lower() in _SCORING:
+            raise self._error("rows kept for the final score cannot be validated on", usage)
+        if self.usage is None:
+            raise self._error("has no usage to choose validation rows by", usage)
+        rows = np.flatnonzero(_folded(self.usage) == usage.strip().lower())
+        known = ", ".join(sorted(set(self.usage.tolist()) - {""}))
+        if usage.strip().lower() in _TRAINING or not len(rows):
+            raise self._error(f"validation must be a usage beside training, of {known}", usage)
+        if not len(self._training_rows()):
+            raise self._error("no rows with usage Training to train on", known)
+        return rows
+
+    def _validation_count(self, validation: int | float, rows: int) -> int:
+        if rows < 2:
+            raise self._error("needs two or more rows to train on and validate", rows)
+        if isinstance(validation, int):
+            if not validation > 0:
+                raise self._error("validation must be a count above 0", validation)
+            if validation > rows / 2:
+                raise InputError(
+                    f"{self.source}: {validation:,} validation rows are more than half of "
+                    f"{rows:,}; pass a fraction: --validation 0.1"
+                )
+            return validation
+        if not 0 < validation < 1:
+            raise self._error("validation must be a fraction between 0 and 1", validation)
+        count = rows - int(rows * (1 - validation))  # as Keras rounds
+        return min(count, rows - 1)
+
+    def _require_labels(self, rows: np.ndarray) -> None:
+        missing = rows[self.labels[rows] == UNLABELLED]
+        if len(missing):
+            raise InputError(
+                f"{self.source}: {len(missing):,} of {len(rows):,} rows have no label, the first "
+                f"is row {missing[0] + 1:,} (id {self.ids[missing[0]]}); training needs labels"
+            )
+
+
+def concatenate(parts: Sequence[Dataset]) -> Dataset:
+    """One dataset of all rows, with the source of the first. Raises InputError for a mismatch."""
+    first = parts[0]
+    for part in parts[1:]:
+        require_same_classes(part.source, part.class_names, first.class_names)
+        if part.image_shape != first.image_shape:
+            raise InputError(
+                f"{part.source}: images must be {describe(first.image_shape)}. "
+                f"Received: {describe(part.image_shape)}"
+            )
+    usages = [part.usage for part in parts]
+    return dataclasses.replace(
+        first,
+        images=np.concatenate([part.images for part in parts]),
+        labels=np.concatenate([part.labels for part in parts]),
+        ids=np.concatenate([part.ids for part in parts]),
+        usage=None if any(usage is None for usage in usages) else np.concatenate(usages),
+    )
+
+
+def describe(image_shape: tuple[int, ...]) -> str:
+    """(48, 48, 1) -> '48x48x1'."""
+    return "x".join(map(str, image_shape))
+
+
+def _folded(usage: np.ndarray) -> np.ndarray:
+    return np.strings.lower(np.strings.strip(usage))
+
+
+def _stratified_sample(rows: np.ndarray, labels: np.ndarray, count: int, seed: int) -> np.ndarray:
+    from sklearn.model_selection import train_test_split  # slow to import and seldom needed
+
+    classes, sizes = np.unique(labels, return_counts=True)
+    possible = sizes.min() > 1 and min(count, len(rows) - count) >= len(classes)
+    _, chosen = train_test_split(
+        rows, test_size=count, random_state=seed, stratify=labels if possible else None
+    )
+    return np.sort(chosen)

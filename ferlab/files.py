@@ -1,0 +1,134 @@
+"""Files written whole or not at all, and a look at what a file really is."""
+
+import contextlib
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from ferlab.errors import InputError
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+_KINDS = (  # (offset, the bytes there, what such a file is)
+    (0, b"version https://git-lfs", "a Git LFS pointer (run `git lfs pull`)"),
+    (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
+    (0, b"PK\x03\x04", "a zip archive"),
+    (0, b"PK\x05\x06", "a zip archive"),  # without members
+    (0, b"\x1f\x8b", "a gzip archive"),
+    (0, b"BZh", "a bzip2 archive"),
+    (0, b"\xfd7zXZ\x00", "an xz archive"),
+    (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
+    (0, b"Rar!\x1a\x07", "a RAR archive"),
+    (257, b"ustar", "a tar archive"),
+    (0, b"\x89PNG\r\n\x1a\n", "a PNG image"),
+    (0, b"\xff\xd8\xff", "a JPEG image"),
+    (0, b"GIF8", "a GIF image"),
+    (8, b"WEBP", "a WebP image"),
+    (0, b"%PDF-", "a PDF"),
+    (0, b"\x93NUMPY", "a NumPy .npy file"),
+    (0, b"PAR1", "a Parquet file"),
+    *((0, bytes((0x80, protocol)), "a Python pickle") for protocol in range(2, 6)),
+)
+_CONTROL_BYTES = bytes(range(9)) + bytes(range(14, 27))  # never part of text
+
+
+@contextlib.contextmanager
+def whole_file(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; it takes the place of `path` if the block succeeds.
+
+    The temporary file exists, is empty and has the suffix of `path`. If the block raises, the
+    file and the folders made for it go away and an older `path` stays as it was. A link is
+    written through. Raises InputError for a place that cannot be written and for a full disk.
+    """
+    with _new_file_beside(path) as (temporary, target):
+        try:
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.replace(target)
+        except OSError as error:
+            # An error about another file is not ours to explain.
+            if error.errno in _NO_ROOM or str(error.filename) == str(temporary):
+                raise _not_written(path, error) from error
+            raise
+
+
+def require_writable(path: str | Path) -> None:
+    """Raise InputError if `whole_file(path)` could not be written. Leaves nothing behind."""
+    with contextlib.suppress(_TrialEnds), _new_file_beside(path):
+        raise _TrialEnds
+
+
+def open_to_read(path: str | Path) -> BinaryIO:
+    """Open a file for reading bytes. Raises InputError for one that is missing or unreadable."""
+    try:
+        return Path(path).open("rb")
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise InputError(f"{path}: cannot be read: {_reason(error)}") from error
+
+
+def sniff(path: str | Path) -> str | None:
+    """What a file is by its first bytes: 'an HDF5 file', 'an HTML page ...'; None for text.
+
+    Raises InputError for a file that cannot be read.
+    """
+    if Path(path).is_dir():
+        return "a folder"
+    with open_to_read(path) as file:
+        head = file.read(4096)
+    if not head:
+        return "an empty file"
+    for offset, signature, kind in _KINDS:
+        if head.startswith(signature, offset):
+            return kind
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):  # UTF-16 text is full of NULs
+        return None
+    start = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if start.startswith((b"<!doctype html", b"<html", b"<head")):
+        return "an HTML page (a download that went wrong?)"
+    return "binary data" if len(head.translate(None, _CONTROL_BYTES)) < len(head) else None
+
+
+class _TrialEnds(Exception):
+    """Leaves the block of `_new_file_beside` so that it cleans up."""
+
+
+@contextlib.contextmanager
+def _new_file_beside(path: str | Path) -> Iterator[tuple[Path, Path]]:
+    """(an empty file, the real `path` beside it); the file goes, with new folders, on failure."""
+    temporary, missing = None, []
+    try:
+        try:
+            target = Path(os.path.realpath(path))
+            if target.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            if target.exists() and not target.is_file():  # replacing /dev/null would be a disaster
+                raise OSError(errno.EINVAL, "Not a regular file")
+            if target.exists() and not os.access(target, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            missing = [folder for folder in target.parents if not folder.exists()]
+            target.parent.mkdir(parents=True, exist_ok=True)
+            name = target.with_name(f".ferlab-{secrets.token_hex(6)}{target.suffix}")
+            name.touch(exist_ok=False)  # the umask decides on its permissions, as for open()
+            temporary = name
+        except (OSError, ValueError) as error:
+            raise _not_written(path, error) from error
+        yield temporary, target
+    except BaseException:
+        with contextlib.suppress(OSError):
+            if temporary:
+                temporary.unlink(missing_ok=True)
+        for folder in missing:
+            with contextlib.suppress(OSError):  # never made, or something else has moved in
+                folder.rmdir()
+        raise
+
+
+def _not_written(path: str | Path, error: OSError | ValueError) -> InputError:
+    return InputError(f"{path}: cannot be written: {_reason(error)}")
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return getattr(error, "strerror", None) or str(error)

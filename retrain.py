@@ -1,0 +1,62 @@
+"""Train a checkpoint for more epochs, from PREVIOUS_EPOCH (how many it has had) to LAST_EPOCH.
+
+python retrain.py train.csv 0.643750.h5 20 30   ->   [val_acc]_0.643750.h5
+"""
+
+from pathlib import Path
+
+from ferlab import cli
+from ferlab.errors import InputError, entry_point
+from ferlab.recipes import RECIPES
+
+
+def parse_args():
+    parser = cli.training_parser(__doc__, None, cli.checkpoint_options())
+    parser.add_argument("checkpoint", type=Path, metavar="MODEL", help="checkpoint to go on with")
+    parser.add_argument("previous_epoch", type=int, metavar="PREVIOUS_EPOCH")
+    parser.add_argument("last_epoch", type=int, metavar="LAST_EPOCH")
+    return parser.parse_args()
+
+
+@entry_point
+def main() -> None:
+    args = parse_args()
+
+    from ferlab import checkpoints
+
+    recorded = checkpoints.recorded_recipe(args.checkpoint)
+    recipe = cli.chosen_recipe(args, recorded or RECIPES["cnn-report"])
+    recipe = recipe.override(epochs=args.last_epoch)
+    if recorded and recipe.validation != recorded.validation:
+        raise InputError(
+            f"{args.checkpoint}: --validation must stay {recorded.validation}, "
+            "since the model was trained on other rows"
+        )
+
+    from ferlab import inference, training
+
+    class_names = cli.chosen_class_names(args)
+    previous = checkpoints.load(
+        args.checkpoint, pixels=args.pixels, class_names=class_names, with_optimizer=True
+    )
+    dataset = inference.read_for(previous, args.data, role="train", class_names=class_names)
+    train, validation = dataset.split(recipe.validation)
+
+    run_dir = training.new_run_dir(args.run_dir, recipe.name)
+    training.set_seed(args.seed)
+    result = training.fit(
+        previous.raw_pixel_model(),
+        train,
+        validation,
+        recipe,
+        seed=args.seed,
+        run_dir=run_dir,
+        keep_epochs=args.keep_epochs,
+        previous=previous,
+        initial_epoch=args.previous_epoch,
+    )
+    print(training.publish(result, args.out_dir, suffix=f"_{args.checkpoint.stem}"))
+
+
+if __name__ == "__main__":
+    main()

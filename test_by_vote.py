@@ -1,0 +1,64 @@
+"""Write a Kaggle submission by a weighted vote of checkpoints.
+
+    python test_by_vote.py test.csv result.csv model_list.txt   ->   result.csv
+
+A line of model_list.txt is `weight path`; `#` begins a comment.
+"""
+
+from pathlib import Path
+
+from ferlab import cli
+from ferlab.errors import entry_point
+
+
+def parse_args():
+    parser = cli.parser(
+        __doc__, cli.data_options(), cli.checkpoint_options(), cli.prediction_options()
+    )
+    parser.add_argument("data", metavar="DATA", help="CSV, .npz or folder of images")
+    parser.add_argument("result", type=Path, metavar="RESULT", help="submission to write")
+    parser.add_argument("model_list", type=Path, metavar="MODEL_LIST")
+    parser.add_argument(
+        "--voting",
+        choices=("soft", "hard"),
+        default="soft",
+        help="soft: weighted mean of probabilities (the default); hard: weighted majority",
+    )
+    parser.add_argument(
+        "--cache-dir",
+        type=Path,
+        metavar="DIR",
+        help="where members' probabilities are kept (default: ~/.cache/ferlab/votes)",
+    )
+    return parser.parse_args()
+
+
+@entry_point
+def main() -> None:
+    args = parse_args()
+
+    from ferlab import data, files, metrics, voting
+
+    files.require_writable(args.result)
+    members = voting.read_model_list(args.model_list)
+    ballots = voting.collect(
+        members,
+        args.data,
+        class_names=cli.chosen_class_names(args),
+        pixels=args.pixels,
+        batch_size=args.batch_size,
+        cache_dir=args.cache_dir or voting.default_cache_dir(),
+        report=print,
+    )
+    shares = voting.combine(
+        ballots.probabilities, [member.weight for member in members], args.voting
+    )
+    predicted = shares.argmax(axis=1)
+    data.write_submission(args.result, ballots.dataset.ids, predicted)
+    print(args.result)
+    for line in metrics.accuracy_lines(ballots.dataset.labels, predicted, ballots.dataset.usage):
+        print(line)
+
+
+if __name__ == "__main__":
+    main()

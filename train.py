@@ -1,0 +1,51 @@
+"""Train the CNN.
+
+python train.py train.csv   ->   [val_acc].h5
+"""
+
+from ferlab import cli
+from ferlab.errors import entry_point
+from ferlab.recipes import RECIPES
+
+
+def parse_args():
+    parser = cli.training_parser(__doc__, "cnn-report")
+    parser.add_argument("--epochs", type=int, metavar="N", help="(default: the recipe's)")
+    return parser.parse_args()
+
+
+@entry_point
+def main() -> None:
+    args = parse_args()
+    recipe = cli.chosen_recipe(args, RECIPES["cnn-report"])
+
+    from ferlab import data
+
+    dataset = data.read(
+        args.data,
+        role="train",
+        class_names=cli.chosen_class_names(args),
+        image_shape=cli.chosen_image_shape(args),
+    )
+    train, validation = dataset.split(recipe.validation)
+
+    from ferlab import training
+    from models import build_model
+
+    run_dir = training.new_run_dir(args.run_dir, recipe.name)
+    training.set_seed(args.seed)
+    model = build_model(recipe.model, train.image_shape, train.num_classes)
+    result = training.fit(
+        model,
+        train,
+        validation,
+        recipe,
+        seed=args.seed,
+        run_dir=run_dir,
+        keep_epochs=args.keep_epochs,
+    )
+    print(training.publish(result, args.out_dir))
+
+
+if __name__ == "__main__":
+    main()
