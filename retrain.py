@@ -33,7 +33,7 @@ def main() -> None:
             "since the model was trained on other rows"
         )
 
-    from ferlab import inference, training
+    from ferlab import files, inference, training
 
     class_names = cli.chosen_class_names(args)
     previous = checkpoints.load(
@@ -42,6 +42,7 @@ def main() -> None:
     dataset = inference.read_for(previous, args.data, role="train", class_names=class_names)
     train, validation = dataset.split(recipe.validation)
 
+    files.require_writable(args.out_dir / "checkpoint.h5")
     run_dir = training.new_run_dir(args.run_dir, recipe.name)
     training.set_seed(args.seed)
     result = training.fit(

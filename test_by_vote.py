@@ -13,7 +13,11 @@ from ferlab.errors import entry_point
 
 def parse_args():
     parser = cli.parser(
-        __doc__, cli.data_options(), cli.checkpoint_options(), cli.prediction_options()
+        __doc__,
+        cli.data_options(),
+        cli.checkpoint_options(),
+        cli.prediction_options(),
+        cli.truth_options(),
     )
     parser.add_argument("data", metavar="DATA", help="CSV, .npz or folder of images")
     parser.add_argument("result", type=Path, metavar="RESULT", help="submission to write")
@@ -50,13 +54,15 @@ def main() -> None:
         cache_dir=args.cache_dir or voting.default_cache_dir(),
         report=print,
     )
+    dataset = ballots.dataset
+    labels = data.read_truth(args.truth, dataset) if args.truth else dataset.labels
     shares = voting.combine(
         ballots.probabilities, [member.weight for member in members], args.voting
     )
     predicted = shares.argmax(axis=1)
-    data.write_submission(args.result, ballots.dataset.ids, predicted)
+    data.write_submission(args.result, dataset.ids, predicted)
     print(args.result)
-    for line in metrics.accuracy_lines(ballots.dataset.labels, predicted, ballots.dataset.usage):
+    for line in metrics.accuracy_lines(labels, predicted, dataset.usage):
         print(line)
 
 

@@ -29,9 +29,10 @@ def main() -> None:
     )
     train, validation = dataset.split(recipe.validation)
 
-    from ferlab import training
+    from ferlab import files, training
     from models import build_model
 
+    files.require_writable(args.out_dir / "checkpoint.h5")
     run_dir = training.new_run_dir(args.run_dir, recipe.name)
     training.set_seed(args.seed)
     model = build_model(recipe.model, train.image_shape, train.num_classes)

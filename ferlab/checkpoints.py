@@ -68,8 +68,12 @@ def require_suffix(path: Path) -> None:
 
 def save(model: "keras.Model", path: Path, metadata: dict) -> None:
     """Write the model, its optimiser's state and the metadata, whole or not at all."""
+    import keras
+
     require_suffix(path)
-    text = json.dumps(metadata)
+    optimizer = getattr(model, "optimizer", None)
+    config = keras.optimizers.serialize(optimizer) if optimizer else None
+    text = json.dumps({**metadata, "optimizer": config})
     with files.whole_file(path) as temporary:
         if path.suffix in H5_SUFFIXES:
             import h5py
@@ -174,11 +178,9 @@ def load(
     import keras
 
     try:
-        restore = with_optimizer and bool(metadata)
-        is_h5 = path.suffix in H5_SUFFIXES
-        model = keras.models.load_model(path, compile=restore and not is_h5, safe_mode=True)
-        if restore and is_h5:
-            model.optimizer = _read_h5_optimizer(path, model)
+        model = keras.models.load_model(path, compile=False, safe_mode=True)
+        if with_optimizer and metadata.get("optimizer"):
+            model.optimizer = _read_optimizer(path, model, metadata["optimizer"])
     except Exception as error:  # Keras raises whatever a foreign file makes it trip over
         raise InputError(f"{path}: Keras cannot open it: {_one_line(error)}") from error
     checkpoint = Checkpoint(
@@ -192,19 +194,28 @@ def load(
     return checkpoint
 
 
-def _read_h5_optimizer(path: Path, model: "keras.Model") -> "keras.optimizers.Optimizer":
+def _read_optimizer(path: Path, model: "keras.Model", config: dict) -> "keras.optimizers.Optimizer":
     """The optimiser with its state.
 
-    Keras's own loader of `.h5` builds a functional model's optimiser on no variables and then
-    drops the state it has read (seen with Keras 3.15).
+    Keras's own loader of `.h5` builds a functional model's optimiser on no variables and drops the
+    state it has read; and writing `.h5` takes the optimiser out of what `.keras` would record of
+    it (both seen with Keras 3.15).
     """
     import h5py
     import keras
 
-    with h5py.File(path, "r") as file:
-        config = json.loads(file.attrs["training_config"])["optimizer_config"]
-        group = file["optimizer_weights"]
-        values = [group[name][()] for name in group.attrs["weight_names"]]
+    if path.suffix in H5_SUFFIXES:
+        with h5py.File(path, "r") as file:
+            group = file["optimizer_weights"]
+            values = [group[name][()] for name in group.attrs["weight_names"]]
+    else:
+        with (
+            zipfile.ZipFile(path) as archive,
+            archive.open("model.weights.h5") as member,
+            h5py.File(member, "r") as file,
+        ):
+            group = file["optimizer/vars"]
+            values = [group[str(index)][()] for index in range(len(group))]
     optimizer = keras.optimizers.deserialize(config)
     optimizer.build(model.trainable_variables)
     for variable, value in zip(optimizer.variables, values, strict=True):

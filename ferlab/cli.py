@@ -39,7 +39,8 @@ def training_parser(
 
 def prediction_parser(description: str) -> argparse.ArgumentParser:
     """The parser of a script that writes a submission with one checkpoint."""
-    own = parser(description, data_options(), checkpoint_options(), prediction_options())
+    shared = (data_options(), checkpoint_options(), prediction_options(), truth_options())
+    own = parser(description, *shared)
     own.add_argument("data", metavar="DATA", help="CSV, .npz or folder of images")
     own.add_argument("result", type=Path, metavar="RESULT", help="submission to write")
     own.add_argument("checkpoint", type=Path, metavar="MODEL", help="checkpoint to ask")
@@ -144,6 +145,17 @@ def prediction_options() -> argparse.ArgumentParser:
     group = options.add_argument_group("prediction")
     group.add_argument(
         "--batch-size", type=_positive, default=256, metavar="N", help="(default: 256)"
+    )
+    return options
+
+
+def truth_options() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(add_help=False)
+    group = options.add_argument_group("score")
+    group.add_argument(
+        "--truth",
+        metavar="FILE",
+        help="`id,label` rows to score the submission against; others go unscored",
     )
     return options
 

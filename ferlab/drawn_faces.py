@@ -155,7 +155,7 @@ class Face:
 
 
 def random_action_units(emotion: int, rng: np.random.Generator) -> dict[int, float]:
-    """The strength (0 .. about 1.1) of each action unit that takes part in this face."""
+    """The strength (0 .. 1.3) of each action unit that takes part in this face."""
     strength = rng.uniform(0.1, 0.35) if rng.random() < FAINT else rng.uniform(0.7, 1.1)
     units = {
         unit: strength * rng.uniform(0.8, 1.15)
@@ -171,27 +171,31 @@ def random_action_units(emotion: int, rng: np.random.Generator) -> dict[int, flo
 def expression_of(units: Mapping[int, float], rng: np.random.Generator) -> Expression:
     """Move a face at rest by action units; what is left to chance is how this face rests."""
     au = {unit: units.get(unit, 0.0) for unit in ACTION_UNITS}
-    rest = rng.normal(0.0, 1.0, 8)
-    jaw = au[26] * (1 - 0.5 * min(au[20], 1.0))
+    rest = rng.normal(0.0, 1.0, 7)
+
+    def without(unit: int) -> float:
+        return 1 - min(au[unit], 1.0)
+
+    jaw = au[26] * (0.5 + 0.5 * without(20))
     bared = au[25] * (au[23] + au[10])  # a snarl shows the teeth
     return Expression(
-        inner_brow=0.28 * au[1] - 0.22 * au[4] * (1 - 0.8 * min(au[1], 1.0)) - 0.12 * au[9],
-        outer_brow=0.24 * au[2] - 0.1 * au[4] * au[1] + 0.07 * au[4] * (1 - min(au[1], 1.0)),
-        brow_arch=0.06 + 0.06 * au[2] * (1 - min(au[4], 1.0)) - 0.05 * au[4] + 0.02 * rest[0],
+        inner_brow=0.28 * au[1] - 0.22 * au[4] * (0.2 + 0.8 * without(1)) - 0.12 * au[9],
+        outer_brow=0.24 * au[2] - 0.1 * au[4] * au[1] + 0.07 * au[4] * without(1),
+        brow_arch=0.06 + 0.06 * au[2] * without(4) - 0.05 * au[4] + 0.02 * rest[0],
         brow_knit=0.1 * au[4] + 0.05 * au[9],
         upper_lid=0.09 * au[5] - 0.05 * au[7] - 0.04 * au[9] - 0.03 * au[15] + 0.01 * rest[1],
         lower_lid=0.05 * au[7] + 0.06 * au[6] + 0.06 * au[9],
-        lid_slant=0.05 * au[1] * (1 - min(au[5], 1.0)) - 0.07 * au[4] * (1 - min(au[1], 1.0)),
+        lid_slant=0.05 * au[1] * without(5) - 0.07 * au[4] * without(1),
         nose_wrinkle=au[9],
         cheek_fold=max(0.7 * au[6], 0.6 * au[12], 0.9 * au[9], 0.6 * au[10]),
         mouth_corners=0.3 * au[12] - 0.27 * au[15] - 0.11 * au[17] + 0.02 * rest[2],
         mouth_width=(1 + 0.3 * au[12] + 0.4 * au[20] + 0.1 * au[16])
-        * (1 - 0.25 * au[23] * (1 - min(au[25], 1.0)))
-        * (1 - 0.4 * jaw * (1 - min(au[20], 1.0))),
+        * (1 - 0.25 * au[23] * without(25))
+        * (1 - 0.4 * jaw * without(20)),
         mouth_wave=max(0.05 * au[20] * rng.random(), 0.09 * au[9] * rng.random()),
         mouth_squareness=min(0.8 * au[20] + 0.8 * bared + 0.5 * au[16], 1.0),
         mouth_skew=0.015 * rest[3] + 0.08 * au[10] * rest[4],
-        upper_lip=max(0.03 * au[25] + 0.07 * bared + 0.1 * au[10] + 0.14 * jaw, 0.0),
+        upper_lip=0.03 * au[25] + 0.07 * bared + 0.1 * au[10] + 0.14 * jaw,
         lower_lip=0.07 * au[25] * (1 + 2.0 * au[12]) + 0.09 * bared + 0.13 * au[16] + 0.3 * jaw,
         teeth=rng.random() < 0.2 + 0.6 * max(bared, au[20], au[25] * au[12]),
         tongue=au[19] > 0.3,
@@ -315,16 +319,16 @@ def nose_wrinkles(face: Face) -> list[np.ndarray]:
 class Pen:
     """Draws shapes given in head radii where a face's pose puts them, with an unsteady hand."""
 
-    def __init__(self, face: Face, side: int, rng: np.random.Generator):
+    def __init__(self, face: Face, size: int, rng: np.random.Generator):
         pose, self.rng = face.pose, rng
-        self.image = Image.new("L", (side, side), round(face.look.paper))
+        self.image = Image.new("L", (size, size), round(face.look.paper))
         self.draw = ImageDraw.Draw(self.image)
         cos, sin = np.cos(pose.tilt), np.sin(pose.tilt)
-        self.axes = pose.radius * side * np.array([[cos, sin], [-sin, cos]])
-        self.centre = side * np.array(pose.centre)
+        self.axes = pose.radius * size * np.array([[cos, sin], [-sin, cos]])
+        self.centre = size * np.array(pose.centre)
         self.turn = 0.25 * pose.turn
         self.wobble = face.look.wobble
-        self.line_width = face.look.line_width * side
+        self.line_width = face.look.line_width * size
 
     def place(self, points: np.ndarray, *, turns: bool) -> list[float]:
         """Flat pixel coordinates. What is on the front of the head moves when the head turns."""
@@ -439,9 +443,10 @@ def draw_mouth_lines(face: Face, pen: Pen) -> None:
         if not moved.teeth and pen.rng.random() < 0.4:
             pen.fill(mouth, ink)
         pen.stroke(mouth, ink)
-        if moved.teeth:
+        if moved.teeth and not moved.tongue:
             draw_teeth_lines(upper, lower, pen, ink)
     if moved.tongue:
+        pen.fill(tongue(face), face.look.paper)
         pen.stroke(tongue(face), ink)
 
 

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ferlab.errors import InputError
+
 
 @dataclass(frozen=True)
 class Proportion:
@@ -28,6 +30,32 @@ def accuracy(labels: np.ndarray, predicted: np.ndarray) -> Proportion:
     correct, n = int((labels == predicted).sum()), len(labels)
     interval = binomtest(correct, n).proportion_ci(method="wilson")
     return Proportion(correct / n, n, float(interval.low), float(interval.high))
+
+
+def require_labels(labels: np.ndarray, source: str) -> None:
+    """Raise InputError if a row has no label."""
+    missing = int((labels < 0).sum())
+    if missing:
+        raise InputError(f"{source}: every row must have a label. Received: {missing} without")
+
+
+def confusion_counts(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
+    """int64 (num_classes, num_classes): rows the true class, columns the predicted."""
+    from sklearn.metrics import confusion_matrix
+
+    return confusion_matrix(labels, predicted, labels=range(num_classes))
+
+
+def most_confused(counts: np.ndarray, class_names: tuple[str, ...], count: int = 7) -> list[str]:
+    """The largest cells off the diagonal: 'fear taken for sad: 582'."""
+    wrong = counts - np.diag(np.diag(counts))
+    order = np.argsort(-wrong, axis=None, kind="stable")[:count]
+    cells = [np.unravel_index(cell, wrong.shape) for cell in order]
+    return [
+        f"{class_names[row]} taken for {class_names[column]}: {wrong[row, column]:,}"
+        for row, column in cells
+        if wrong[row, column]
+    ]
 
 
 def accuracy_lines(

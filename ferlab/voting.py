@@ -56,14 +56,14 @@ def read_model_list(path: Path) -> list[Member]:
 
 
 def _member(line: str, folder: Path, where: str) -> Member:
-    weight_text, _, name = line.partition(" ") if " " in line else line.partition("\t")
+    weight_text, *rest = line.split(maxsplit=1)
     try:
         weight = float(weight_text)
     except ValueError:
         weight = math.nan
-    if not (0 <= weight < math.inf) or not name.strip():
+    if not (0 <= weight < math.inf) or not rest:
         raise InputError(f"{where}: expected `weight path`, the weight 0 or more. Received: {line}")
-    name = name.strip()
+    name = rest[0]
     found = next((base / name for base in (folder, Path()) if (base / name).is_file()), None)
     if found is None:
         raise InputError(f"{where}: {name}: no such file")

@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> None:
 
     images, labels = drawn_faces(args.train, seed=2 * args.seed)
     data.write_csv(train_path, images, labels=labels)
-    print(f"{train_path}: {args.train} faces with labels, {LABEL_NOISE:.0%} of them wrong")
+    print(f"{train_path}: {args.train} faces with labels, about {LABEL_NOISE:.0%} of them wrong")
 
     images, truth = drawn_faces(args.test, seed=2 * args.seed + 1, label_noise=0)
     data.write_csv(test_path, images, ids=range(args.test))

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ferlab import files
-from ferlab.data.dataset import Dataset
+from ferlab.data.dataset import Dataset, describe
 from ferlab.errors import InputError
 from ferlab.labels import EMOTIONS, UNLABELLED
 
@@ -105,11 +105,15 @@ def write_csv(
     labels: -1 for none
     ids: 0, 1, ... by default; given beside labels, they make `id,label,feature`
     """
-    columns = {"id": ids, "label": labels}
+    if images.ndim == 4 and images.shape[3] != 1:
+        raise InputError(
+            f"{path}: a CSV file holds grey images. Received: {describe(images.shape[1:])}"
+        )
     if ids is None and labels is None:
-        columns["id"] = range(len(images))
+        ids = range(len(images))
+    columns = {"id": ids, "label": labels}
     given = {name: column for name, column in columns.items() if column is not None}
-    grey_levels = np.array([level.decode() for level in _GREY_LEVELS])
+    grey_levels = np.array([level.decode() for level in _GREY_LEVELS], dtype=object)
     features = (" ".join(grey_levels[image.ravel()]) for image in images)
     _write_table(path, (*given, "feature"), zip(*given.values(), features, strict=True))
 
@@ -180,7 +184,7 @@ def _records(
                     )
                 )
         except csv.Error as error:
-            raise InputError(f"{path}:{number}: has quotes that do not pair: {error}") from error
+            raise InputError(f"{path}:{number}: cannot be split into fields: {error}") from error
         yield number, [field.encode("latin-1") for field in fields]
 
 
@@ -219,7 +223,7 @@ def _columns(path: str | Path, line: int, fields: list[bytes]) -> _Columns:
 
     header = ", ".join(names)
     header = header if len(header) <= 60 else header[:60] + "..."
-    if found["label"] is not None:
+    if found["label"] is not None and found["id"] is not None:
         looks = "has labels and no pixels: a submission?"
     elif re.fullmatch(r"[\d\s.,-]*", header.rstrip(".")):
         looks = "has no header."

@@ -10,8 +10,8 @@ import numpy as np
 from ferlab.errors import InputError
 from ferlab.labels import UNLABELLED, require_same_classes
 
-_TRAINING = ("training", "train")
-_SCORING = ("privatetest", "private", "test", "testing")  # never selected on
+TRAINING_USAGES = ("training", "train")
+SCORING_USAGES = ("privatetest", "private", "test", "testing")  # never selected on
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -138,16 +138,16 @@ class Dataset:
     def _training_rows(self) -> np.ndarray:
         if self.usage is None:
             return np.arange(len(self))
-        return np.flatnonzero(np.isin(_folded(self.usage), _TRAINING))
+        return np.flatnonzero(np.isin(_folded(self.usage), TRAINING_USAGES))
 
     def _rows_of_usage(self, usage: str) -> np.ndarray:
-        if usage.strip().lower() in _SCORING:
+        if usage.strip().lower() in SCORING_USAGES:
             raise self._error("rows kept for the final score cannot be validated on", usage)
         if self.usage is None:
             raise self._error("has no usage to choose validation rows by", usage)
         rows = np.flatnonzero(_folded(self.usage) == usage.strip().lower())
         known = ", ".join(sorted(set(self.usage.tolist()) - {""}))
-        if usage.strip().lower() in _TRAINING or not len(rows):
+        if usage.strip().lower() in TRAINING_USAGES or not len(rows):
             raise self._error(f"validation must be a usage beside training, of {known}", usage)
         if not len(self._training_rows()):
             raise self._error("no rows with usage Training to train on", known)
@@ -182,13 +182,10 @@ class Dataset:
 def concatenate(parts: Sequence[Dataset]) -> Dataset:
     """One dataset of all rows, with the source of the first. Raises InputError for a mismatch."""
     first = parts[0]
-    for part in parts[1:]:
-        require_same_classes(part.source, part.class_names, first.class_names)
-        if part.image_shape != first.image_shape:
-            raise InputError(
-                f"{part.source}: images must be {describe(first.image_shape)}. "
-                f"Received: {describe(part.image_shape)}"
-            )
+    if len(parts) == 1:
+        return first
+    for part in parts:
+        require_alike(part, first.class_names, first.image_shape)
     usages = [part.usage for part in parts]
     return dataclasses.replace(
         first,
@@ -197,6 +194,18 @@ def concatenate(parts: Sequence[Dataset]) -> Dataset:
         ids=np.concatenate([part.ids for part in parts]),
         usage=None if any(usage is None for usage in usages) else np.concatenate(usages),
     )
+
+
+def require_alike(
+    dataset: Dataset, class_names: Sequence[str], image_shape: tuple[int, ...]
+) -> None:
+    """Raise InputError unless a dataset has these classes in this order, and images like these."""
+    require_same_classes(dataset.source, dataset.class_names, class_names)
+    if dataset.image_shape != tuple(image_shape):
+        raise InputError(
+            f"{dataset.source}: images must be {describe(image_shape)}. "
+            f"Received: {describe(dataset.image_shape)}"
+        )
 
 
 def describe(image_shape: tuple[int, ...]) -> str:

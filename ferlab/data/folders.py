@@ -1,0 +1,145 @@
+"""Folders of images: ROOT/<class>/*.png, ROOT/train/<class>/*.png, or test images side by side."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ferlab.data.dataset import SCORING_USAGES, TRAINING_USAGES, Dataset
+from ferlab.data.images import read_image
+from ferlab.errors import InputError
+from ferlab.labels import EMOTIONS, UNLABELLED
+
+_VALIDATION = ("validation", "valid", "val", "dev", "public", "publictest")
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+
+
+def read_folder(
+    path: str | Path,
+    *,
+    role: str,
+    class_names: Sequence[str] | None = None,
+    image_shape: tuple[int, int, int] | None = None,
+) -> Dataset:
+    """Read a folder of class folders, or of `train` and `test` folders that hold such.
+
+    role: 'train' reads `train` and folders named like `val`, never `test`; 'test' reads `test`
+    class_names: the only ones allowed, and their order; by default the sorted names of the class
+        folders to train on
+    image_shape: (height, width, channels) to bring images to, (48, 48, 1) by default
+
+    Test images without class folders have no label. `usage` is the name of the folder an image
+    comes from, or None where there is but one. Raises InputError.
+    """
+    image_shape = image_shape or (48, 48, 1)
+    if image_shape[2] not in (1, 3):
+        raise InputError(f"images have 1 or 3 channels. Received: {image_shape[2]}")
+    root = Path(path)
+    training = [part for part in _folders(root) if part.name.lower() in TRAINING_USAGES]
+    scoring = [part for part in _folders(root) if part.name.lower() in SCORING_USAGES]
+    parts, base = [root], root
+    if training or scoring:
+        parts, base = _parts_for(role, root, training, scoring)
+    if class_names is None:
+        class_names = sorted(
+            {folder.name for part in training or parts for folder in _folders(part)}
+        )
+        if role == "train" and len(class_names) < 2:
+            raise InputError(
+                f"{path}: training needs a folder for each of two or more classes, such as "
+                f"{root / 'happy' / '1.png'}. Received: {', '.join(class_names) or 'no folders'}"
+            )
+    class_names = tuple(class_names or EMOTIONS)
+
+    found = [
+        (file, label, part.name)
+        for part in parts
+        for file, label in _labelled_files(part, class_names, role)
+    ]
+    images = np.empty((len(found), *image_shape), dtype=np.uint8)
+    for image, (file, _, _) in zip(images, found, strict=True):
+        image[:] = read_image(file, image_shape)
+    return Dataset(
+        images=images,
+        labels=np.array([label for _, label, _ in found], dtype=np.int64),
+        ids=_ids([file.relative_to(base) for file, _, _ in found]),
+        class_names=class_names,
+        usage=None if parts == [root] else np.array([usage for _, _, usage in found]),
+        source=str(path),
+    )
+
+
+def _parts_for(
+    role: str, root: Path, training: list[Path], scoring: list[Path]
+) -> tuple[list[Path], Path]:
+    """(the folders to read, the folder that ids start from)."""
+    if role == "train":
+        if not training:
+            raise InputError(f"{root}: has no folder named train. Received: {scoring[0].name}")
+        validation = [part for part in _folders(root) if part.name.lower() in _VALIDATION]
+        return training + validation, root
+    if len(scoring) != 1:
+        names = ", ".join(part.name for part in scoring or training)
+        raise InputError(
+            f"{root}: expected one folder named test; name the folder to test on. Received: {names}"
+        )
+    return scoring, scoring[0]
+
+
+def _labelled_files(part: Path, class_names: tuple[str, ...], role: str) -> list[tuple[Path, int]]:
+    found = []
+    for folder in _folders(part):
+        if folder.name not in class_names:
+            raise InputError(f"{folder}: is none of the classes {', '.join(class_names)}")
+        inside = _image_files(folder)
+        if not inside:
+            raise InputError(f"{folder}: a class folder without any image")
+        found += [(file, class_names.index(folder.name)) for file in inside]
+    if not found:
+        found = [(file, UNLABELLED) for file in _image_files(part)]
+        if role == "train" and found:
+            raise InputError(
+                f"{part}: training needs a folder for each class, such as {part / 'happy'}. "
+                f"Received: {len(found):,} images outside any"
+            )
+    if not found:
+        raise InputError(f"{part}: holds no images ({' '.join(_SUFFIXES)})")
+    return found
+
+
+def _folders(folder: Path) -> list[Path]:
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be read: {error.strerror}") from error
+    return [entry for entry in entries if entry.is_dir() and not _is_hidden(entry.name)]
+
+
+def _image_files(folder: Path) -> list[Path]:
+    """All image files at any depth, sorted. Links to folders may lead in circles: not followed."""
+
+    def refuse(error: OSError) -> None:
+        raise InputError(f"{error.filename}: cannot be read: {error.strerror}") from error
+
+    found = []
+    for parent, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not _is_hidden(name)]
+        found += [
+            Path(parent, name)
+            for name in names
+            if not _is_hidden(name) and Path(name).suffix.lower() in _SUFFIXES
+        ]
+    return sorted(found)
+
+
+def _is_hidden(name: str) -> bool:
+    """Whether a file browser put it there: .DS_Store, ._face.png, __MACOSX."""
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def _ids(paths: list[Path]) -> np.ndarray:
+    """Paths without suffix, unless two differ in nothing else."""
+    stems = [path.with_suffix("").as_posix() for path in paths]
+    unique = len(set(stems)) == len(stems)
+    return np.array(stems if unique else [path.as_posix() for path in paths], dtype=np.str_)

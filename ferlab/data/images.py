@@ -1,0 +1,55 @@
+"""One picture, from a file or from memory, as the pixels that a model takes."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from ferlab import files
+from ferlab.errors import InputError
+
+
+def read_image(path: str | Path, image_shape: tuple[int, int, int]) -> np.ndarray:
+    """Decode an image file and fit it to (height, width, channels): uint8 of that shape.
+
+    Of an animation, the first frame. Raises InputError for a file that is not a sound image.
+    """
+    height, width, channels = image_shape
+    with files.open_to_read(path) as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's remarks on metadata
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            with Image.open(file) as image:
+                # A JPEG decodes at a fraction of its size for little; twice ours is enough.
+                side = 2 * max(height, width)
+                image.draft("L" if channels == 1 else "RGB", (side, side))
+                return fit_image(image, image_shape)
+        except Exception as error:  # a damaged file makes Pillow's plugins raise almost anything
+            raise InputError(f"{path}: is not an image: {_reason(path, error)}") from error
+
+
+def fit_image(image: Image.Image, image_shape: tuple[int, int, int]) -> np.ndarray:
+    """Bring an image of any mode to (height, width, channels): uint8 of that shape.
+
+    Turned upright as its EXIF data says, on white where it is transparent, grey by luminance for
+    one channel, RGB for three; stretched with antialiasing.
+    """
+    height, width, channels = image_shape
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16"):  # convert("L") would clip at 255
+        image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    image = image.convert("L" if channels == 1 else "RGB")
+    if image.size != (width, height):
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(image).reshape(image_shape)
+
+
+def _reason(path: str | Path, error: Exception) -> str:
+    if not isinstance(error, UnidentifiedImageError):
+        return " ".join(str(error).split()) or type(error).__name__
+    kind = files.sniff(path) or "text"
+    return "damaged" if kind.endswith("image") else kind

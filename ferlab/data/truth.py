@@ -1,0 +1,47 @@
+"""The labels of a test file that came without them: `id,label`, as a leaderboard keeps them."""
+
+from pathlib import Path
+
+import numpy as np
+
+from ferlab import files
+from ferlab.data.dataset import Dataset
+from ferlab.errors import InputError
+from ferlab.labels import UNLABELLED
+
+
+def read_truth(path: str | Path, dataset: Dataset) -> np.ndarray:
+    """int64 (n,): the label of each of the dataset's rows, -1 for one the file does not have.
+
+    Raises InputError for a file that is no such table, a label outside the classes, an id given
+    twice, and a file that has none of the ids.
+    """
+    import pandas as pd
+
+    if kind := files.sniff(path):
+        raise InputError(f"{path}: is {kind}, not a CSV file")
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except (ValueError, OSError) as error:  # pandas's own parser errors are ValueErrors
+        raise InputError(f"{path}: cannot be read as `id,label`: {error}") from error
+    table.columns = table.columns.str.strip().str.lower()
+    if not {"id", "label"} <= set(table.columns):
+        raise InputError(f"{path}: expected the columns id and label")
+    twice = table["id"][table["id"].duplicated()]
+    if len(twice):
+        raise InputError(f"{path}: has the id {twice.iloc[0]!r} twice")
+    known = {str(label): label for label in range(dataset.num_classes)}
+    odd = ~table["label"].str.strip().isin(known)
+    if odd.any():
+        line = int(np.flatnonzero(odd)[0]) + 2
+        raise InputError(
+            f"{path}:{line}: a label must be 0 to {dataset.num_classes - 1}. "
+            f"Received: {table['label'][odd].iloc[0]!r}"
+        )
+    truth = dict(zip(table["id"].str.strip(), table["label"].str.strip().map(known), strict=True))
+    labels = np.array([truth.get(row, UNLABELLED) for row in dataset.ids.tolist()], dtype=np.int64)
+    if (labels == UNLABELLED).all():
+        raise InputError(f"{path}: has none of the data's ids, such as {dataset.ids[0]!r}")
+    return labels

@@ -1,0 +1,191 @@
+"""The dataset itself: what it holds, how it splits, and that it cannot change."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from ferlab.data import Dataset, concatenate
+from ferlab.errors import InputError
+from ferlab.labels import EMOTIONS
+
+
+def dataset(labels, *, usage=None, side=2, class_names=EMOTIONS):
+    """Row i is an image full of grey level i."""
+    levels = np.arange(len(labels), dtype=np.uint8)
+    return Dataset(
+        images=np.broadcast_to(levels[:, None, None, None], (len(labels), side, side, 1)),
+        labels=np.array(labels, dtype=np.int64),
+        ids=np.array([f"row{i}" for i in range(len(labels))], dtype=np.str_),
+        class_names=class_names,
+        usage=None if usage is None else np.array(usage),
+        source="faces.csv",
+    )
+
+
+def rows(part):
+    return part.images[:, 0, 0, 0].tolist()
+
+
+MIXED = [0, 1, 2, 0, 1, 2, 0, 1, 2, 0]
+
+
+def test_a_dataset_cannot_be_changed():
+    labels = np.zeros(3, dtype=np.int64)
+    data = dataclasses.replace(dataset([0, 1, 2]), labels=labels)
+    for array in (data.images, data.labels, data.ids):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = array[1]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        data.labels = labels
+    labels[0] = 1  # the caller's own array stays writeable
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"images": np.zeros((3, 2, 2, 1))}, "images must be uint8"),
+        ({"images": np.zeros((3, 2, 2), np.uint8)}, "images must be .n, height"),
+        ({"images": np.zeros((3, 0, 2, 1), np.uint8)}, "images must be .n, height"),
+        ({"labels": np.zeros(3, np.int32)}, "labels must be int64"),
+        ({"labels": np.zeros(2, np.int64)}, "labels must be 3"),
+        ({"labels": np.array([0, 7, 0])}, "labels must be 0 to 6, or -1 for none. Received: 7"),
+        ({"labels": np.array([0, -2, 0])}, "labels must be 0 to 6, or -1 for none. Received: -2"),
+        ({"ids": np.arange(3)}, "ids must be text"),
+        ({"ids": np.array(["a"])}, "ids must be 3"),
+        ({"usage": np.array(["Training"])}, "usage must be 3"),
+        ({"class_names": ()}, "class names"),
+        ({"class_names": ("a",) * 7}, "class names"),
+    ],
+)
+def test_arrays_that_do_not_fit_together_are_refused(change, message):
+    with pytest.raises(InputError, match=rf"faces\.csv: {message}"):
+        dataclasses.replace(dataset([0, 1, 2]), **change)
+
+
+def test_take_keeps_rows_together():
+    data = dataset([0, 1, -1], usage=["Training", "PublicTest", "Training"])
+    part = data.take([2, 0])
+    assert rows(part) == [2, 0]
+    assert part.labels.tolist() == [-1, 0]
+    assert part.ids.tolist() == ["row2", "row0"]
+    assert part.usage.tolist() == ["Training", "Training"]
+    assert rows(data.take(data.labels >= 0)) == [0, 1]
+    assert len(data.take([])) == 0
+    assert not data.is_labelled
+    assert data.take(data.labels >= 0).is_labelled
+
+
+def test_a_count_takes_the_first_rows_and_a_fraction_the_last():
+    data = dataset(MIXED)
+    for validation, train, chosen in (
+        (3, [3, 4, 5, 6, 7, 8, 9], [0, 1, 2]),
+        (5, [5, 6, 7, 8, 9], [0, 1, 2, 3, 4]),
+        (0.25, [0, 1, 2, 3, 4, 5, 6], [7, 8, 9]),  # Keras rounds the training rows down
+        (0.99, [0], [1, 2, 3, 4, 5, 6, 7, 8, 9]),
+    ):
+        parts = data.split(validation)
+        assert [rows(part) for part in parts] == [train, chosen]
+
+
+def test_a_usage_is_chosen_by_its_name_and_scoring_rows_go_nowhere():
+    usage = ["PublicTest", "Training", "PrivateTest", "Training", " training", "PublicTest", ""]
+    data = dataset(MIXED[:7], usage=usage)
+    train, validation = data.split("publictest")
+    assert (rows(train), rows(validation)) == ([1, 3, 4], [0, 5])
+    train, validation = data.split(1)
+    assert (rows(train), rows(validation)) == ([3, 4], [1])
+    train, validation = data.split(0.3)
+    assert (rows(train), rows(validation)) == ([1, 3], [4])
+
+
+@pytest.mark.parametrize("usage", ["PrivateTest", "privatetest", "test", " Test "])
+def test_rows_kept_for_the_final_score_are_never_validated_on(usage):
+    data = dataset([0, 1, 2], usage=["Training", "PrivateTest", "test"])
+    with pytest.raises(InputError, match="kept for the final score"):
+        data.split(usage)
+
+
+@pytest.mark.parametrize(
+    ("validation", "message"),
+    [
+        (6, "6 validation rows are more than half of 10; pass a fraction: --validation 0.1"),
+        (0, "above 0"),
+        (-1, "above 0"),
+        (0.0, "between 0 and 1"),
+        (1.0, "between 0 and 1"),
+        (float("nan"), "between 0 and 1"),
+        ("PublicTest", "has no usage"),
+    ],
+)
+def test_a_split_that_makes_no_sense_is_refused(validation, message):
+    with pytest.raises(InputError, match=message):
+        dataset(MIXED).split(validation)
+
+
+@pytest.mark.parametrize(
+    ("usage", "validation", "message"),
+    [
+        (["Training", "PublicTest"], "Training", "of PublicTest, Training. Received: Training"),
+        (["Training", "PublicTest"], "val", "of PublicTest, Training. Received: val"),
+        (["PublicTest", "PublicTest"], "PublicTest", "no rows with usage Training"),
+        (["PublicTest", "PublicTest"], 1, "two or more rows"),
+        (["Training", "PrivateTest"], 1, "two or more rows"),
+    ],
+)
+def test_a_usage_that_leaves_a_side_empty_is_refused(usage, validation, message):
+    with pytest.raises(InputError, match=message):
+        dataset([0, 1], usage=usage).split(validation)
+
+
+@pytest.mark.parametrize("validation", [10, 0.25])
+def test_rows_grouped_by_class_are_sampled_from_every_class(validation):
+    data = dataset([0] * 20 + [1] * 12 + [2] * 8)
+    assert data.is_grouped
+    train, chosen = data.split(validation, seed=3)
+    assert np.bincount(chosen.labels).tolist() == [5, 3, 2]
+    assert sorted(rows(train) + rows(chosen)) == list(range(40))
+    assert rows(chosen) == rows(data.split(validation, seed=3)[1])
+    assert rows(chosen) != rows(data.split(validation, seed=4)[1])
+
+
+def test_grouped_is_said_of_the_training_rows_alone():
+    assert not dataset(MIXED).is_grouped
+    assert not dataset([1, 1, 1]).is_grouped
+    assert not dataset([]).is_grouped
+    assert dataset([0, 0, 2, 2, 0, 1], usage=4 * ["train"] + 2 * ["val"]).is_grouped
+    train, validation = dataset([0, 1, 2]).split(1)  # too few to stratify
+    assert (len(train), len(validation)) == (2, 1)
+
+
+def test_training_refuses_rows_without_a_label():
+    data = dataset([0, 1, -1, 0, -1, 1, 0, 1])
+    with pytest.raises(InputError, match=r"2 of 6 rows have no label, the first is row 3 .id row2"):
+        data.split(2)
+    with pytest.raises(InputError, match=r"1 of 3 rows have no label, the first is row 3"):
+        data.split(3)
+
+
+def test_the_fingerprint_follows_the_content():
+    data = dataset(MIXED)
+    assert data.fingerprint() == dataclasses.replace(data, source="elsewhere").fingerprint()
+    images = data.images.copy()
+    images[3, 1, 1, 0] += 1
+    for change in (
+        {"images": images},
+        {"images": data.images.reshape(len(data), 1, 4, 1)},
+        {"labels": data.labels[::-1]},
+        {"class_names": EMOTIONS[::-1]},
+    ):
+        assert dataclasses.replace(data, **change).fingerprint() != data.fingerprint()
+
+
+def test_concatenate_joins_like_with_like():
+    data = dataset(MIXED, usage=["Training"] * 10)
+    joined = concatenate([data.take([0, 1]), data.take([5])])
+    assert rows(joined) == [0, 1, 5]
+    assert joined.usage.tolist() == ["Training"] * 3
+    with pytest.raises(InputError, match="the same order"):
+        concatenate([data, dataset(MIXED, class_names=EMOTIONS[::-1])])
+    with pytest.raises(InputError, match="images must be 2x2x1. Received: 3x3x1"):
+        concatenate([data, dataset(MIXED, side=3)])

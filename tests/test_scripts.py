@@ -1,0 +1,252 @@
+"""Every script as a user runs it: its arguments, its files, its one line for bad input."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from support import ROOT, faces
+
+from ferlab import checkpoints, data
+
+SLACK = 3  # a machine that runs other things too
+SCRIPTS = sorted(path.name for path in ROOT.glob("*.py"))
+
+
+def run(script, *arguments, cwd, code=0, **environment):
+    """Run a script, `-m ferlab` or a root script, and return what it printed."""
+    command = script.split() if script.startswith("-m") else [str(ROOT / script)]
+    done = subprocess.run(
+        [sys.executable, *command, *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout if code == 0 else done.stderr
+
+
+def fails(script, *arguments, cwd):
+    """Run a script on bad input: exit 2, one line, and no file that was not there."""
+    before = sorted(cwd.rglob("*"))
+    error = run(script, *arguments, cwd=cwd, code=2)
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert sorted(cwd.rglob("*")) == before
+    return error
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    """A folder with data, and a CNN and a DNN trained on it by the scripts."""
+    folder = tmp_path_factory.mktemp("work")
+    train, test = faces(160, seed=1), faces(50, seed=2)
+    data.write_csv(folder / "train.csv", train.images, labels=train.labels)
+    data.write_csv(folder / "test.csv", test.images, ids=test.ids)
+    truth = "id,label\n" + "".join(f"{row},{label}\n" for row, label in enumerate(test.labels))
+    (folder / "truth.csv").write_text(truth)
+    short = ("--epochs", 2, "--batch-size", 32)
+    printed = run(
+        "train.py", "train.csv", *short, "--validation", 40, "--keep-epochs", 1, cwd=folder
+    )
+    (folder / "train.log").write_text(printed)
+    run("dnn_train.py", "train.csv", *short, cwd=folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cnn(work):
+    (path,) = work.glob("[01].*.h5")
+    return path
+
+
+@pytest.fixture(scope="module")
+def dnn(work):
+    (path,) = work.glob("dnn_*.h5")
+    return path
+
+
+def submission(path):
+    header, *rows = path.read_text().splitlines()
+    assert header == "id,label"
+    return [tuple(map(int, row.split(","))) for row in rows]
+
+
+@pytest.mark.parametrize("script", [*SCRIPTS, "-m ferlab"])
+def test_help_answers_at_once(script, tmp_path):
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        assert "usage:" in run(script, "--help", cwd=tmp_path)
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 0.3 * SLACK, "something heavy is imported before arguments are read"
+
+
+def test_train_says_device_and_forecast_and_writes_the_reports_names(work, cnn):
+    log = (work / "train.log").read_text()
+    assert "device: CPU" in log
+    assert "an epoch will take about" in log
+    assert log.splitlines()[-1] == cnn.name
+    assert re.fullmatch(r"[01]\.\d{6}\.h5", cnn.name)
+    (kept,) = cnn.with_suffix("").iterdir()
+    assert kept.name == f"1_{cnn.stem}.h5"
+    history = checkpoints.read_metadata(cnn)["history"]
+    assert f"{history['val_accuracy'][-1]:.6f}" == cnn.stem
+
+
+def test_test_writes_a_submission_and_scores_it(work, cnn):
+    printed = run("test.py", "test.csv", "result.csv", cnn, "--truth", "truth.csv", cwd=work)
+    rows = submission(work / "result.csv")
+    assert [row for row, _ in rows] == list(range(50))
+    assert {label for _, label in rows} <= set(range(7))
+    truth = dict(submission(work / "truth.csv"))
+    share = np.mean([truth[row] == label for row, label in rows])
+    assert f"accuracy {share:.2%} (n=50, 95% interval" in printed
+
+
+def test_dnn_test(work, dnn):
+    run("dnn_test.py", "test.csv", "dnn_result.csv", dnn, cwd=work)
+    assert len(submission(work / "dnn_result.csv")) == 50
+
+
+def test_csv_npz_and_folder_are_read_alike(work, cnn):
+    from PIL import Image
+
+    printed = run("csv_to_npz.py", "train.csv", "test.csv", cwd=work)
+    assert "train: 160 rows" in printed
+    (work / "folder").mkdir()
+    for row, image in enumerate(faces(50, seed=2).images):
+        Image.fromarray(image[:, :, 0]).save(work / "folder" / f"{row:02d}.png")
+    answers = []
+    for source in ("test.csv", "data.npz", "folder"):
+        run("test.py", source, "alike.csv", cnn, cwd=work)
+        answers.append(submission(work / "alike.csv"))
+    assert answers[0] == answers[1] == answers[2]
+
+
+def test_retrain_goes_on_and_is_named_after_its_model(work, cnn):
+    printed = run("retrain.py", "train.csv", cnn, 2, 3, cwd=work)
+    path = work / printed.splitlines()[-1]
+    assert re.fullmatch(rf"[01]\.\d{{6}}_{re.escape(cnn.stem)}\.h5", path.name)
+    metadata = checkpoints.read_metadata(path)
+    assert len(metadata["history"]["loss"]) == 3
+    assert metadata["recipe"]["validation"] == 40
+
+
+def test_retrain_keeps_the_validation_rows_apart(work, cnn):
+    error = fails("retrain.py", "train.csv", cnn, 2, 3, "--validation", "0.5", cwd=work)
+    assert "--validation must stay 40" in error
+
+
+def test_vote_with_and_without_the_cache(work, cnn, dnn):
+    (work / "model_list.txt").write_text(f"2 {cnn.name}\n1 {dnn.name}\n")
+    options = ("--cache-dir", work / "votes", "--truth", "truth.csv")
+    first = run("test_by_vote.py", "test.csv", "v.csv", "model_list.txt", *options, cwd=work)
+    assert first.count("predicts") == 2
+    soft = submission(work / "v.csv")
+    (work / "model_list.txt").write_text(f"1 {cnn.name}\n0 {dnn.name}\n")
+    second = run(
+        *("test_by_vote.py", "test.csv", "v.csv", "model_list.txt", *options),
+        *("--voting", "hard"),
+        cwd=work,
+    )
+    assert second.count("from the cache") == 2
+    run("test.py", "test.csv", "alone.csv", cnn, cwd=work)
+    assert submission(work / "v.csv") == submission(work / "alone.csv")
+    assert len(soft) == 50
+
+
+def test_plots(work, cnn):
+    from PIL import Image
+
+    printed = run("plot_model.py", "train.csv", cnn, "--out-dir", "pictures", cwd=work)
+    assert "taken for" in printed
+    for kind in ("cm", "his"):
+        with Image.open(work / "pictures" / f"{cnn.stem}_{kind}.png") as picture:
+            assert min(picture.size) > 400
+
+
+def test_a_folder_of_classes_trains_and_answers_in_its_own_order(work, tmp_path):
+    from PIL import Image
+
+    drawn = faces(60, seed=4)
+    for row, (image, label) in enumerate(zip(drawn.images, drawn.labels, strict=True)):
+        place = tmp_path / "faces" / ("calm" if label == 6 else "moved")
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[:, :, 0]).resize((60, 70)).save(place / f"{row}.png")
+    printed = run(
+        *("dnn_train.py", "faces", "--epochs", 1, "--validation", 0.2, "--image-size", 32),
+        cwd=tmp_path,
+    )
+    model = tmp_path / printed.splitlines()[-1]
+    metadata = checkpoints.read_metadata(model)
+    assert metadata["class_names"] == ["calm", "moved"]
+    assert metadata["image_shape"] == [32, 32, 1]
+    printed = run("dnn_test.py", "faces", "result.csv", model, cwd=tmp_path)
+    assert "accuracy" in printed
+    error = fails("test.py", work / "train.csv", "no.csv", model, cwd=tmp_path)
+    assert "calm, moved" in error
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("label,feature\n0,1 2 3\n", "bad.csv:2: expected 4 pixels, found 3"),
+        ("label,feature\n0,1 2 3 256\n", "bad.csv:2"),
+        ("label,feature\n0,1 2 3 x\n", "bad.csv:2"),
+        ("label,feature\n9,1 2 3 4\n", "bad.csv:2"),
+        ("label,feature\n", "no rows"),
+        ("", "empty"),
+        ("<!DOCTYPE html><html></html>", "HTML"),
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "LFS"),
+    ],
+)
+def test_bad_tables(tmp_path, text, rule):
+    (tmp_path / "bad.csv").write_text(text)
+    assert rule in fails("train.py", "bad.csv", cwd=tmp_path)
+
+
+def test_bad_arguments(work, cnn, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("")
+    np.savez(tmp_path / "pickle.npz", train_images=np.array([{}], dtype=object))
+    for script, arguments, rule in (
+        ("train.py", ["gone.csv"], "gone.csv"),
+        ("train.py", ["empty"], "class"),
+        ("train.py", ["pickle.npz"], "pickle"),
+        ("train.py", [work / "train.csv", "--recipe", "best-of-all"], "cnn-report, dnn-report"),
+        ("train.py", [work / "train.csv", "--epochs", "0"], "--epochs"),
+        ("train.py", [work / "train.csv", "--validation", "PrivateTest"], "final score"),
+        ("train.py", [work / "train.csv", "--model", "vgg", "--validation", "9"], "cnn, dnn"),
+        ("train.py", [work / "test.csv", "--validation", "9"], "label"),
+        ("train.py", [work / "train.csv", "--validation", "9", "--run-dir", "file/run"], "file"),
+        ("train.py", [work / "train.csv", "--validation", "9", "--out-dir", "file/x"], "file"),
+        ("train.py", [], "DATA"),
+        ("test.py", [work / "test.csv", "file/result.csv", cnn], "file"),
+        ("test.py", [work / "test.csv", "r.csv", "gone.h5"], "gone.h5"),
+        ("test.py", [work / "test.csv", "r.csv", work / "test.csv"], ".h5"),
+        ("test.py", [work / "test.csv", "r.csv", cnn, "--truth", "file"], "file"),
+        ("test_by_vote.py", [work / "test.csv", "r.csv", "gone.txt"], "gone.txt"),
+        ("csv_to_npz.py", ["gone.csv"], "gone.csv"),
+        ("-m ferlab", ["sample", "file"], "file"),
+        ("-m ferlab", ["dance"], "dance"),
+    ):
+        assert rule in fails(script, *arguments, cwd=tmp_path), (script, arguments)
+
+
+def test_another_backend_trains_and_predicts(work):
+    pytest.importorskip("jax")
+    options = ("--epochs", 1, "--batch-size", 32, "--validation", 40, "--out-dir", "jax")
+    printed = run("train.py", "train.csv", *options, cwd=work, KERAS_BACKEND="jax")
+    assert re.search(r"device: .*jax", printed)
+    (model,) = (work / "jax").glob("*.h5")
+    run("test.py", "test.csv", "jax.csv", model, cwd=work, KERAS_BACKEND="jax")
+    run("test.py", "test.csv", "tensorflow.csv", model, cwd=work)
+    pairs = zip(submission(work / "jax.csv"), submission(work / "tensorflow.csv"), strict=True)
+    assert sum(one == other for one, other in pairs) >= 48  # a near tie may fall either way

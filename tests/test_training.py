@@ -1,0 +1,241 @@
+"""What training promises: it learns, it repeats, it goes on as if never stopped."""
+
+import csv
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from ferlab import checkpoints, training
+from ferlab.acceleration import FusedBatchNormalization, accelerate
+from ferlab.augmentation import augmentation_layers
+from ferlab.batches import Batches, feed
+from ferlab.checkpoints import Checkpoint
+from ferlab.errors import InputError
+from ferlab.recipes import RECIPES
+from models import build_model
+
+RECIPE = RECIPES["cnn-report"].override(batch_size=64, validation=60)
+
+
+def train(dataset, run_dir, *, seed=0, recipe=RECIPE, **options):
+    part, validation = dataset.split(recipe.validation)
+    training.set_seed(seed)
+    model = build_model(recipe.model, part.image_shape, part.num_classes)
+    return training.fit(model, part, validation, recipe, seed=seed, run_dir=run_dir, **options)
+
+
+def weights_of(model):
+    return [np.asarray(weight) for weight in model.get_weights()]
+
+
+def same(first, second):
+    pairs = zip(first, second, strict=True)
+    return all(np.array_equal(one, other) for one, other in pairs)
+
+
+def test_same_seed_gives_the_same_weights_bit_for_bit(dataset, tmp_path):
+    recipe = RECIPE.override(epochs=2)
+    first, second, other = (
+        weights_of(train(dataset, tmp_path / name, seed=seed, recipe=recipe).model)
+        for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    )
+    assert same(first, second)
+    assert not same(first, other)
+
+
+@pytest.mark.parametrize("suffix", checkpoints.SUFFIXES)
+def test_going_on_from_a_checkpoint_equals_never_having_stopped(dataset, tmp_path, suffix):
+    recipe = RECIPE.override(model="dnn", epochs=3)
+    straight = train(dataset, tmp_path / "straight", recipe=recipe)
+    half = train(dataset, tmp_path / "half", recipe=recipe.override(epochs=1))
+    path = tmp_path / f"half{suffix}"
+    checkpoints.save(half.model, path, half.metadata)
+
+    previous = checkpoints.load(path, with_optimizer=True)
+    part, validation = dataset.split(recipe.validation)
+    resumed = training.fit(
+        previous.raw_pixel_model(),
+        part,
+        validation,
+        recipe,
+        seed=0,
+        run_dir=tmp_path / "resumed",
+        previous=previous,
+        initial_epoch=1,
+    )
+    assert same(weights_of(straight.model), weights_of(resumed.model))
+    assert straight.history["val_accuracy"] == resumed.history["val_accuracy"]
+
+
+def test_training_learns(dataset, tmp_path):
+    recipe = RECIPE.override(model="dnn", epochs=12, shift=0.0, horizontal_flip=False)
+    history = train(dataset, tmp_path, recipe=recipe).history
+    assert history["loss"][-1] < 0.8 * history["loss"][0]
+
+
+def test_batch_normalisation_by_the_fused_kernel_is_keras_own():
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("the fused kernel is TensorFlow's")
+    import tensorflow as tf
+
+    images = np.random.default_rng(0).normal(3, 2, (16, 6, 5, 8)).astype("float32")
+    plain, shared = (keras.layers.BatchNormalization(momentum=0.9) for _ in range(2))
+    fused = FusedBatchNormalization(shared)
+    for layer in (plain, fused):
+        layer.build(images.shape)
+    shared.build(images.shape)
+    results = []
+    for layer, variables in ((plain, plain), (fused, shared)):
+        x = tf.constant(images)
+        variables.gamma.assign(np.linspace(0.5, 2, 8))
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x, training=True)
+            loss = tf.reduce_sum(y * y * y)
+        gradients = tape.gradient(loss, [x, variables.gamma.value, variables.beta.value])
+        results.append([y, *gradients, variables.moving_mean, variables.moving_variance])
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_allclose(np.asarray(one), np.asarray(other), rtol=1e-3, atol=1e-3)
+
+
+def test_accelerated_model_shares_every_variable_in_order():
+    model = build_model("cnn", (16, 16, 1), 7)
+    fast = accelerate(model)
+    for kind in ("trainable_variables", "non_trainable_variables"):
+        pairs = zip(getattr(model, kind), getattr(fast, kind), strict=True)
+        assert all(one is other for one, other in pairs)
+
+
+def test_a_frozen_normalisation_does_not_move():
+    layer = keras.layers.BatchNormalization(trainable=False)
+    images = np.full((4, 3, 3, 2), 9.0, "float32")
+    fused = FusedBatchNormalization(layer)
+    fused(images, training=True)
+    assert np.all(np.asarray(layer.moving_mean) == 0)
+
+
+def test_augmentation_is_off_in_evaluation_and_on_in_training():
+    images = np.random.default_rng(0).integers(0, 256, (8, 48, 48, 1)).astype("float32")
+    for layer in augmentation_layers(RECIPE):
+        np.testing.assert_array_equal(np.asarray(layer(images, training=False)), images)
+        changed = np.asarray(layer(images, training=True))
+        assert not np.array_equal(changed, images)
+        assert changed.min() >= 0
+        assert changed.max() <= 255
+
+
+def test_shift_stays_within_its_fraction():
+    (layer,) = augmentation_layers(RECIPE.override(horizontal_flip=False))
+    image = np.zeros((1, 48, 48, 1), "float32")
+    image[0, 24, 24] = 1
+    moved = np.asarray(layer(np.repeat(image, 200, 0), training=True))
+    rows, columns = (np.argwhere(moved > 0)[:, axis] for axis in (1, 2))
+    reach = max(abs(rows - 24).max(), abs(columns - 24).max())
+    assert 4 <= reach <= 5  # a tenth of 48 is 4.8, and a fraction of a pixel touches the next
+
+
+def test_batches_hold_every_row_once_in_an_order_of_seed_and_epoch_alone():
+    images = np.arange(10, dtype=np.uint8).reshape(10, 1, 1, 1)
+    labels = np.arange(10)
+    first, second = (Batches(images, labels, 4, seed=3) for _ in range(2))
+    first.shuffle(0)
+    first.shuffle(5)
+    second.shuffle(5)
+    drawn = [first[index] for index in range(len(first))]
+    assert [len(batch[1]) for batch in drawn] == [4, 4, 2]
+    assert sorted(np.concatenate([batch[1] for batch in drawn])) == list(range(10))
+    for (one, its_labels), (other, _) in zip(drawn, map(second.__getitem__, range(3)), strict=True):
+        np.testing.assert_array_equal(one, other)
+        np.testing.assert_array_equal(one.ravel(), its_labels)
+
+
+def test_evaluation_counts_the_smaller_last_batch(dataset, tmp_path):
+    result = train(dataset, tmp_path, recipe=RECIPE.override(model="dnn", epochs=1, validation=61))
+    _, validation = dataset.split(61)
+    predicted = result.model.predict(feed(Batches(validation.images, None, 7)), verbose=0)
+    share = (predicted.argmax(1) == validation.labels).mean()
+    assert result.val_accuracy == pytest.approx(share, abs=1e-6)
+
+
+def test_run_folder_and_names(dataset, tmp_path):
+    recipe = RECIPE.override(model="dnn", epochs=3)
+    result = train(dataset, tmp_path / "run", recipe=recipe, keep_epochs=2)
+    path = training.publish(result, tmp_path / "out", prefix="dnn_")
+
+    assert path.name == f"dnn_{result.val_accuracy:.6f}.h5"
+    accuracies = result.history["val_accuracy"]
+    kept = sorted(file.name for file in path.with_suffix("").iterdir())
+    assert kept == [f"{epoch}_{accuracies[epoch]:.6f}.h5" for epoch in (1, 2)]
+    last = checkpoints.load(path.with_suffix("") / kept[-1])
+    assert same(weights_of(last.model), weights_of(result.model))
+
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["recipe"]["epochs"] == 3
+    assert json.loads((tmp_path / "run" / "environment.json").read_text())["keras"]
+    assert "device: CPU" in (tmp_path / "run" / "log.txt").read_text()
+    with (tmp_path / "run" / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["val_accuracy"]) for row in rows] == accuracies
+    with pytest.raises(InputError, match="already holds a run"):
+        training.new_run_dir(tmp_path / "run", "again")
+
+
+def test_a_taken_name_is_not_overwritten_by_another_training(dataset, tmp_path):
+    result = train(dataset, tmp_path / "run", recipe=RECIPE.override(model="dnn", epochs=1))
+    first = training.publish(result, tmp_path)
+    assert training.publish(result, tmp_path) == first
+    other = training.Result(result.model, {**result.metadata, "seed": 5}, ())
+    assert training.publish(other, tmp_path).name == f"{first.stem}-2.h5"
+
+
+def test_ctrl_c_keeps_the_finished_epochs(dataset, tmp_path, monkeypatch):
+    shuffle = Batches.shuffle
+
+    def stop_at_epoch_two(self, epoch):
+        if epoch == 2:
+            raise KeyboardInterrupt
+        shuffle(self, epoch)
+
+    monkeypatch.setattr(Batches, "shuffle", stop_at_epoch_two)
+    with pytest.raises(KeyboardInterrupt):
+        train(dataset, tmp_path, recipe=RECIPE.override(model="dnn", epochs=4))
+    assert len(checkpoints.read_metadata(tmp_path / "last.h5")["history"]["loss"]) == 2
+    assert "2 finished epochs" in (tmp_path / "log.txt").read_text()
+
+
+def test_unlabelled_or_other_data_is_refused(dataset, tmp_path):
+    part, validation = dataset.split(60)
+    model = build_model("dnn", (32, 32, 1), 7)
+    with pytest.raises(InputError, match="takes images of"):
+        training.fit(model, part, validation, RECIPE, seed=0, run_dir=tmp_path)
+    model = build_model("dnn", (48, 48, 1), 6)
+    with pytest.raises(InputError, match="6 classes"):
+        training.fit(model, part, validation, RECIPE, seed=0, run_dir=tmp_path)
+
+
+def test_going_on_needs_a_later_epoch(dataset, tmp_path):
+    part, validation = dataset.split(60)
+    model = build_model("dnn", (48, 48, 1), 7)
+    with pytest.raises(InputError, match="above"):
+        training.fit(model, part, validation, RECIPE, seed=0, run_dir=tmp_path, initial_epoch=20)
+
+
+def test_a_foreign_model_trains_behind_a_rescaling_layer(dataset, tmp_path):
+    images = keras.Input((48, 48, 1))
+    flat = keras.layers.Flatten()(images)
+    model = keras.Model(images, keras.layers.Dense(7, activation="softmax")(flat))
+    foreign = Checkpoint(tmp_path / "foreign.h5", model, None, "unit")
+    part, validation = dataset.split(60)
+    result = training.fit(
+        foreign.raw_pixel_model(),
+        part,
+        validation,
+        RECIPE.override(epochs=1),
+        seed=0,
+        run_dir=tmp_path,
+        previous=foreign,
+    )
+    raw = np.asarray(result.model(part.images[:3]))
+    scaled = np.asarray(model(part.images[:3].astype("float32") / 255))
+    np.testing.assert_allclose(raw, scaled, atol=1e-5)

@@ -1,0 +1,134 @@
+"""The vote: its list, its arithmetic, its cache."""
+
+import numpy as np
+import pytest
+from support import faces
+
+from ferlab import checkpoints, data, voting
+from ferlab.errors import InputError
+from ferlab.labels import EMOTIONS
+from models import build_model
+
+
+def save_dnn(path, seed, class_names=EMOTIONS):
+    import keras
+
+    keras.utils.set_random_seed(seed)
+    model = build_model("dnn", (48, 48, 1), len(class_names))
+    metadata = {"class_names": list(class_names), "pixels": "raw", "image_shape": [48, 48, 1]}
+    checkpoints.save(model, path, metadata)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path):
+    save_dnn(tmp_path / "a.h5", 0)
+    save_dnn(tmp_path / "b.keras", 1)
+    test = faces(40, seed=9)
+    data.write_csv(tmp_path / "test.csv", test.images, labels=test.labels)
+    return tmp_path
+
+
+def collect(folder, text, **options):
+    (folder / "model_list.txt").write_text(text)
+    members = voting.read_model_list(folder / "model_list.txt")
+    lines = []
+    settings = {"class_names": None, "pixels": None, "batch_size": 16, "report": lines.append}
+    ballots = voting.collect(
+        members,
+        str(folder / "test.csv"),
+        cache_dir=folder / "cache",
+        **{**settings, **options},
+    )
+    return ballots, lines
+
+
+def test_list_with_comments_blanks_tabs_and_spaces_in_names(tmp_path):
+    (tmp_path / "my model.h5").touch()
+    text = "\ufeff# mine\n\n 2 my model.h5  # best\n1.5\tmy model.h5\r\n"
+    (tmp_path / "list.txt").write_text(text)
+    members = voting.read_model_list(tmp_path / "list.txt")
+    assert [(member.weight, member.path.name) for member in members] == [
+        (2, "my model.h5"),
+        (1.5, "my model.h5"),
+    ]
+    assert members[1].where.endswith("list.txt:4")
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("", "names no model"),
+        ("# nothing\n", "names no model"),
+        ("1 a.h5\nmodel.h5\n", ":2: expected `weight path`"),
+        ("x a.h5\n", ":1: expected `weight path`"),
+        ("-1 a.h5\n", "weight 0 or more"),
+        ("nan a.h5\n", "weight 0 or more"),
+        ("inf a.h5\n", "weight 0 or more"),
+        ("0 a.h5\n", "at least one weight"),
+        ("1 a.h5\n1 gone.h5\n", ":2: gone.h5: no such file"),
+    ],
+)
+def test_bad_lists(tmp_path, text, rule):
+    (tmp_path / "a.h5").touch()
+    (tmp_path / "list.txt").write_text(text)
+    with pytest.raises(InputError, match=rule):
+        voting.read_model_list(tmp_path / "list.txt")
+
+
+def test_soft_and_hard():
+    sure, unsure, other = [0.1, 0.9, 0.0], [0.6, 0.4, 0.0], [0.5, 0.0, 0.5]
+    probabilities = np.array([[sure], [unsure], [other]])
+    soft = voting.combine(probabilities, [1, 1, 1], "soft")
+    np.testing.assert_allclose(soft, [[0.4, 1.3 / 3, 0.5 / 3]])
+    hard = voting.combine(probabilities, [1, 1, 1], "hard")
+    np.testing.assert_allclose(hard, [[2 / 3, 1 / 3, 0]])  # other's own tie goes to class 0
+    assert voting.combine(probabilities, [3, 1, 1], "hard").argmax() == 1
+
+
+def test_ties_go_to_the_smaller_label():
+    probabilities = np.float32([[[0.2, 0.1, 0.7]], [[0.1, 0.7, 0.2]], [[0.7, 0.2, 0.1]]])
+    for voting_kind in ("soft", "hard"):
+        assert voting.combine(probabilities, [1, 1, 1], voting_kind).argmax() == 0
+    pair = np.float32([[[0.1, 0.2, 0.7]], [[0.1, 0.7, 0.2]]])
+    assert voting.combine(pair, [2, 2], "soft").argmax() == 1
+    assert voting.combine(pair, [2, 2], "hard").argmax() == 1
+
+
+def test_every_member_predicts_once_and_then_never_again(folder, monkeypatch):
+    first, lines = collect(folder, "1 a.h5\n2 b.keras\n1 a.h5\n")
+    assert [line.split()[-1] for line in lines] == ["predicts", "predicts"]
+    np.testing.assert_array_equal(first.probabilities[0], first.probabilities[2])
+    monkeypatch.setattr(voting.inference, "predict", lambda *_, **__: pytest.fail("asked again"))
+    second, lines = collect(folder, "3 a.h5\n1 b.keras\n")
+    assert all(line.endswith("from the cache") for line in lines)
+    np.testing.assert_array_equal(first.probabilities[:2], second.probabilities)
+
+
+def test_the_cache_knows_files_by_content(folder):
+    first, _ = collect(folder, "1 a.h5\n")
+    save_dnn(folder / "a.h5", 7)
+    second, lines = collect(folder, "1 a.h5\n")
+    assert lines[0].endswith("predicts")
+    assert not np.array_equal(first.probabilities, second.probabilities)
+
+
+def test_a_damaged_cache_is_made_anew(folder):
+    first, _ = collect(folder, "1 a.h5\n")
+    (entry,) = (folder / "cache").iterdir()
+    entry.write_bytes(entry.read_bytes()[:100])
+    second, lines = collect(folder, "1 a.h5\n")
+    assert lines[0].endswith("predicts")
+    np.testing.assert_array_equal(first.probabilities, second.probabilities)
+
+
+def test_a_member_with_other_classes_is_refused_by_line(folder):
+    save_dnn(folder / "c.h5", 2, class_names=tuple(sorted(EMOTIONS)))
+    with pytest.raises(InputError, match=r"model_list.txt:2: .*c.h5.*same order"):
+        collect(folder, "1 a.h5\n1 c.h5\n")
+
+
+def test_a_broken_member_is_refused_by_line(folder):
+    (folder / "d.h5").write_text("version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(InputError, match=r"model_list.txt:1: .*d.h5.*LFS"):
+        collect(folder, "1 d.h5\n")
