@@ -1,12 +1,11 @@
 # make demo    everything once, on drawn faces, into demo/
 # make test    the tests, and ruff
-# make bench   the benchmarks, each against a peer (needs FER-2013: make bench FER=folder)
+
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
-export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo test bench clean
+.PHONY: demo test clean
 .DELETE_ON_ERROR:
 
 $(VENV)/installed: requirements.txt
@@ -25,7 +24,7 @@ demo: $(VENV)/installed
 	rm -rf demo
 	$(PYTHON) -m ferlab sample demo
 	$(PYTHON) csv_to_npz.py demo/train.csv demo/test.csv --out demo/data.npz
-	$(PYTHON) train.py demo/data.npz --epochs 4 --validation 400 --out-dir demo --run-dir demo/runs/cnn
+	$(PYTHON) train.py demo/data.npz --epochs 4 --batch-size 32 --validation 400 --out-dir demo --run-dir demo/runs/cnn
 	$(PYTHON) dnn_train.py demo/data.npz --epochs 4 --out-dir demo --run-dir demo/runs/dnn
 	$(PYTHON) test.py demo/data.npz demo/result.csv demo/[01].*.h5
 	(cd demo && for model in [01].*.h5; do echo "2 $$model"; done; \

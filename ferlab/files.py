@@ -109,7 +109,8 @@ def _new_file_beside(path: str | Path) -> Iterator[tuple[Path, Path]]:
             if target.exists() and not os.access(target, os.W_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
             missing = [folder for folder in target.parents if not folder.exists()]
-            target.parent.mkdir(parents=True, exist_ok=True)
+            if missing:
+                target.parent.mkdir(parents=True, exist_ok=True)
             name = target.with_name(f".ferlab-{secrets.token_hex(6)}{target.suffix}")
             name.touch(exist_ok=False)  # the umask decides on its permissions, as for open()
             temporary = name

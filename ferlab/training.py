@@ -8,6 +8,7 @@ import contextlib
 import csv
 import datetime
 import json
+import math
 import os
 import platform
 import shutil
@@ -82,13 +83,12 @@ def fit(
             f"the last epoch must be above the first. Received: {initial_epoch} and {recipe.epochs}"
         )
     optimizer = _optimizer(recipe, previous)
-    trained = _training_model(model, recipe)
+    trained = training_model(model, recipe)
     settings = {
         "optimizer": optimizer,
         "loss": "sparse_categorical_crossentropy",
         "metrics": ["accuracy"],
-        # Keras's random image layers opt out of compilation, without which JAX crawls.
-        "jit_compile": keras.backend.backend() == "jax",
+        "jit_compile": jit_compile(),
     }
     trained.compile(**settings)
     model.compile(**settings)  # so that a saved model carries the optimiser's state
@@ -103,6 +103,12 @@ def fit(
             f"{len(train):,} training and {len(validation):,} validation images"
         )
         log(f"device: {describe_device()}")
+        steps = len(batches) * (recipe.epochs - initial_epoch)
+        if previous is None and steps < _steps_to_settle(model):
+            log(
+                f"note: {steps} steps are too few for the running means of batch normalisation, so "
+                "validation will lag behind training: a smaller --batch-size or more --epochs helps"
+            )
         keeper = _Keeper(model, metadata, run_dir, first_kept=recipe.epochs - keep_epochs)
         try:
             trained.fit(
@@ -204,7 +210,22 @@ def _optimizer(recipe: Recipe, previous: Checkpoint | None) -> keras.optimizers.
     return optimizer
 
 
-def _training_model(model: keras.Model, recipe: Recipe) -> keras.Model:
+def _steps_to_settle(model: keras.Model) -> float:
+    """Steps until the running statistics hold less than 5% of what they began with."""
+    momenta = [
+        layer.momentum
+        for layer in model._flatten_layers()
+        if isinstance(layer, keras.layers.BatchNormalization)
+    ]
+    return math.log(0.05) / math.log(max(momenta)) if momenta else 0
+
+
+def jit_compile() -> bool:
+    """Keras's random image layers opt out of compilation, without which JAX crawls."""
+    return keras.backend.backend() == "jax"
+
+
+def training_model(model: keras.Model, recipe: Recipe) -> keras.Model:
     """The model behind the recipe's random layers, on the model's own variables."""
     images = keras.Input(model.input_shape[1:], name="training_images")
     x = images

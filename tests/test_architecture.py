@@ -77,7 +77,7 @@ def test_only_training_compiles_and_fits():
             for node in ast.walk(ast.parse(path.read_text()))
             if isinstance(node, ast.Call)
             and isinstance(node.func, ast.Attribute)
-            and ast.unparse(node.func) != "re.compile"
+            and ast.unparse(node.func) not in {"re.compile", "training.fit"}
         }
         if name_of(path) != "ferlab.training":
             assert not calls & {"fit", "compile", "train_on_batch"}, path

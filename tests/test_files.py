@@ -31,14 +31,19 @@ def test_a_whole_file_appears_only_when_its_block_ends(tmp_path):
 def test_a_failure_keeps_the_old_file_and_leaves_nothing_else(tmp_path, failure):
     target = tmp_path / "model.h5"
     target.write_text("old")
-    with pytest.raises(type(failure)), whole_file(target) as temporary:
-        temporary.write_text("half")
-        raise failure
+
+    def fail_halfway(path):
+        with whole_file(path) as temporary:
+            temporary.write_text("half")
+            raise failure
+
+    with pytest.raises(type(failure)):
+        fail_halfway(target)
     assert target.read_text() == "old"
     assert names_in(tmp_path) == ["model.h5"]
 
-    with pytest.raises(type(failure)), whole_file(tmp_path / "a" / "b" / "model.h5"):
-        raise failure
+    with pytest.raises(type(failure)):
+        fail_halfway(tmp_path / "a" / "b" / "model.h5")
     assert names_in(tmp_path) == ["model.h5"]
 
 

@@ -121,8 +121,7 @@ class Dataset:
             else:
                 chosen = rows[:count] if isinstance(validation, int) else rows[-count:]
             rows = np.setdiff1d(rows, chosen)
-        for part in (rows, chosen):
-            self._require_labels(part)
+        self._require_labels(np.union1d(rows, chosen))
         return self.take(rows), self.take(chosen)
 
     def fingerprint(self) -> str:

@@ -1,0 +1,75 @@
+"""What the input pipeline and augmentation add to a training step of the CNN.
+
+    python bench/pipeline.py
+
+With: shuffled uint8 batches of drawn faces, fed by ferlab.batches, flipped and shifted.
+Without: one ready batch, over and over, no augmentation.
+"""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from measure import in_turn, report
+
+ROUNDS, STEPS = 9, 12
+
+
+def main() -> None:
+    import keras
+
+    from ferlab import training
+    from ferlab.batches import Batches, feed
+    from ferlab.drawn_faces import drawn_faces
+    from ferlab.recipes import RECIPES
+    from models import build_model
+
+    recipe = RECIPES["cnn-report"]
+    plain = recipe.override(shift=0.0, horizontal_flip=False)
+    images, labels = drawn_faces(STEPS * recipe.batch_size, 0)
+    settings = {"optimizer": "adam", "loss": "sparse_categorical_crossentropy"}
+
+    def contender(recipe, steps):
+        training.set_seed(0)
+        model = training.training_model(build_model("cnn", (48, 48, 1), 7), recipe)
+        model.compile(**settings, metrics=["accuracy"], jit_compile=training.jit_compile())
+
+        def step() -> float:
+            batches = Batches(images, labels, recipe.batch_size)
+            batches.shuffle(0)
+            start = time.perf_counter()
+            steps(model, batches)
+            return (time.perf_counter() - start) / STEPS
+
+        step()
+        return step
+
+    def with_pipeline(model, batches):
+        model.fit(feed(batches), shuffle=False, verbose=0)
+
+    def without_pipeline(model, batches):
+        batch = tuple(map(keras.ops.convert_to_tensor, batches[0]))
+        for _ in range(STEPS):
+            model.train_on_batch(*batch)
+
+    seconds = in_turn(
+        {
+            "with": contender(recipe, with_pipeline),
+            "without": contender(plain, without_pipeline),
+        },
+        ROUNDS,
+    )
+    report(seconds, unit="s a step")
+    paired = sorted(w / o - 1 for w, o in zip(seconds["with"], seconds["without"], strict=True))
+    print(
+        f"the pipeline and augmentation add {paired[len(paired) // 2]:.1%} "
+        f"(from {paired[0]:.1%} to {paired[-1]:.1%}, {ROUNDS} pairs)"
+    )
+
+
+if __name__ == "__main__":
+    main()

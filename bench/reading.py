@@ -1,0 +1,38 @@
+"""What reading a table costs beyond reading its bytes.   python bench/reading.py FER/train.csv"""
+
+import resource
+import sys
+import time
+from pathlib import Path
+
+from measure import in_turn, report
+
+ROUNDS = 5
+
+
+def main() -> None:
+    sys.path.insert(0, str(Path(__file__).parent.parent))
+    from ferlab import data
+
+    path = Path(sys.argv[1])
+
+    def read_bytes() -> float:
+        start = time.perf_counter()
+        with path.open("rb") as file:
+            while file.read(2**20):
+                pass
+        return time.perf_counter() - start
+
+    def read_table() -> float:
+        start = time.perf_counter()
+        data.read(path, role="train")
+        return time.perf_counter() - start
+
+    seconds = in_turn({"bytes alone": read_bytes, "ferlab.data.read": read_table}, ROUNDS)
+    report(seconds)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    print(f"peak memory of the process {peak:.0f} MB")
+
+
+if __name__ == "__main__":
+    main()
