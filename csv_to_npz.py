@@ -27,7 +27,8 @@ def main() -> None:
 
     counts = data.write_npz(
         args.out,
-        {"train": args.train} | ({"test": args.test} if args.test else {}),
+        train=args.train,
+        test=args.test,
         class_names=cli.chosen_class_names(args),
         image_shape=cli.chosen_image_shape(args),
     )

@@ -24,7 +24,7 @@ def entry_point(main: Callable[[], None]) -> Callable[[], None]:
             main()
             sys.stdout.flush()
         except InputError as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {_one_line(str(error))}", file=sys.stderr)
             sys.exit(2)
         except KeyboardInterrupt:
             print("stopped", file=sys.stderr)
@@ -34,3 +34,8 @@ def entry_point(main: Callable[[], None]) -> Callable[[], None]:
             sys.exit(141)
 
     return run
+
+
+def _one_line(message: str) -> str:
+    """A path or a class name may hold a line break, or what a terminal would obey."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in message)

@@ -1,0 +1,151 @@
+"""A checkpoint opens as it was saved, or the user hears what the file is instead."""
+
+import json
+import zipfile
+
+import h5py
+import keras
+import numpy as np
+import pytest
+
+from ferlab import checkpoints, inference
+from ferlab.errors import InputError
+from ferlab.labels import EMOTIONS
+from models import build_model
+
+METADATA = {"class_names": list(EMOTIONS), "pixels": "raw", "history": {"loss": [1.5]}}
+
+
+@pytest.fixture(scope="module")
+def model():
+    keras.utils.set_random_seed(0)
+    return build_model("cnn", (48, 48, 1), 7)
+
+
+@pytest.mark.parametrize("suffix", checkpoints.SUFFIXES)
+def test_saved_and_reloaded_it_answers_raw_grey_levels_alike(model, dataset, tmp_path, suffix):
+    path = tmp_path / f"model{suffix}"
+    checkpoints.save(model, path, METADATA)
+    checkpoint = checkpoints.load(path)
+    assert checkpoint.class_names == EMOTIONS
+    assert checkpoint.metadata["history"] == {"loss": [1.5]}
+    few = dataset.take(np.arange(20))
+    before = np.asarray(model(few.images))
+    np.testing.assert_allclose(inference.predict(checkpoint, few), before, atol=1e-6)
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_checkpoint_opens_in_plain_keras(model, tmp_path):
+    for suffix in checkpoints.SUFFIXES:
+        checkpoints.save(model, tmp_path / f"m{suffix}", METADATA)
+        opened = keras.models.load_model(tmp_path / f"m{suffix}", compile=False)
+        assert opened.count_params() == model.count_params()
+
+
+def test_a_failed_save_leaves_the_old_file(model, tmp_path):
+    path = tmp_path / "model.h5"
+    path.write_bytes(b"old")
+    with pytest.raises(TypeError):
+        checkpoints.save(model, path, {"not": {"json": object()}})
+    assert path.read_bytes() == b"old"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_foreign_checkpoint_takes_what_the_flags_say(dataset, tmp_path):
+    images = keras.Input((48, 48, 1))
+    outputs = keras.layers.Dense(7, activation="softmax")(keras.layers.Flatten()(images))
+    foreign = keras.Model(images, outputs)
+    foreign.save(tmp_path / "foreign.h5")
+    few = dataset.take(np.arange(9))
+    for pixels, scaled in (
+        (None, few.images / 255),
+        ("unit", few.images / 255),
+        ("raw", few.images),
+        ("symmetric", few.images / 127.5 - 1),
+    ):
+        checkpoint = checkpoints.load(tmp_path / "foreign.h5", pixels=pixels)
+        expected = np.asarray(foreign(scaled.astype("float32")))
+        np.testing.assert_allclose(inference.predict(checkpoint, few), expected, atol=1e-5)
+    assert checkpoint.class_names is None
+    assert checkpoints.recorded_recipe(tmp_path / "foreign.h5") is None
+
+
+def test_flags_may_not_contradict_the_file(model, tmp_path):
+    path = tmp_path / "model.h5"
+    checkpoints.save(model, path, METADATA)
+    with pytest.raises(InputError, match="--pixels must be what it was trained with: raw"):
+        checkpoints.load(path, pixels="unit")
+    with pytest.raises(InputError, match="--class-names"):
+        checkpoints.load(path, class_names=tuple(sorted(EMOTIONS)))
+
+
+def test_data_in_another_class_order_is_refused(model, dataset, tmp_path):
+    path = tmp_path / "model.h5"
+    checkpoints.save(model, path, {**METADATA, "class_names": sorted(EMOTIONS)})
+    with pytest.raises(InputError, match="same order"):
+        inference.predict(checkpoints.load(path), dataset)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "what"),
+    [
+        ("model.h5", b"", "an empty file"),
+        ("model.h5", b"404: Not Found", "text"),
+        ("model.h5", b"<!DOCTYPE html><html>", "an HTML page"),
+        ("model.keras", b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
+        ("model.h5", b"\x89HDF\r\n\x1a\n" + bytes(50), "cannot be read"),
+        ("model.keras", b"PK\x03\x04" + bytes(50), "cannot be read"),
+        ("model.pkl", b"\x80\x04", "must end in .h5"),
+    ],
+)
+def test_what_is_no_checkpoint_is_named(tmp_path, name, content, what):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=what) as caught:
+        checkpoints.load(tmp_path / name)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_and_a_folder(tmp_path):
+    (tmp_path / "folder.h5").mkdir()
+    for name in ("gone.h5", "folder.h5"):
+        with pytest.raises(InputError, match="no such file"):
+            checkpoints.load(tmp_path / name)
+
+
+def test_a_checkpoint_that_carries_code_is_refused(tmp_path):
+    marker = tmp_path / "executed"
+    images = keras.Input((48, 48, 1))
+    code = eval(f"lambda x: (open({str(marker)!r}, 'w').close(), x)[1]")
+    outputs = keras.layers.Dense(7)(keras.layers.Flatten()(keras.layers.Lambda(code)(images)))
+    hostile = keras.Model(images, outputs)
+    marker.unlink(missing_ok=True)
+    for suffix in checkpoints.SUFFIXES:
+        hostile.save(tmp_path / f"hostile{suffix}")
+        with pytest.raises(InputError, match="cannot open"):
+            checkpoints.load(tmp_path / f"hostile{suffix}")
+    assert not marker.exists()
+
+
+def test_broken_metadata_is_one_line(model, tmp_path):
+    checkpoints.save(model, tmp_path / "a.h5", METADATA)
+    with h5py.File(tmp_path / "a.h5", "a") as file:
+        file.attrs[checkpoints.METADATA_ATTRIBUTE] = "{"
+    with zipfile.ZipFile(tmp_path / "b.keras", "w") as archive:
+        archive.writestr(checkpoints.METADATA_MEMBER, json.dumps([1]))
+    for name in ("a.h5", "b.keras"):
+        with pytest.raises(InputError, match=name):
+            checkpoints.load(tmp_path / name)
+
+
+def test_a_model_that_is_no_image_classifier_is_refused(tmp_path):
+    for shape, layer in (((10,), keras.layers.Dense(7)), ((8, 8, 1), keras.layers.Conv2D(2, 3))):
+        model = keras.Sequential([keras.Input(shape), layer])
+        model.save(tmp_path / "other.keras")
+        with pytest.raises(InputError, match="must"):
+            checkpoints.load(tmp_path / "other.keras")
+
+
+def test_real_files_that_are_no_checkpoints(wild):
+    for path in sorted((wild / "broken").iterdir()):
+        with pytest.raises(InputError, match=path.name):
+            checkpoints.load(path)
