@@ -6,12 +6,10 @@ With: shuffled uint8 batches of drawn faces, fed by ferlab.batches, flipped and 
 Without: one ready batch, over and over, no augmentation.
 """
 
-import os
 import sys
 import time
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from measure import in_turn, report
@@ -20,9 +18,8 @@ ROUNDS, STEPS = 9, 12
 
 
 def main() -> None:
-    import keras
-
-    from ferlab import training
+    from ferlab import backend, training
+    from ferlab.backend import keras
     from ferlab.batches import Batches, feed
     from ferlab.drawn_faces import drawn_faces
     from ferlab.recipes import RECIPES
@@ -36,7 +33,7 @@ def main() -> None:
     def contender(recipe, steps):
         training.set_seed(0)
         model = training.training_model(build_model("cnn", (48, 48, 1), 7), recipe)
-        model.compile(**settings, metrics=["accuracy"], jit_compile=training.jit_compile())
+        model.compile(**settings, metrics=["accuracy"], jit_compile=backend.jit_compile())
 
         def step() -> float:
             batches = Batches(images, labels, recipe.batch_size)

@@ -4,8 +4,7 @@ Keras spells training-time batch normalisation out as a dozen elementwise operat
 CPU costs the report's CNN a quarter of its step. TensorFlow has one fused operation for it.
 """
 
-import keras
-from keras import ops
+from ferlab.backend import keras
 
 
 class FusedBatchNormalization(keras.layers.Layer):
@@ -33,7 +32,7 @@ class FusedBatchNormalization(keras.layers.Layer):
             epsilon=layer.epsilon,
             is_training=True,
         )
-        count = ops.cast(ops.size(inputs) // inputs.shape[-1], "float32")
+        count = keras.ops.cast(keras.ops.size(inputs) // inputs.shape[-1], "float32")
         variance = unbiased_variance * (count - 1) / count  # Keras keeps the biased one
         momentum = layer.momentum
         layer.moving_mean.assign(layer.moving_mean * momentum + mean * (1 - momentum))

@@ -1,7 +1,6 @@
 """What is done at random to a training image: Keras's own layers, run inside the training step."""
 
-import keras
-
+from ferlab.backend import keras
 from ferlab.recipes import Recipe
 
 

@@ -1,7 +1,8 @@
 """Batches of a dataset in a known order, for every Keras backend."""
 
-import keras
 import numpy as np
+
+from ferlab.backend import keras
 
 
 class Batches(keras.utils.PyDataset):

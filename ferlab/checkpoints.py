@@ -53,7 +53,7 @@ class Checkpoint:
         """The model, behind a rescaling layer if it does not take raw grey levels itself."""
         if self.pixels == "raw":
             return self.model
-        import keras
+        from ferlab.backend import keras
 
         scale, offset = {"unit": (1 / 255, 0), "symmetric": (1 / 127.5, -1)}[self.pixels]
         images = keras.Input(self.image_shape, name="images")
@@ -68,7 +68,7 @@ def require_suffix(path: Path) -> None:
 
 def save(model: "keras.Model", path: Path, metadata: dict) -> None:
     """Write the model, its optimiser's state and the metadata, whole or not at all."""
-    import keras
+    from ferlab.backend import keras
 
     require_suffix(path)
     optimizer = getattr(model, "optimizer", None)
@@ -175,7 +175,7 @@ def load(
     of images (one input of (height, width, 1 or 3), one output of at least 2 classes).
     """
     metadata = read_metadata(path)
-    import keras
+    from ferlab.backend import keras
 
     try:
         model = keras.models.load_model(path, compile=False, safe_mode=True)
@@ -202,7 +202,8 @@ def _read_optimizer(path: Path, model: "keras.Model", config: dict) -> "keras.op
     it (both seen with Keras 3.15).
     """
     import h5py
-    import keras
+
+    from ferlab.backend import keras
 
     if path.suffix in H5_SUFFIXES:
         with h5py.File(path, "r") as file:

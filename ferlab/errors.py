@@ -18,8 +18,6 @@ def entry_point(main: Callable[[], None]) -> Callable[[], None]:
 
     @functools.wraps(main)
     def run() -> None:
-        # TensorFlow's remarks at its start (no GPU driver, ...) are nothing a user can mend.
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         try:
             main()
             sys.stdout.flush()

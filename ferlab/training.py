@@ -4,25 +4,22 @@ A run folder holds what a training leaves behind: `config.json`, `environment.js
 `log.txt` and `last.h5`, the checkpoint of the last finished epoch.
 """
 
-import contextlib
 import csv
 import datetime
 import json
 import math
-import os
-import platform
 import shutil
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import keras
 import numpy as np
 
-from ferlab import __version__, checkpoints, files
+from ferlab import backend, checkpoints, files
 from ferlab.acceleration import accelerate
 from ferlab.augmentation import augmentation_layers
+from ferlab.backend import keras
 from ferlab.batches import Batches, feed
 from ferlab.checkpoints import Checkpoint
 from ferlab.data import Dataset
@@ -88,7 +85,7 @@ def fit(
         "optimizer": optimizer,
         "loss": "sparse_categorical_crossentropy",
         "metrics": ["accuracy"],
-        "jit_compile": jit_compile(),
+        "jit_compile": backend.jit_compile(),
     }
     trained.compile(**settings)
     model.compile(**settings)  # so that a saved model carries the optimiser's state
@@ -102,7 +99,7 @@ def fit(
             f"{recipe.name}: {model.name}, {model.count_params():,} parameters, "
             f"{len(train):,} training and {len(validation):,} validation images"
         )
-        log(f"device: {describe_device()}")
+        log(f"device: {backend.describe_device()}")
         steps = len(batches) * (recipe.epochs - initial_epoch)
         if previous is None and steps < _steps_to_settle(model):
             log(
@@ -178,14 +175,6 @@ def _same_training(path: Path, metadata: dict) -> bool:
     return all(existing.get(key) == metadata[key] for key in ("recipe", "seed", "history", "data"))
 
 
-def describe_device() -> str:
-    """'CPU (2 cores), tensorflow 2.21.0', or the names of the GPUs that will be used."""
-    backend = keras.backend.backend()
-    gpus = [name for name in keras.distribution.list_devices() if not name.startswith("cpu")]
-    what = ", ".join(gpus) if gpus else f"CPU ({len(os.sched_getaffinity(0))} cores)"
-    return f"{what}, {backend} {_version(backend)}"
-
-
 def _require_fit(model: keras.Model, train: Dataset, validation: Dataset) -> None:
     for part in (train, validation):
         if part.image_shape != tuple(model.input_shape[1:]):
@@ -220,11 +209,6 @@ def _steps_to_settle(model: keras.Model) -> float:
     return math.log(0.05) / math.log(max(momenta)) if momenta else 0
 
 
-def jit_compile() -> bool:
-    """Keras's random image layers opt out of compilation, without which JAX crawls."""
-    return keras.backend.backend() == "jax"
-
-
 def training_model(model: keras.Model, recipe: Recipe) -> keras.Model:
     """The model behind the recipe's random layers, on the model's own variables."""
     images = keras.Input(model.input_shape[1:], name="training_images")
@@ -244,31 +228,9 @@ def _metadata(train: Dataset, recipe: Recipe, seed: int, previous: Checkpoint | 
         "seed": seed,
         "history": {name: list(values) for name, values in history.items()},
         "data": {"source": Path(train.source).name, "fingerprint": train.fingerprint()},
-        "versions": _versions(),
+        "versions": backend.versions(),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
-
-
-def _versions() -> dict[str, str]:
-    backend = keras.backend.backend()
-    return {
-        "ferlab": __version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "keras": keras.__version__,
-        "backend": backend,
-        backend: _version(backend),
-        "device": describe_device(),
-    }
-
-
-def _version(package: str) -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    for name in (package, f"{package}-cpu"):
-        with contextlib.suppress(PackageNotFoundError):
-            return version(name)
-    return "of unknown version"
 
 
 def _write_json(path: Path, value: dict) -> None:

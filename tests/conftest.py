@@ -1,12 +1,9 @@
 """Fixtures that several tests use."""
 
-import os
 from pathlib import Path
 
 import pytest
 from support import SHARED, faces
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
 @pytest.fixture(scope="session")

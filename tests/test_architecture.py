@@ -6,7 +6,7 @@ import pytest
 from support import ROOT
 
 LEVELS = [
-    {"ferlab.labels", "ferlab.errors", "ferlab.files"},
+    {"ferlab.labels", "ferlab.errors", "ferlab.files", "ferlab.backend"},
     {"ferlab.data", "models", "ferlab.drawn_faces", "ferlab.recipes"},
     {"ferlab.augmentation", "ferlab.acceleration", "ferlab.batches", "ferlab.checkpoints"}
     | {"ferlab.metrics"},

@@ -191,13 +191,14 @@ def test_a_folder_of_classes_trains_and_answers_in_its_own_order(work, tmp_path)
     printed = run("dnn_test.py", "faces", "result.csv", model, cwd=tmp_path)
     assert "accuracy" in printed
     error = fails("test.py", work / "train.csv", "no.csv", model, cwd=tmp_path)
-    assert "calm, moved" in error
+    assert "expected 1024 pixels, found 2304" in error
 
 
 @pytest.mark.parametrize(
     ("text", "rule"),
     [
-        ("label,feature\n0,1 2 3\n", "bad.csv:2: expected 4 pixels, found 3"),
+        ("label,feature\n0,1 2 3 4\n0,1 2 3\n", "bad.csv:3: expected 4 pixels, found 3"),
+        ("label,feature\n0,1 2 3\n", "bad.csv:2: expected a square image"),
         ("label,feature\n0,1 2 3 256\n", "bad.csv:2"),
         ("label,feature\n0,1 2 3 x\n", "bad.csv:2"),
         ("label,feature\n9,1 2 3 4\n", "bad.csv:2"),
@@ -242,11 +243,11 @@ def test_bad_arguments(work, cnn, tmp_path):
 
 def test_another_backend_trains_and_predicts(work):
     pytest.importorskip("jax")
-    options = ("--epochs", 1, "--batch-size", 32, "--validation", 40, "--out-dir", "jax")
-    printed = run("train.py", "train.csv", *options, cwd=work, KERAS_BACKEND="jax")
+    options = ("--epochs", 1, "--batch-size", 32, "--out-dir", "jax")
+    printed = run("dnn_train.py", "train.csv", *options, cwd=work, KERAS_BACKEND="jax")
     assert re.search(r"device: .*jax", printed)
     (model,) = (work / "jax").glob("*.h5")
-    run("test.py", "test.csv", "jax.csv", model, cwd=work, KERAS_BACKEND="jax")
-    run("test.py", "test.csv", "tensorflow.csv", model, cwd=work)
+    run("dnn_test.py", "test.csv", "jax.csv", model, cwd=work, KERAS_BACKEND="jax")
+    run("dnn_test.py", "test.csv", "tensorflow.csv", model, cwd=work)
     pairs = zip(submission(work / "jax.csv"), submission(work / "tensorflow.csv"), strict=True)
     assert sum(one == other for one, other in pairs) >= 48  # a near tie may fall either way

@@ -1,0 +1,79 @@
+"""Keras with the backend it runs on: `from ferlab.backend import keras`.
+
+TensorFlow talks on stderr while it is imported, whatever its log level is set to (seen with
+2.21). That is held back, and shown after all if the import fails.
+"""
+
+import contextlib
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+
+from ferlab import __version__
+
+
+@contextlib.contextmanager
+def _stderr_held_back() -> Iterator[None]:
+    sys.stderr.flush()
+    original = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(original, held.read())
+            raise
+        finally:
+            os.dup2(original, 2)
+            os.close(original)
+
+
+with _stderr_held_back():
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import keras
+
+
+def describe_device() -> str:
+    """'CPU (2 cores), tensorflow 2.21.0', or the names of the GPUs that will be used."""
+    name = keras.backend.backend()
+    gpus = [device for device in keras.distribution.list_devices() if not device.startswith("cpu")]
+    what = ", ".join(gpus) if gpus else f"CPU ({_cores()} cores)"
+    return f"{what}, {name} {_version(name)}"
+
+
+def versions() -> dict[str, str]:
+    """What a result may depend on, by name."""
+    name = keras.backend.backend()
+    return {
+        "ferlab": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "keras": keras.__version__,
+        "backend": name,
+        name: _version(name),
+        "device": describe_device(),
+    }
+
+
+def jit_compile() -> bool:
+    """Whether to compile a training step whole.
+
+    Keras's random image layers opt out of that by default, without which JAX crawls.
+    """
+    return keras.backend.backend() == "jax"
+
+
+def _cores() -> int:
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux alone has it
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def _version(package: str) -> str:
+    for name in (package, f"{package}-cpu"):
+        with contextlib.suppress(PackageNotFoundError):
+            return version(name)
+    return "of unknown version"
