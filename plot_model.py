@@ -34,7 +34,7 @@ def main() -> None:
     dataset = inference.read_for(checkpoint, args.data, role="train", class_names=class_names)
     metrics.require_labels(dataset.labels, dataset.source)
     predicted = inference.predict(
-        checkpoint, dataset, batch_size=args.batch_size, verbose=1
+        checkpoint, dataset, batch_size=args.batch_size, report=print
     ).argmax(axis=1)
 
     counts = metrics.confusion_counts(dataset.labels, predicted, dataset.num_classes)

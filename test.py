@@ -22,7 +22,7 @@ def main() -> None:
     checkpoint = checkpoints.load(args.checkpoint, pixels=args.pixels, class_names=class_names)
     dataset = inference.read_for(checkpoint, args.data, role="test", class_names=class_names)
     labels = data.read_truth(args.truth, dataset) if args.truth else dataset.labels
-    probabilities = inference.predict(checkpoint, dataset, batch_size=args.batch_size, verbose=1)
+    probabilities = inference.predict(checkpoint, dataset, batch_size=args.batch_size, report=print)
     predicted = probabilities.argmax(axis=1)
     data.write_submission(args.result, dataset.ids, predicted)
     print(args.result)

@@ -1,5 +1,8 @@
 """The only place that predicts: raw grey levels in, probabilities out."""
 
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -61,16 +64,27 @@ def require_same_task(checkpoint: Checkpoint, dataset: Dataset) -> None:
 
 
 def predict(
-    checkpoint: Checkpoint, dataset: Dataset, *, batch_size: int = 256, verbose: int = 0
+    checkpoint: Checkpoint,
+    dataset: Dataset,
+    *,
+    batch_size: int = 256,
+    report: Callable[[str], None] | None = None,
 ) -> np.ndarray:
-    """float32 (n, num_classes), rows in order. Raises InputError if data and model do not fit."""
+    """float32 (n, num_classes), rows in order. Raises InputError if data and model do not fit.
+
+    With `report`, a terminal shows a progress bar, and `report` is told the speed.
+    """
     from ferlab.batches import Batches, feed  # imports Keras
 
     require_same_task(checkpoint, dataset)
     images = PIXELS[checkpoint.pixels](dataset.images)
+    start = time.perf_counter()
     probabilities = checkpoint.model.predict(
-        feed(Batches(images, None, batch_size)), verbose=verbose
+        feed(Batches(images, None, batch_size)), verbose=int(bool(report) and sys.stdout.isatty())
     )
+    seconds = time.perf_counter() - start
     if not np.isfinite(probabilities).all():
         raise InputError(f"{checkpoint.path}: its predictions are not finite numbers")
+    if report:
+        report(f"{len(images):,} images in {seconds:.1f} s, {len(images) / seconds:,.0f} a second")
     return probabilities.astype("float32")

@@ -108,6 +108,7 @@ def test_test_writes_a_submission_and_scores_it(work, cnn):
     truth = dict(submission(work / "truth.csv"))
     share = np.mean([truth[row] == label for row, label in rows])
     assert f"accuracy {share:.2%} (n=50, 95% interval" in printed
+    assert re.search(r"^50 images in [\d.]+ s", printed, re.MULTILINE)
 
 
 def test_dnn_test(work, dnn):
