@@ -9,8 +9,8 @@ PYTHON := $(VENV)/bin/python
 .DELETE_ON_ERROR:
 
 $(VENV)/installed: requirements.txt
-	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "error: python3 must be 3.11 or newer: $$(python3 --version)"; exit 2; }
+	@python3 -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+	  { echo "error: python3 must be 3.11 to 3.13: $$(python3 --version)"; exit 2; }
 	@python3 -m venv $(VENV) || \
 	  { echo "error: on Debian and Ubuntu first: sudo apt-get install python3-venv"; exit 2; }
 	$(PYTHON) -m pip install --progress-bar off -r requirements.txt
@@ -26,10 +26,9 @@ demo: $(VENV)/installed
 	$(PYTHON) csv_to_npz.py demo/train.csv demo/test.csv --out demo/data.npz
 	$(PYTHON) train.py demo/data.npz --epochs 4 --batch-size 32 --validation 400 --out-dir demo --run-dir demo/runs/cnn
 	$(PYTHON) dnn_train.py demo/data.npz --epochs 4 --out-dir demo --run-dir demo/runs/dnn
-	$(PYTHON) test.py demo/data.npz demo/result.csv demo/[01].*.h5
-	(cd demo && for model in [01].*.h5; do echo "2 $$model"; done; \
-	 cd demo && for model in dnn_*.h5; do echo "1 $$model"; done) > demo/model_list.txt
-	$(PYTHON) test_by_vote.py demo/data.npz demo/vote.csv demo/model_list.txt
+	$(PYTHON) test.py demo/data.npz demo/result.csv demo/[01].*.h5 --truth demo/test_truth.csv
+	cd demo && { echo 2 [01].*.h5; echo 1 dnn_*.h5; } > model_list.txt
+	$(PYTHON) test_by_vote.py demo/data.npz demo/vote.csv demo/model_list.txt --truth demo/test_truth.csv
 	$(PYTHON) plot_model.py demo/train.csv demo/[01].*.h5 --out-dir demo
 	@echo "Look into demo/: faces.png, result.csv, vote.csv, and the pictures of the model."
 

@@ -6,7 +6,7 @@ python csv_to_npz.py train.csv test.csv   ->   data.npz
 from pathlib import Path
 
 from ferlab import cli
-from ferlab.errors import entry_point
+from ferlab.errors import InputError, entry_point
 
 
 def parse_args():
@@ -22,6 +22,8 @@ def parse_args():
 @entry_point
 def main() -> None:
     args = parse_args()
+    if args.out.suffix != ".npz":
+        raise InputError(f"{args.out}: --out must end in .npz")
 
     from ferlab import data
 

@@ -16,6 +16,9 @@ def parse_args():
     parser.add_argument("data", metavar="DATA", help="labelled CSV, .npz or folder")
     parser.add_argument("checkpoint", type=Path, metavar="MODEL", help="checkpoint to draw")
     parser.add_argument(
+        "--usage", metavar="NAME", help="rows to count, such as PublicTest (default: Training)"
+    )
+    parser.add_argument(
         "--out-dir", type=Path, default=Path(), metavar="DIR", help="(default: here)"
     )
     return parser.parse_args()
@@ -32,6 +35,7 @@ def main() -> None:
     class_names = cli.chosen_class_names(args)
     checkpoint = checkpoints.load(args.checkpoint, pixels=args.pixels, class_names=class_names)
     dataset = inference.read_for(checkpoint, args.data, role="train", class_names=class_names)
+    dataset = dataset.of_usage(args.usage)
     metrics.require_labels(dataset.labels, dataset.source)
     predicted = inference.predict(
         checkpoint, dataset, batch_size=args.batch_size, report=print
@@ -39,7 +43,7 @@ def main() -> None:
 
     counts = metrics.confusion_counts(dataset.labels, predicted, dataset.num_classes)
     found = metrics.accuracy(dataset.labels, predicted)
-    title = f"{args.checkpoint.name} on {Path(args.data).name}: {found.value:.2%} of {found.n:,}"
+    title = f"{args.checkpoint.name} on {Path(args.data).name} {args.usage or ''}\n{found}"
     plots.save(
         plots.confusion_matrix_figure(counts, dataset.class_names, title), Path(f"{stem}_cm.png")
     )

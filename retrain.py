@@ -13,8 +13,8 @@ from ferlab.recipes import RECIPES
 def parse_args():
     parser = cli.training_parser(__doc__, None, cli.checkpoint_options())
     parser.add_argument("checkpoint", type=Path, metavar="MODEL", help="checkpoint to go on with")
-    parser.add_argument("previous_epoch", type=int, metavar="PREVIOUS_EPOCH")
-    parser.add_argument("last_epoch", type=int, metavar="LAST_EPOCH")
+    parser.add_argument("previous_epoch", type=cli.whole_number(0), metavar="PREVIOUS_EPOCH")
+    parser.add_argument("last_epoch", type=cli.whole_number(1), metavar="LAST_EPOCH")
     return parser.parse_args()
 
 
@@ -44,13 +44,14 @@ def main() -> None:
 
     files.require_writable(args.out_dir / "checkpoint.h5")
     run_dir = training.new_run_dir(args.run_dir, recipe.name)
-    training.set_seed(args.seed)
+    seed = previous.metadata.get("seed", 0) if args.seed is None else args.seed
+    training.set_seed(seed)
     result = training.fit(
         previous.raw_pixel_model(),
         train,
         validation,
         recipe,
-        seed=args.seed,
+        seed=seed,
         run_dir=run_dir,
         keep_epochs=args.keep_epochs,
         previous=previous,

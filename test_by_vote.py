@@ -45,20 +45,19 @@ def main() -> None:
 
     files.require_writable(args.result)
     members = voting.read_model_list(args.model_list)
-    ballots = voting.collect(
+    class_names = cli.chosen_class_names(args)
+    dataset = voting.read_for(members, args.data, class_names)
+    labels = data.read_truth(args.truth, dataset) if args.truth else dataset.labels
+    probabilities = voting.collect(
         members,
-        args.data,
-        class_names=cli.chosen_class_names(args),
+        dataset,
+        class_names=class_names,
         pixels=args.pixels,
         batch_size=args.batch_size,
         cache_dir=args.cache_dir or voting.default_cache_dir(),
         report=print,
     )
-    dataset = ballots.dataset
-    labels = data.read_truth(args.truth, dataset) if args.truth else dataset.labels
-    shares = voting.combine(
-        ballots.probabilities, [member.weight for member in members], args.voting
-    )
+    shares = voting.combine(probabilities, [member.weight for member in members], args.voting)
     predicted = shares.argmax(axis=1)
     data.write_submission(args.result, dataset.ids, predicted)
     print(args.result)

@@ -5,19 +5,16 @@ python train.py train.csv   ->   [val_acc].h5
 
 from ferlab import cli
 from ferlab.errors import entry_point
-from ferlab.recipes import RECIPES
 
 
 def parse_args():
-    parser = cli.training_parser(__doc__, "cnn-report")
-    parser.add_argument("--epochs", type=int, metavar="N", help="(default: the recipe's)")
-    return parser.parse_args()
+    return cli.training_parser(__doc__, "cnn-report").parse_args()
 
 
 @entry_point
 def main() -> None:
     args = parse_args()
-    recipe = cli.chosen_recipe(args, RECIPES["cnn-report"])
+    recipe = cli.chosen_recipe(args)
 
     from ferlab import data
 
@@ -34,14 +31,15 @@ def main() -> None:
 
     files.require_writable(args.out_dir / "checkpoint.h5")
     run_dir = training.new_run_dir(args.run_dir, recipe.name)
-    training.set_seed(args.seed)
+    seed = args.seed or 0
+    training.set_seed(seed)
     model = build_model(recipe.model, train.image_shape, train.num_classes)
     result = training.fit(
         model,
         train,
         validation,
         recipe,
-        seed=args.seed,
+        seed=seed,
         run_dir=run_dir,
         keep_epochs=args.keep_epochs,
     )

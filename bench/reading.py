@@ -1,6 +1,7 @@
 """What reading a table costs beyond reading its bytes.   python bench/reading.py FER/train.csv"""
 
 import resource
+import statistics
 import sys
 import time
 from pathlib import Path
@@ -30,6 +31,10 @@ def main() -> None:
 
     seconds = in_turn({"bytes alone": read_bytes, "ferlab.data.read": read_table}, ROUNDS)
     report(seconds)
+    beyond = statistics.median(seconds["ferlab.data.read"]) - statistics.median(
+        seconds["bytes alone"]
+    )
+    print(f"beyond the bytes {beyond:.2f} s")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
     print(f"peak memory of the process {peak:.0f} MB")
 

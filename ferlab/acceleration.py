@@ -43,7 +43,6 @@ class FusedBatchNormalization(keras.layers.Layer):
 def _can_fuse(layer: keras.layers.Layer) -> bool:
     return (
         type(layer) is keras.layers.BatchNormalization
-        and len(layer.input.shape) == 4
         and layer.axis in (-1, 3)
         and layer.scale
         and layer.center
@@ -56,15 +55,18 @@ def _can_fuse(layer: keras.layers.Layer) -> bool:
 def accelerate(model: keras.Model) -> keras.Model:
     """The same functional model on the same variables, with faster training where there is one.
 
-    On backends other than TensorFlow, and for models that are no plain graph of layers, the model
-    itself comes back.
+    On backends other than TensorFlow, and for a Sequential model, the model itself comes back.
     """
-    if keras.backend.backend() != "tensorflow" or not any(map(_can_fuse, model.layers)):
+    if (
+        keras.backend.backend() != "tensorflow"
+        or isinstance(model, keras.Sequential)
+        or not any(map(_can_fuse, model.layers))
+    ):
         return model
 
-    def call(layer, inputs, **kwargs):
-        return (
-            FusedBatchNormalization(layer)(inputs) if _can_fuse(layer) else layer(inputs, **kwargs)
-        )
+    def call(layer, *args, **kwargs):
+        if _can_fuse(layer) and len(args[0].shape) == 4:
+            return FusedBatchNormalization(layer)(args[0])
+        return layer(*args, **kwargs)
 
     return keras.models.clone_model(model, clone_function=lambda layer: layer, call_function=call)

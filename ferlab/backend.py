@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 
 from ferlab import __version__
+from ferlab.errors import InputError
 
 
 @contextlib.contextmanager
@@ -23,7 +24,7 @@ def _stderr_held_back() -> Iterator[None]:
         os.dup2(held.fileno(), 2)
         try:
             yield
-        except BaseException:
+        except Exception:
             held.seek(0)
             os.write(original, held.read())
             raise
@@ -32,16 +33,21 @@ def _stderr_held_back() -> Iterator[None]:
             os.close(original)
 
 
-with _stderr_held_back():
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    import keras
+try:
+    with _stderr_held_back():
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        import keras
+except (ImportError, ValueError) as failure:
+    raise InputError(
+        "KERAS_BACKEND must be tensorflow, jax or torch, and that one be installed. "
+        f"Received: {os.environ.get('KERAS_BACKEND', 'tensorflow')} ({failure})"
+    ) from failure
 
 
 def describe_device() -> str:
     """'CPU (2 cores), tensorflow 2.21.0', or the names of the GPUs that will be used."""
     name = keras.backend.backend()
-    gpus = [device for device in keras.distribution.list_devices() if not device.startswith("cpu")]
-    what = ", ".join(gpus) if gpus else f"CPU ({_cores()} cores)"
+    what = ", ".join(_gpus()) or f"CPU ({_cores()} cores)"
     return f"{what}, {name} {_version(name)}"
 
 
@@ -65,6 +71,14 @@ def jit_compile() -> bool:
     Keras's random image layers opt out of that by default, without which JAX crawls.
     """
     return keras.backend.backend() == "jax"
+
+
+def _gpus() -> list[str]:
+    if keras.backend.backend() == "torch":  # for which Keras lists no devices
+        import torch
+
+        return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return [name for name in keras.distribution.list_devices() if not name.startswith("cpu")]
 
 
 def _cores() -> int:

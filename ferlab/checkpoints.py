@@ -24,6 +24,8 @@ H5_SUFFIXES = (".h5", ".hdf5")
 SUFFIXES = (*H5_SUFFIXES, ".keras")
 METADATA_ATTRIBUTE = "ferlab"
 METADATA_MEMBER = "ferlab.json"
+# How a model takes grey levels: (scale, offset) of what goes in.
+PIXEL_SCALES = {"unit": (1 / 255, 0), "raw": (1, 0), "symmetric": (1 / 127.5, -1)}
 METADATA_LIMIT = 64 * 2**20  # bytes; what claims more is not ours
 
 
@@ -55,7 +57,7 @@ class Checkpoint:
             return self.model
         from ferlab.backend import keras
 
-        scale, offset = {"unit": (1 / 255, 0), "symmetric": (1 / 127.5, -1)}[self.pixels]
+        scale, offset = PIXEL_SCALES[self.pixels]
         images = keras.Input(self.image_shape, name="images")
         rescaled = keras.layers.Rescaling(scale, offset, name="rescale")(images)
         return keras.Model(images, self.model(rescaled), name=f"raw_{self.model.name}")
@@ -187,7 +189,7 @@ def load(
         path=path,
         model=model,
         class_names=_agreed(path, "--class-names", class_names, _names(metadata)),
-        pixels=_agreed(path, "--pixels", pixels, metadata.get("pixels")) or "unit",
+        pixels=_agreed(path, "--pixels", pixels, _pixels(path, metadata)) or "unit",
         metadata=metadata,
     )
     _require_image_classifier(checkpoint)
@@ -229,6 +231,13 @@ def _names(metadata: dict) -> tuple[str, ...] | None:
     return tuple(map(str, names)) if isinstance(names, list) else None
 
 
+def _pixels(path: Path, metadata: dict) -> str | None:
+    pixels = metadata.get("pixels")
+    if pixels is not None and pixels not in PIXEL_SCALES:
+        raise InputError(f"{path}: pixels must be {', '.join(PIXEL_SCALES)}. Received: {pixels!r}")
+    return pixels
+
+
 def _agreed(path: Path, flag: str, given, recorded):
     if given is not None and recorded is not None and given != recorded:
         raise InputError(f"{path}: {flag} must be what it was trained with: {recorded}")
@@ -239,14 +248,16 @@ def _require_image_classifier(checkpoint: Checkpoint) -> None:
     model, path = checkpoint.model, checkpoint.path
     if len(getattr(model, "inputs", None) or ()) != 1 or len(model.outputs) != 1:
         raise InputError(f"{path}: a model must have one input and one output")
-    if len(model.input_shape) != 4 or model.input_shape[-1] not in (1, 3):
+    shape = tuple(model.input_shape[1:])
+    if len(shape) != 3 or shape[-1] not in (1, 3) or None in shape:
         raise InputError(
-            f"{path}: a model must take images (height, width, 1 or 3). "
-            f"Received: {model.input_shape[1:]}"
+            f"{path}: a model must take images of (height, width, 1 or 3). Received: {shape}"
         )
-    if len(model.output_shape) != 2 or not isinstance(model.output_shape[-1], int):
+    shape = tuple(model.output_shape[1:])
+    if len(shape) != 1 or shape[0] is None or shape[0] < 2:
         raise InputError(
-            f"{path}: a model must give a probability a class. Received: {model.output_shape[1:]}"
+            f"{path}: a model must give a probability for each of 2 or more classes. "
+            f"Received: {shape}"
         )
     names = checkpoint.class_names
     if names is not None and len(names) != checkpoint.num_classes:

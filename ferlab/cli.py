@@ -2,13 +2,13 @@
 
 import argparse
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+from ferlab.checkpoints import PIXEL_SCALES
 from ferlab.labels import parse_class_names
 from ferlab.recipes import RECIPES, Recipe, get_recipe
-
-PIXELS = ("unit", "raw", "symmetric")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -63,7 +63,10 @@ def image_options() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(add_help=False)
     group = options.add_argument_group("images of a folder")
     group.add_argument(
-        "--image-size", type=int, metavar="PIXELS", help="side they are brought to (default: 48)"
+        "--image-size",
+        type=whole_number(1, 4096),
+        metavar="PIXELS",
+        help="side they are brought to (default: 48)",
     )
     group.add_argument(
         "--channels", type=int, choices=(1, 3), help="1 for grey, 3 for colour (default: 1)"
@@ -72,17 +75,18 @@ def image_options() -> argparse.ArgumentParser:
 
 
 def recipe_options(default: str | None) -> argparse.ArgumentParser:
-    """The recipe and the settings of it that a flag overrides; None: the checkpoint's own."""
+    """The recipe and the settings that a flag overrides; without a default, a checkpoint's own."""
     options = argparse.ArgumentParser(add_help=False)
     group = options.add_argument_group("recipe")
-    group.add_argument(
-        "--recipe",
-        metavar="NAME",
-        help=f"{' or '.join(RECIPES)} (default: {default or 'that of the checkpoint'}); "
-        "the flags below override it",
-    )
-    group.add_argument("--model", help="architecture, a name of models/")
-    group.add_argument("--batch-size", type=int, metavar="N", help="images a step")
+    if default:
+        group.add_argument(
+            "--recipe",
+            default=default,
+            metavar="NAME",
+            help=f"{' or '.join(RECIPES)} (default: {default}); the flags below override it",
+        )
+        group.add_argument("--epochs", type=whole_number(1), metavar="N")
+    group.add_argument("--batch-size", type=whole_number(1), metavar="N", help="images a step")
     group.add_argument("--learning-rate", type=float, metavar="RATE", help="of the optimiser")
     group.add_argument(
         "--shift", type=float, metavar="FRACTION", help="largest random shift, of the image's side"
@@ -104,10 +108,12 @@ def recipe_options(default: str | None) -> argparse.ArgumentParser:
 def run_options() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(add_help=False)
     group = options.add_argument_group("run")
-    group.add_argument("--seed", type=_seed, default=0, metavar="N", help="(default: 0)")
+    group.add_argument(
+        "--seed", type=whole_number(0), metavar="N", help="(default: 0, or a checkpoint's own)"
+    )
     group.add_argument(
         "--keep-epochs",
-        type=_count,
+        type=whole_number(0),
         default=0,
         metavar="N",
         help="keep a checkpoint of each of the last N epochs (default: 0)",
@@ -133,7 +139,7 @@ def checkpoint_options() -> argparse.ArgumentParser:
     group = options.add_argument_group("a checkpoint that does not tell")
     group.add_argument(
         "--pixels",
-        choices=PIXELS,
+        choices=tuple(PIXEL_SCALES),
         help="how it was trained: unit for x / 255 (the default), raw for 0 to 255, "
         "symmetric for -1 to 1",
     )
@@ -144,7 +150,7 @@ def prediction_options() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(add_help=False)
     group = options.add_argument_group("prediction")
     group.add_argument(
-        "--batch-size", type=_positive, default=256, metavar="N", help="(default: 256)"
+        "--batch-size", type=whole_number(1), default=256, metavar="N", help="(default: 256)"
     )
     return options
 
@@ -160,10 +166,10 @@ def truth_options() -> argparse.ArgumentParser:
     return options
 
 
-def chosen_recipe(args: argparse.Namespace, default: Recipe) -> Recipe:
-    """The recipe that `--recipe` names, with the flags' settings. Raises InputError."""
+def chosen_recipe(args: argparse.Namespace, base: Recipe | None = None) -> Recipe:
+    """`base`, or the recipe that `--recipe` names, with the flags' settings. Raises InputError."""
     settings = {field.name: getattr(args, field.name, None) for field in dataclasses.fields(Recipe)}
-    return (get_recipe(args.recipe) if args.recipe else default).override(**settings)
+    return (base or get_recipe(args.recipe)).override(**settings)
 
 
 def chosen_class_names(args: argparse.Namespace) -> tuple[str, ...] | None:
@@ -187,22 +193,18 @@ def _validation(text: str) -> int | float | str:
     return text
 
 
-def _seed(text: str) -> int:
-    value = int(text)
-    if not 0 <= value < 2**32:
-        raise argparse.ArgumentTypeError("must be from 0 to 4294967295")
-    return value
+def whole_number(low: int, high: int = 2**32 - 1) -> Callable[[str], int]:
+    """An argparse type: a whole number from low to high."""
 
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = None
+        if value is None or not low <= value <= high:
+            raise argparse.ArgumentTypeError(
+                f"expected a whole number from {low:,} to {high:,}. Received: {text!r}"
+            )
+        return value
 
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError("must be 0 or more")
-    return value
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("must be 1 or more")
-    return value
+    return parse

@@ -13,12 +13,6 @@ from ferlab.data import Dataset
 from ferlab.errors import InputError
 from ferlab.labels import require_same_classes
 
-PIXELS = {
-    "unit": lambda images: images.astype("float32") / 255,
-    "raw": lambda images: images,
-    "symmetric": lambda images: images.astype("float32") / 127.5 - 1,
-}
-
 
 def read_for(
     checkpoint: Checkpoint,
@@ -77,14 +71,23 @@ def predict(
     from ferlab.batches import Batches, feed  # imports Keras
 
     require_same_task(checkpoint, dataset)
-    images = PIXELS[checkpoint.pixels](dataset.images)
+    if report and checkpoint.class_names is None:
+        report(
+            f"{checkpoint.path} does not tell its classes; taken as "
+            f"{', '.join(dataset.class_names)}; --class-names says otherwise"
+        )
     start = time.perf_counter()
-    probabilities = checkpoint.model.predict(
-        feed(Batches(images, None, batch_size)), verbose=int(bool(report) and sys.stdout.isatty())
+    probabilities = checkpoint.raw_pixel_model().predict(
+        feed(Batches(dataset.images, None, batch_size)),
+        verbose=int(bool(report) and sys.stdout.isatty()),
     )
     seconds = time.perf_counter() - start
-    if not np.isfinite(probabilities).all():
-        raise InputError(f"{checkpoint.path}: its predictions are not finite numbers")
+    if (probabilities < 0).any() or not np.allclose(probabilities.sum(axis=1), 1, atol=1e-3):
+        raise InputError(
+            f"{checkpoint.path}: its outputs are no probabilities: a row must be 0 or more and "
+            f"add up to 1. Received: {probabilities[0]}"
+        )
     if report:
-        report(f"{len(images):,} images in {seconds:.1f} s, {len(images) / seconds:,.0f} a second")
+        count = len(dataset)
+        report(f"{count:,} images in {seconds:.1f} s, {count / seconds:,.0f} a second")
     return probabilities.astype("float32")

@@ -25,9 +25,13 @@ class Proportion:
 
 def accuracy(labels: np.ndarray, predicted: np.ndarray) -> Proportion:
     """The share of rows, int (n,) each, whose prediction is the label. n must be at least 1."""
+    return proportion(int((labels == predicted).sum()), len(labels))
+
+
+def proportion(correct: int, n: int) -> Proportion:
+    """`correct` of n, which must be at least 1."""
     from scipy.stats import binomtest
 
-    correct, n = int((labels == predicted).sum()), len(labels)
     interval = binomtest(correct, n).proportion_ci(method="wilson")
     return Proportion(correct / n, n, float(interval.low), float(interval.high))
 

@@ -27,7 +27,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if not 1 <= self.epochs <= 1_000_000:
-            raise InputError(f"--epochs must be 1 or more. Received: {self.epochs}")
+            raise InputError(f"epochs must be from 1 to 1,000,000. Received: {self.epochs}")
         if self.batch_size < 1:
             raise InputError(f"--batch-size must be 1 or more. Received: {self.batch_size}")
         if not 0 < self.learning_rate < float("inf"):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ferlab import backend, checkpoints, files
+from ferlab import backend, checkpoints, files, metrics
 from ferlab.acceleration import accelerate
 from ferlab.augmentation import augmentation_layers
 from ferlab.backend import keras
@@ -75,6 +75,7 @@ def fit(
     epoch is then in `run_dir / "last.h5"`.
     """
     _require_fit(model, train, validation)
+    _require_history(previous, initial_epoch)
     if initial_epoch >= recipe.epochs:
         raise InputError(
             f"the last epoch must be above the first. Received: {initial_epoch} and {recipe.epochs}"
@@ -93,13 +94,23 @@ def fit(
     batches = Batches(train.images, train.labels, recipe.batch_size, seed=seed)
     metadata = _metadata(train, recipe, seed, previous)
     with _Log(run_dir / "log.txt") as log:
-        _write_json(run_dir / "config.json", {"recipe": recipe.as_dict(), "seed": seed})
+        config = {key: metadata[key] for key in ("recipe", "seed", "data", "previous")}
+        _write_json(
+            run_dir / "config.json",
+            {**config, "initial_epoch": initial_epoch, "keep_epochs": keep_epochs},
+        )
         _write_json(run_dir / "environment.json", metadata["versions"])
         log(
             f"{recipe.name}: {model.name}, {model.count_params():,} parameters, "
             f"{len(train):,} training and {len(validation):,} validation images"
         )
         log(f"device: {backend.describe_device()}")
+        recorded = previous.metadata.get("data") if previous else None
+        if recorded and recorded["fingerprint"] != metadata["data"]["fingerprint"]:
+            log(
+                f"note: {previous.path} was trained on other rows; if validation rows were among "
+                "them, the accuracy will be too high"
+            )
         steps = len(batches) * (recipe.epochs - initial_epoch)
         if previous is None and steps < _steps_to_settle(model):
             log(
@@ -126,8 +137,10 @@ def fit(
         except KeyboardInterrupt:
             log(keeper.what_is_kept())
             raise
-        log(f"val_accuracy {metadata['history']['val_accuracy'][-1]:.6f}")
-    return Result(model, metadata, tuple(keeper.snapshots))
+        result = Result(model, metadata, tuple(keeper.snapshots))
+        correct = round(result.val_accuracy * len(validation))
+        log(f"validation accuracy {metrics.proportion(correct, len(validation))}")
+    return result
 
 
 def new_run_dir(run_dir: Path | None, name: str) -> Path:
@@ -143,12 +156,13 @@ def new_run_dir(run_dir: Path | None, name: str) -> Path:
     return run_dir
 
 
-def publish(result: Result, out_dir: Path, *, prefix: str = "", suffix: str = "") -> Path:
-    """Write `[prefix][val_acc][suffix].h5` and move the per-epoch checkpoints beside it.
+def publish(result: Result, out_dir: Path, *, suffix: str = "") -> Path:
+    """Write `[val_acc][suffix].h5`, or `dnn_...` for the DNN, and the per-epoch checkpoints.
 
-    They go to `[prefix][val_acc][suffix]/[epoch]_[val_acc].h5`, epochs counted from 0. A name that
-    another training has taken gets -2, -3 and so on.
+    They go to `[val_acc][suffix]/[epoch]_[val_acc].h5`, epochs counted from 0. A name that another
+    training has taken gets -2, -3 and so on.
     """
+    prefix = "dnn_" if result.metadata["recipe"]["model"] == "dnn" and not suffix else ""
     stem = f"{prefix}{result.val_accuracy:.6f}{suffix}"
     path = _free_name(out_dir, stem, result.metadata)
     checkpoints.save(result.model, path, result.metadata)
@@ -156,6 +170,8 @@ def publish(result: Result, out_dir: Path, *, prefix: str = "", suffix: str = ""
         target = path.with_suffix("") / snapshot.name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(snapshot, target)
+    if result.snapshots:
+        result.snapshots[0].parent.rmdir()
     return path
 
 
@@ -172,7 +188,10 @@ def _same_training(path: Path, metadata: dict) -> bool:
         existing = checkpoints.read_metadata(path)
     except InputError:
         return False
-    return all(existing.get(key) == metadata[key] for key in ("recipe", "seed", "history", "data"))
+    keys = ("recipe", "seed", "data", "previous")
+    return all(existing.get(key) == metadata[key] for key in keys) and (
+        existing.get("history", {}).get("val_loss") == metadata["history"]["val_loss"]
+    )
 
 
 def _require_fit(model: keras.Model, train: Dataset, validation: Dataset) -> None:
@@ -189,6 +208,15 @@ def _require_fit(model: keras.Model, train: Dataset, validation: Dataset) -> Non
             )
         if not part.is_labelled or not len(part):
             raise InputError(f"{part.source}: training and validation need labelled rows")
+
+
+def _require_history(previous: Checkpoint | None, initial_epoch: int) -> None:
+    """A checkpoint that tells how many epochs it has had is not to be told otherwise."""
+    history = previous.metadata.get("history") if previous else None
+    if history and len(history["loss"]) != initial_epoch:
+        raise InputError(
+            f"{previous.path}: has had {len(history['loss'])} epochs. Received: {initial_epoch}"
+        )
 
 
 def _optimizer(recipe: Recipe, previous: Checkpoint | None) -> keras.optimizers.Optimizer:
@@ -228,6 +256,7 @@ def _metadata(train: Dataset, recipe: Recipe, seed: int, previous: Checkpoint | 
         "seed": seed,
         "history": {name: list(values) for name, values in history.items()},
         "data": {"source": Path(train.source).name, "fingerprint": train.fingerprint()},
+        "previous": previous.path.name if previous else None,
         "versions": backend.versions(),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
@@ -304,14 +333,23 @@ class _Forecast(keras.callbacks.Callback):
             self.start = time.perf_counter()
         if batch == self.last and self.last > self.first:
             step = (time.perf_counter() - self.start) / (self.last - self.first)
-            epoch = step * self.steps_per_epoch
-            if sys.stdout.isatty():
-                print()  # the progress bar holds this line
-            self.log(
-                f"an epoch will take about {_duration(epoch)}, "
-                f"{self.epochs} epochs about {_duration(epoch * self.epochs)}"
-            )
-            self.done = True
+            self._say(step * self.steps_per_epoch)
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        self.epoch_start = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        if not self.done:  # an epoch of a single step
+            self._say(time.perf_counter() - self.epoch_start)
+
+    def _say(self, seconds: float) -> None:
+        if sys.stdout.isatty():
+            print()  # the progress bar holds this line
+        self.log(
+            f"an epoch will take about {_duration(seconds)}, "
+            f"{self.epochs} epochs about {_duration(seconds * self.epochs)}"
+        )
+        self.done = True
 
 
 def _duration(seconds: float) -> str:
@@ -337,6 +375,11 @@ class _Keeper(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         row = {name: float(value) for name, value in (logs or {}).items()}
+        if not math.isfinite(row["loss"]):
+            raise InputError(
+                f"epoch {epoch}: the loss is {row['loss']}; a smaller --learning-rate than "
+                f"{float(self.kept_model.optimizer.learning_rate):g} may help"
+            )
         row["learning_rate"] = float(self.kept_model.optimizer.learning_rate)
         row["seconds"] = round(time.perf_counter() - self.start, 3)
         history = self.metadata["history"]

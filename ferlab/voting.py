@@ -19,6 +19,8 @@ from ferlab.data import Dataset
 from ferlab.errors import InputError
 from ferlab.labels import require_same_classes
 
+LIST_LIMIT = 2**20  # bytes; a longer file is no list of models
+
 
 @dataclass(frozen=True)
 class Member:
@@ -34,10 +36,9 @@ def read_model_list(path: Path) -> list[Member]:
 
     A path is looked up beside the list first, then in the working folder.
     """
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        with files.open_to_read(path) as file:
+            lines = file.read(LIST_LIMIT).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         found = files.sniff(path) or "not UTF-8 text"
         raise InputError(
@@ -70,48 +71,53 @@ def _member(line: str, folder: Path, where: str) -> Member:
     return Member(weight, found, where)
 
 
-@dataclass(frozen=True)
-class Ballots:
-    """What every member says of every row.
+def read_for(members: list[Member], path: str, class_names: tuple[str, ...] | None) -> Dataset:
+    """Read the data to vote on: class folders in the order, and images of the shape, of a member.
 
-    probabilities: float32 (members, n, num_classes).
+    Raises InputError, naming the member's line, for one that tells other classes apart than the
+    others.
     """
-
-    dataset: Dataset
-    probabilities: np.ndarray
+    known = [
+        (member, own)
+        for member in members
+        if (own := _at(member, checkpoints.read_metadata, member.path)).get("class_names")
+    ]
+    for member, own in known:
+        require_same_classes(
+            f"{member.where}: {member.path}", own["class_names"], known[0][1]["class_names"]
+        )
+    first = known[0][1] if known else {}
+    if class_names is None and Path(path).is_dir():
+        class_names = first.get("class_names")
+    shape = first.get("image_shape")
+    return data.read(
+        path,
+        role="test",
+        class_names=class_names and tuple(class_names),
+        image_shape=shape and tuple(shape),
+    )
 
 
 def collect(
     members: list[Member],
-    data_path: str,
+    dataset: Dataset,
     *,
     class_names: tuple[str, ...] | None,
     pixels: str | None,
     batch_size: int,
     cache_dir: Path,
     report: Callable[[str], None],
-) -> Ballots:
-    """Ask every member, or the cache, about the data. `report` is told a line a member.
+) -> np.ndarray:
+    """Ask every member, or the cache: float32 (members, n, num_classes).
 
-    Raises InputError, naming the member's line, for one that cannot be opened or asked, or that
-    tells other classes apart than the first.
+    `report` is told a line a member. Raises InputError, naming the member's line, for one that
+    cannot be opened or asked.
     """
-    metadata = [_at(member, checkpoints.read_metadata, member.path) for member in members]
-    first = metadata[0]
-    dataset = data.read(
-        data_path,
-        role="test",
-        class_names=class_names or (first.get("class_names") if Path(data_path).is_dir() else None),
-        image_shape=tuple(first["image_shape"]) if "image_shape" in first else None,
-    )
+    files.require_writable(cache_dir / "vote.npy")
     told = json.dumps([dataset.fingerprint(), dataset.class_names, class_names, pixels])
     keys: list[str] = []
     ballots: dict[str, np.ndarray] = {}
-    for number, (member, own) in enumerate(zip(members, metadata, strict=True), start=1):
-        if first.get("class_names") and own.get("class_names"):
-            require_same_classes(
-                f"{member.where}: {member.path}", own["class_names"], first["class_names"]
-            )
+    for number, member in enumerate(members, start=1):
         key = hashlib.sha256((_file_digest(member.path) + told).encode()).hexdigest()
         name = f"{number}/{len(members)}  {member.path}"
         if key not in ballots:
@@ -128,7 +134,7 @@ def collect(
         if ballots[key].shape != next(iter(ballots.values())).shape:
             raise InputError(f"{member.where}: {member.path} has another number of classes")
         keys.append(key)
-    return Ballots(dataset, np.stack([ballots[key] for key in keys]))
+    return np.stack([ballots[key] for key in keys])
 
 
 def _predict(
@@ -159,7 +165,7 @@ def _read_ballot(path: Path, rows: int) -> np.ndarray | None:
     """None when it is not there, or not what this module wrote."""
     try:
         found = np.load(path, allow_pickle=False)
-    except (OSError, ValueError):
+    except (OSError, ValueError, EOFError):
         return None
     return found if found.ndim == 2 and len(found) == rows else None
 
@@ -178,4 +184,5 @@ def combine(probabilities: np.ndarray, weights: list[float], voting: str) -> np.
     if voting == "hard":
         classes = probabilities.shape[2]
         probabilities = np.eye(classes)[probabilities.argmax(axis=2)]
-    return np.average(probabilities.astype("float64"), axis=0, weights=weights)
+    shares = np.average(probabilities.astype("float64"), axis=0, weights=weights)
+    return shares.round(12)  # 0.1 + 0.2 and 0.3 are a tie

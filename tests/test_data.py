@@ -129,8 +129,8 @@ def test_a_split_that_makes_no_sense_is_refused(validation, message):
         (["Training", "PublicTest"], "Training", "of PublicTest, Training. Received: Training"),
         (["Training", "PublicTest"], "val", "of PublicTest, Training. Received: val"),
         (["PublicTest", "PublicTest"], "PublicTest", "no rows with usage Training"),
-        (["PublicTest", "PublicTest"], 1, "two or more rows"),
-        (["Training", "PrivateTest"], 1, "two or more rows"),
+        (["PublicTest", "PublicTest"], 1, "two or more training rows"),
+        (["Training", "PrivateTest"], 1, "two or more training rows"),
     ],
 )
 def test_a_usage_that_leaves_a_side_empty_is_refused(usage, validation, message):

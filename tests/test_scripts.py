@@ -225,7 +225,11 @@ def test_bad_arguments(work, cnn, tmp_path):
         ("train.py", [work / "train.csv", "--recipe", "best-of-all"], "cnn-report, dnn-report"),
         ("train.py", [work / "train.csv", "--epochs", "0"], "--epochs"),
         ("train.py", [work / "train.csv", "--validation", "PrivateTest"], "final score"),
-        ("train.py", [work / "train.csv", "--model", "vgg", "--validation", "9"], "cnn, dnn"),
+        ("train.py", ["gone.csv", "--seed", "x"], "--seed: expected a whole number"),
+        ("train.py", ["empty", "--image-size", "0"], "--image-size"),
+        ("retrain.py", [work / "train.csv", cnn, "-1", "3"], "PREVIOUS_EPOCH"),
+        ("retrain.py", [work / "train.csv", cnn, "1", "3"], "has had 2 epochs"),
+        ("csv_to_npz.py", [work / "train.csv", "--out", "packed"], ".npz"),
         ("train.py", [work / "test.csv", "--validation", "9"], "label"),
         ("train.py", [work / "train.csv", "--validation", "9", "--run-dir", "file/run"], "file"),
         ("train.py", [work / "train.csv", "--validation", "9", "--out-dir", "file/x"], "file"),
@@ -240,6 +244,27 @@ def test_bad_arguments(work, cnn, tmp_path):
         ("-m ferlab", ["dance"], "dance"),
     ):
         assert rule in fails(script, *arguments, cwd=tmp_path), (script, arguments)
+
+
+@pytest.mark.parametrize("name", ["tensorflow", "jax", "torch"])
+def test_every_backend_tells_its_device(name, tmp_path):
+    pytest.importorskip(name)
+    code = "from ferlab.backend import versions; print(versions()['device'])"
+    printed = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "KERAS_BACKEND": name},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert re.fullmatch(rf"(CPU \(\d+ cores\)|.+), {name} [\d.]+.*\n", printed)
+
+
+def test_an_unknown_backend_is_one_line(work, tmp_path):
+    arguments = (work / "train.csv", "--validation", 9)
+    error = run("train.py", *arguments, cwd=tmp_path, code=2, KERAS_BACKEND="abacus")
+    assert error.startswith("error: KERAS_BACKEND must be tensorflow, jax or torch")
+    assert error.count("\n") == 1
 
 
 def test_another_backend_trains_and_predicts(work):

@@ -162,7 +162,7 @@ def test_evaluation_counts_the_smaller_last_batch(dataset, tmp_path):
 def test_run_folder_and_names(dataset, tmp_path):
     recipe = RECIPE.override(model="dnn", epochs=3)
     result = train(dataset, tmp_path / "run", recipe=recipe, keep_epochs=2)
-    path = training.publish(result, tmp_path / "out", prefix="dnn_")
+    path = training.publish(result, tmp_path / "out")
 
     assert path.name == f"dnn_{result.val_accuracy:.6f}.h5"
     accuracies = result.history["val_accuracy"]
@@ -212,6 +212,13 @@ def test_unlabelled_or_other_data_is_refused(dataset, tmp_path):
     model = build_model("dnn", (48, 48, 1), 6)
     with pytest.raises(InputError, match="6 classes"):
         training.fit(model, part, validation, RECIPE, seed=0, run_dir=tmp_path)
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_leaves_no_checkpoint(dataset, tmp_path):
+    recipe = RECIPE.override(model="dnn", epochs=3, learning_rate=1e30)
+    with pytest.raises(InputError, match="smaller --learning-rate"):
+        train(dataset, tmp_path, recipe=recipe)
+    assert not (tmp_path / "last.h5").exists()
 
 
 def test_going_on_needs_a_later_epoch(dataset, tmp_path):

@@ -34,13 +34,11 @@ def collect(folder, text, **options):
     members = voting.read_model_list(folder / "model_list.txt")
     lines = []
     settings = {"class_names": None, "pixels": None, "batch_size": 16, "report": lines.append}
-    ballots = voting.collect(
-        members,
-        str(folder / "test.csv"),
-        cache_dir=folder / "cache",
-        **{**settings, **options},
+    dataset = voting.read_for(members, str(folder / "test.csv"), settings["class_names"])
+    probabilities = voting.collect(
+        members, dataset, cache_dir=folder / "cache", **{**settings, **options}
     )
-    return ballots, lines
+    return probabilities, lines
 
 
 def test_list_with_comments_blanks_tabs_and_spaces_in_names(tmp_path):
@@ -93,16 +91,18 @@ def test_ties_go_to_the_smaller_label():
     pair = np.float32([[[0.1, 0.2, 0.7]], [[0.1, 0.7, 0.2]]])
     assert voting.combine(pair, [2, 2], "soft").argmax() == 1
     assert voting.combine(pair, [2, 2], "hard").argmax() == 1
+    split = np.float32([[[1, 0]], [[0, 1]], [[0, 1]]])
+    assert voting.combine(split, [0.3, 0.1, 0.2], "hard").argmax() == 0
 
 
 def test_every_member_predicts_once_and_then_never_again(folder, monkeypatch):
     first, lines = collect(folder, "1 a.h5\n2 b.keras\n1 a.h5\n")
     assert [line.split()[-1] for line in lines] == ["predicts", "predicts"]
-    np.testing.assert_array_equal(first.probabilities[0], first.probabilities[2])
+    np.testing.assert_array_equal(first[0], first[2])
     monkeypatch.setattr(voting.inference, "predict", lambda *_, **__: pytest.fail("asked again"))
     second, lines = collect(folder, "3 a.h5\n1 b.keras\n")
     assert all(line.endswith("from the cache") for line in lines)
-    np.testing.assert_array_equal(first.probabilities[:2], second.probabilities)
+    np.testing.assert_array_equal(first[:2], second)
 
 
 def test_the_cache_knows_files_by_content(folder):
@@ -110,7 +110,7 @@ def test_the_cache_knows_files_by_content(folder):
     save_dnn(folder / "a.h5", 7)
     second, lines = collect(folder, "1 a.h5\n")
     assert lines[0].endswith("predicts")
-    assert not np.array_equal(first.probabilities, second.probabilities)
+    assert not np.array_equal(first, second)
 
 
 def test_a_damaged_cache_is_made_anew(folder):
@@ -119,7 +119,7 @@ def test_a_damaged_cache_is_made_anew(folder):
     entry.write_bytes(entry.read_bytes()[:100])
     second, lines = collect(folder, "1 a.h5\n")
     assert lines[0].endswith("predicts")
-    np.testing.assert_array_equal(first.probabilities, second.probabilities)
+    np.testing.assert_array_equal(first, second)
 
 
 def test_a_member_with_other_classes_is_refused_by_line(folder):

@@ -84,7 +84,7 @@ class Dataset:
 
         The first or last rows are then no sample of the data, so `split` draws one instead.
         """
-        labels = self.labels[self._training_rows()]
+        labels = self.labels[self.training_rows()]
         changes = np.count_nonzero(labels[1:] != labels[:-1])
         return 0 < changes == len(np.unique(labels)) - 1
 
@@ -111,7 +111,7 @@ class Dataset:
         Raises InputError for a split that leaves a side empty, a count above half of the rows, a
         usage kept for the final score, and rows without a label.
         """
-        rows = self._training_rows()
+        rows = self.training_rows()
         if isinstance(validation, str):
             chosen = self._rows_of_usage(validation)
         else:
@@ -124,6 +124,18 @@ class Dataset:
         self._require_labels(np.union1d(rows, chosen))
         return self.take(rows), self.take(chosen)
 
+    def of_usage(self, usage: str | None) -> Self:
+        """The rows of a usage; None for the training rows. Raises InputError if there are none."""
+        if usage is None:
+            rows = self.training_rows()
+        elif self.usage is None:
+            raise self._error("has no usage to choose rows by", usage)
+        else:
+            rows = np.flatnonzero(_folded(self.usage) == usage.strip().lower())
+        if not len(rows):
+            raise self._error(f"usage must be one of {_known(self.usage)}", usage or "Training")
+        return self.take(rows)
+
     def fingerprint(self) -> str:
         """SHA-256 over images, labels and class names, in hexadecimal."""
         digest = hashlib.sha256(repr((self.images.shape, self.class_names)).encode())
@@ -134,7 +146,8 @@ class Dataset:
     def _error(self, rule: str, received: object) -> InputError:
         return InputError(f"{self.source}: {rule}. Received: {received}")
 
-    def _training_rows(self) -> np.ndarray:
+    def training_rows(self) -> np.ndarray:
+        """Indices of the rows of usage 'Training' or 'train'; all rows where there is no usage."""
         if self.usage is None:
             return np.arange(len(self))
         return np.flatnonzero(np.isin(_folded(self.usage), TRAINING_USAGES))
@@ -145,16 +158,19 @@ class Dataset:
         if self.usage is None:
             raise self._error("has no usage to choose validation rows by", usage)
         rows = np.flatnonzero(_folded(self.usage) == usage.strip().lower())
-        known = ", ".join(sorted(set(self.usage.tolist()) - {""}))
+        known = _known(self.usage)
         if usage.strip().lower() in TRAINING_USAGES or not len(rows):
             raise self._error(f"validation must be a usage beside training, of {known}", usage)
-        if not len(self._training_rows()):
+        if not len(self.training_rows()):
             raise self._error("no rows with usage Training to train on", known)
         return rows
 
     def _validation_count(self, validation: int | float, rows: int) -> int:
         if rows < 2:
-            raise self._error("needs two or more rows to train on and validate", rows)
+            usages = "" if self.usage is None else f" of usage {_known(self.usage)}"
+            raise self._error(
+                "needs two or more training rows", f"{rows} of {len(self):,} rows{usages}"
+            )
         if isinstance(validation, int):
             if not validation > 0:
                 raise self._error("validation must be a count above 0", validation)
@@ -167,7 +183,7 @@ class Dataset:
         if not 0 < validation < 1:
             raise self._error("validation must be a fraction between 0 and 1", validation)
         count = rows - int(rows * (1 - validation))  # as Keras rounds
-        return min(count, rows - 1)
+        return max(1, min(count, rows - 1))
 
     def _require_labels(self, rows: np.ndarray) -> None:
         missing = rows[self.labels[rows] == UNLABELLED]
@@ -210,6 +226,10 @@ def require_alike(
 def describe(image_shape: tuple[int, ...]) -> str:
     """(48, 48, 1) -> '48x48x1'."""
     return "x".join(map(str, image_shape))
+
+
+def _known(usage: np.ndarray) -> str:
+    return ", ".join(sorted(set(usage.tolist()) - {""}))
 
 
 def _folded(usage: np.ndarray) -> np.ndarray:

@@ -22,9 +22,7 @@ def read_truth(path: str | Path, dataset: Dataset) -> np.ndarray:
         raise InputError(f"{path}: is {kind}, not a CSV file")
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file") from error
-    except (ValueError, OSError) as error:  # pandas's own parser errors are ValueErrors
+    except ValueError as error:  # pandas's own parser errors are ValueErrors
         raise InputError(f"{path}: cannot be read as `id,label`: {error}") from error
     table.columns = table.columns.str.strip().str.lower()
     if not {"id", "label"} <= set(table.columns):
