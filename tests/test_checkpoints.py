@@ -145,6 +145,34 @@ def test_a_model_that_is_no_image_classifier_is_refused(tmp_path):
             checkpoints.load(tmp_path / "other.keras")
 
 
+def test_one_output_and_open_sizes_are_refused(tmp_path):
+    flat = [keras.layers.Flatten(), keras.layers.Dense(1, activation="sigmoid")]
+    pooled = [keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(7, activation="softmax")]
+    for shape, layers, rule in (
+        ((8, 8, 1), flat, "2 or more classes"),
+        ((None, None, 3), pooled, "height, width"),
+    ):
+        keras.Sequential([keras.Input(shape), *layers]).save(tmp_path / "m.keras")
+        with pytest.raises(InputError, match=rule):
+            checkpoints.load(tmp_path / "m.keras")
+
+
+def test_outputs_that_are_no_probabilities_are_refused(dataset, tmp_path):
+    layers = [keras.layers.Flatten(), keras.layers.Dense(7)]
+    keras.Sequential([keras.Input((48, 48, 1)), *layers]).save(tmp_path / "logits.keras")
+    checkpoint = checkpoints.load(tmp_path / "logits.keras")
+    with pytest.raises(InputError, match="no probabilities"):
+        inference.predict(checkpoint, dataset)
+
+
+def test_a_checkpoint_that_does_not_tell_its_classes_is_said_to(dataset, tmp_path):
+    layers = [keras.layers.Flatten(), keras.layers.Dense(7, activation="softmax")]
+    keras.Sequential([keras.Input((48, 48, 1)), *layers]).save(tmp_path / "m.keras")
+    lines = []
+    inference.predict(checkpoints.load(tmp_path / "m.keras"), dataset, report=lines.append)
+    assert "does not tell its classes; taken as angry, disgust" in lines[0]
+
+
 def test_real_files_that_are_no_checkpoints(wild):
     for path in sorted((wild / "broken").iterdir()):
         with pytest.raises(InputError, match=path.name):

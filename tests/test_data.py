@@ -189,3 +189,14 @@ def test_concatenate_joins_like_with_like():
         concatenate([data, dataset(MIXED, class_names=EMOTIONS[::-1])])
     with pytest.raises(InputError, match=r"images must be 2x2x1\. Received: 3x3x1"):
         concatenate([data, dataset(MIXED, side=3)])
+
+
+def test_rows_of_a_usage():
+    whole = dataset([0, 1, 2, 3], usage=["Training", "PublicTest", "Training", ""])
+    assert rows(whole.of_usage(None)) == [0, 2]
+    assert rows(whole.of_usage("publictest")) == [1]
+    assert len(dataset([0, 1]).of_usage(None)) == 2
+    with pytest.raises(InputError, match=r"PublicTest, Training\. Received: PrivateTest"):
+        whole.of_usage("PrivateTest")
+    with pytest.raises(InputError, match="has no usage"):
+        dataset([0, 1]).of_usage("PublicTest")
