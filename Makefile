@@ -35,7 +35,7 @@ demo: $(VENV)/installed
 test: $(VENV)/installed-dev
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n 2 --dist loadfile
 
 clean:
 	rm -rf $(VENV) demo runs
