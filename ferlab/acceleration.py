@@ -1,7 +1,7 @@
 """The same arithmetic by a faster kernel: TensorFlow's fused batch normalisation in training.
 
 Keras spells training-time batch normalisation out as a dozen elementwise operations, which on a
-CPU costs the report's CNN a quarter of its step. TensorFlow has one fused operation for it.
+CPU costs the report's CNN a fifth of its step. TensorFlow has one fused operation for it.
 """
 
 from ferlab.backend import keras
