@@ -14,6 +14,11 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _KINDS = (  # (offset, the bytes there, what such a file is)
     (0, b"version https://git-lfs", "a Git LFS pointer (run `git lfs pull`)"),
     (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
+    *(
+        (0, start + b"HDF", "an HDF5 file mangled as text (copy it again, in binary mode)")
+        for start in (b"\x89", b"\xef\xbf\xbd", b"\xc2\x89", b"?", b"\t")
+    ),
+    (4, b"TFL3", "a TensorFlow Lite model"),
     (0, b"PK\x03\x04", "a zip archive"),
     (0, b"PK\x05\x06", "a zip archive"),  # without members
     (0, b"\x1f\x8b", "a gzip archive"),

@@ -11,7 +11,7 @@ from ferlab import data
 from ferlab.checkpoints import Checkpoint
 from ferlab.data import Dataset
 from ferlab.errors import InputError
-from ferlab.labels import require_same_classes
+from ferlab.labels import EMOTIONS, is_reordering, require_same_classes
 
 
 def read_for(
@@ -21,40 +21,57 @@ def read_for(
     role: str,
     class_names: tuple[str, ...] | None = None,
 ) -> Dataset:
-    """Read data to use with this checkpoint: images of its shape, class folders in its order.
+    """Read data to use with this checkpoint: its image size and channels, its class folders.
 
     A table's numbers keep their own meaning, so one in another order than the checkpoint's is
     found out rather than read wrongly. Raises InputError when the two do not fit.
     """
-    if class_names is None and Path(path).is_dir():
-        class_names = checkpoint.class_names
+    is_folder = Path(path).is_dir()
     dataset = data.read(
-        path, role=role, class_names=class_names, image_shape=checkpoint.image_shape
+        path,
+        role=role,
+        class_names=data_class_names(
+            class_names or (checkpoint.class_names if is_folder else None),
+            is_folder=is_folder,
+            is_the_models=not checkpoint.tells_classes,
+        ),
+        image_shape=checkpoint.image_shape if is_folder else None,
     )
     require_same_task(checkpoint, dataset)
-    return dataset
+    return data.fit_images(dataset, checkpoint.image_shape)
+
+
+def data_class_names(
+    class_names: tuple[str, ...] | None, *, is_folder: bool, is_the_models: bool
+) -> tuple[str, ...] | None:
+    """The names to read data with, of those the user gave; None for the data's own.
+
+    A table of the seven emotions has one order. When a user tells another for a model that does
+    not tell its own (`is_the_models`), it is the model's outputs that are in that order.
+    """
+    if is_the_models and not is_folder and is_reordering(class_names, EMOTIONS):
+        return None
+    return class_names
 
 
 def require_same_task(checkpoint: Checkpoint, dataset: Dataset) -> None:
     """Raise InputError unless the checkpoint tells the dataset's classes apart.
 
-    Rows without labels may be asked about with other classes, but not with the same in another
-    order: a submission's numbers would then mean something else.
+    Another order is an error where the file itself tells it; outputs whose order the user has told
+    are put into the data's. Rows without labels may be asked about with other classes.
     """
     names, where = checkpoint.class_names, f"{dataset.source} with {checkpoint.path}"
     labelled = bool((dataset.labels >= 0).any())
+    if names is None and checkpoint.num_classes != dataset.num_classes:
+        raise InputError(
+            f"{where}: the model has {checkpoint.num_classes} outputs, the data "
+            f"{dataset.num_classes} classes ({', '.join(dataset.class_names)}); say what the "
+            "outputs are with --class-names"
+        )
+    if not checkpoint.tells_classes and is_reordering(names, dataset.class_names):
+        return
     if names is not None and (labelled or sorted(names) == sorted(dataset.class_names)):
         require_same_classes(where, dataset.class_names, names)
-    if names is None and labelled and checkpoint.num_classes != dataset.num_classes:
-        raise InputError(
-            f"{where}: data and model must have the same classes. "
-            f"Received: {dataset.num_classes} and {checkpoint.num_classes}"
-        )
-    if checkpoint.image_shape != dataset.image_shape:
-        raise InputError(
-            f"{where}: the model takes images of {checkpoint.image_shape}. "
-            f"Received: {dataset.image_shape}"
-        )
 
 
 def predict(
@@ -71,23 +88,40 @@ def predict(
     from ferlab.batches import Batches, feed  # imports Keras
 
     require_same_task(checkpoint, dataset)
-    if report and checkpoint.class_names is None:
+    dataset = data.fit_images(dataset, checkpoint.image_shape)
+    names = checkpoint.class_names
+    if report and names is None:
         report(
             f"{checkpoint.path} does not tell its classes; taken as "
-            f"{', '.join(dataset.class_names)}; --class-names says otherwise"
+            f"{', '.join(dataset.class_names)}; --class-names says otherwise, and "
+            "`python -m ferlab inspect` finds out"
         )
     start = time.perf_counter()
-    probabilities = checkpoint.raw_pixel_model().predict(
+    outputs = checkpoint.raw_pixel_model().predict(
         feed(Batches(dataset.images, None, batch_size)),
         verbose=int(bool(report) and sys.stdout.isatty()),
     )
     seconds = time.perf_counter() - start
-    if (probabilities < 0).any() or not np.allclose(probabilities.sum(axis=1), 1, atol=1e-3):
-        raise InputError(
-            f"{checkpoint.path}: its outputs are no probabilities: a row must be 0 or more and "
-            f"add up to 1. Received: {probabilities[0]}"
-        )
+    probabilities, kind = _as_probabilities(outputs, checkpoint.path)
+    if is_reordering(names, dataset.class_names):
+        probabilities = probabilities[:, [names.index(name) for name in dataset.class_names]]
     if report:
         count = len(dataset)
         report(f"{count:,} images in {seconds:.1f} s, {count / seconds:,.0f} a second")
+        if kind:
+            report(f"note: {checkpoint.path} gives {kind}")
     return probabilities.astype("float32")
+
+
+def _as_probabilities(outputs: np.ndarray, path: Path) -> tuple[np.ndarray, str]:
+    """Rows that add up to 1, and what was done to have them so; '' when they were."""
+    outputs = np.asarray(outputs, dtype="float64")
+    if not np.isfinite(outputs).all():
+        raise InputError(f"{path}: its outputs must be numbers. Received: nan or infinity")
+    sums = outputs.sum(axis=1, keepdims=True)
+    if (outputs >= 0).all() and np.allclose(sums, 1, atol=1e-3):
+        return outputs, ""
+    if (outputs >= 0).all() and (outputs <= 1).all() and (sums > 0).all():
+        return outputs / sums, "a probability for each class by itself; divided by their sum"
+    scores = np.exp(outputs - outputs.max(axis=1, keepdims=True))
+    return scores / scores.sum(axis=1, keepdims=True), "scores; softmax makes them probabilities"

@@ -25,3 +25,8 @@ def require_same_classes(where: str, found: Sequence[str], expected: Sequence[st
         f"{where}: data and model must have {rule}: {', '.join(expected)}. "
         f"Received: {', '.join(found)}"
     )
+
+
+def is_reordering(names: Sequence[str] | None, of: Sequence[str]) -> bool:
+    """Whether both name the same classes, in different orders."""
+    return names is not None and tuple(names) != tuple(of) and sorted(names) == sorted(of)

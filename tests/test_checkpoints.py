@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from ferlab import checkpoints, inference
+from ferlab import checkpoints, data, inference
 from ferlab.errors import InputError
 from ferlab.labels import EMOTIONS
 from models import build_model
@@ -93,9 +93,12 @@ def test_data_in_another_class_order_is_refused(model, dataset, tmp_path):
         ("model.h5", b"404: Not Found", "text"),
         ("model.h5", b"<!DOCTYPE html><html>", "an HTML page"),
         ("model.keras", b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
-        ("model.h5", b"\x89HDF\r\n\x1a\n" + bytes(50), "cannot be read"),
-        ("model.keras", b"PK\x03\x04" + bytes(50), "cannot be read"),
-        ("model.pkl", b"\x80\x04", "must end in .h5"),
+        ("model.h5", b"\x89HDF\r\n\x1a\n" + bytes(50), "a damaged HDF5 file"),
+        ("model.h5", b"\x89HDF\n\x1a\n" + bytes(50), "mangled as text"),
+        ("model.h5", b"\xef\xbf\xbdHDF\r\n\x1a\n" + bytes(50), "mangled as text"),
+        ("model.keras", b"PK\x03\x04" + bytes(50), "a damaged or truncated zip archive"),
+        ("model.pkl", b"\x80\x04", "a Python pickle"),
+        ("model.tflite", b"\x1c\0\0\0TFL3" + bytes(50), "a TensorFlow Lite model"),
     ],
 )
 def test_what_is_no_checkpoint_is_named(tmp_path, name, content, what):
@@ -107,8 +110,14 @@ def test_what_is_no_checkpoint_is_named(tmp_path, name, content, what):
 
 def test_a_missing_file_and_a_folder(tmp_path):
     (tmp_path / "folder.h5").mkdir()
-    for name in ("gone.h5", "folder.h5"):
-        with pytest.raises(InputError, match="no such file"):
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "saved_model.pb").touch()
+    for name, what in (
+        ("gone.h5", "no such file"),
+        ("folder.h5", "a folder, not a checkpoint"),
+        ("saved", "a TensorFlow SavedModel"),
+    ):
+        with pytest.raises(InputError, match=what):
             checkpoints.load(tmp_path / name)
 
 
@@ -121,7 +130,7 @@ def test_a_checkpoint_that_carries_code_is_refused(tmp_path):
     marker.unlink(missing_ok=True)
     for suffix in checkpoints.SUFFIXES:
         hostile.save(tmp_path / f"hostile{suffix}")
-        with pytest.raises(InputError, match="cannot open"):
+        with pytest.raises(InputError, match="'lambda' is a Lambda, which carries Python code"):
             checkpoints.load(tmp_path / f"hostile{suffix}")
     assert not marker.exists()
 
@@ -145,24 +154,73 @@ def test_a_model_that_is_no_image_classifier_is_refused(tmp_path):
             checkpoints.load(tmp_path / "other.keras")
 
 
-def test_one_output_and_open_sizes_are_refused(tmp_path):
-    flat = [keras.layers.Flatten(), keras.layers.Dense(1, activation="sigmoid")]
-    pooled = [keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(7, activation="softmax")]
-    for shape, layers, rule in (
-        ((8, 8, 1), flat, "2 or more classes"),
-        ((None, None, 3), pooled, "height, width"),
-    ):
-        keras.Sequential([keras.Input(shape), *layers]).save(tmp_path / "m.keras")
-        with pytest.raises(InputError, match=rule):
-            checkpoints.load(tmp_path / "m.keras")
+def test_a_single_output_is_refused(tmp_path):
+    layers = [keras.layers.Flatten(), keras.layers.Dense(1, activation="sigmoid")]
+    keras.Sequential([keras.Input((8, 8, 1)), *layers]).save(tmp_path / "m.keras")
+    with pytest.raises(InputError, match="2 or more classes"):
+        checkpoints.load(tmp_path / "m.keras")
 
 
-def test_outputs_that_are_no_probabilities_are_refused(dataset, tmp_path):
-    layers = [keras.layers.Flatten(), keras.layers.Dense(7)]
-    keras.Sequential([keras.Input((48, 48, 1)), *layers]).save(tmp_path / "logits.keras")
-    checkpoint = checkpoints.load(tmp_path / "logits.keras")
-    with pytest.raises(InputError, match="no probabilities"):
-        inference.predict(checkpoint, dataset)
+def test_images_are_brought_to_what_a_model_takes(dataset, tmp_path):
+    """Another size, three channels, or any size."""
+    for shape, taken in (((None, None, 3), (48, 48, 3)), ((64, 32, 1), (64, 32, 1))):
+        layers = keras.layers
+        pooled = [layers.GlobalAveragePooling2D(), layers.Dense(7, activation="softmax")]
+        keras.Sequential([keras.Input(shape), *pooled]).save(tmp_path / "m.keras")
+        checkpoint = checkpoints.load(tmp_path / "m.keras")
+        assert checkpoint.image_shape == taken
+        few = dataset.take(np.arange(5))
+        fitted = data.fit_images(few, taken)
+        assert fitted.image_shape == taken
+        expected = np.asarray(checkpoint.model(fitted.images / np.float32(255)))
+        np.testing.assert_allclose(inference.predict(checkpoint, few), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("activation", "as_probabilities", "said"),
+    [
+        (None, lambda z: np.exp(z) / np.exp(z).sum(axis=1, keepdims=True), "softmax"),
+        ("sigmoid", lambda z: z / z.sum(axis=1, keepdims=True), "divided by their sum"),
+    ],
+)
+def test_scores_become_probabilities(dataset, tmp_path, activation, as_probabilities, said):
+    layers = [keras.layers.Flatten(), keras.layers.Dense(7, activation=activation)]
+    keras.Sequential([keras.Input((48, 48, 1)), *layers]).save(tmp_path / "scores.keras")
+    checkpoint, few = checkpoints.load(tmp_path / "scores.keras"), dataset.take(np.arange(9))
+    scores = np.asarray(checkpoint.model(few.images / np.float32(255)))
+    lines = []
+    found = inference.predict(checkpoint, few, report=lines.append)
+    np.testing.assert_allclose(found, as_probabilities(scores), atol=1e-5)
+    assert said in lines[-1]
+
+
+def test_outputs_that_are_no_numbers_are_refused(dataset, tmp_path):
+    model = keras.Sequential(
+        [keras.Input((48, 48, 1)), keras.layers.Flatten(), keras.layers.Dense(7)]
+    )
+    model.set_weights([np.full((2304, 7), np.nan), np.zeros(7)])
+    model.save(tmp_path / "nan.keras")
+    with pytest.raises(InputError, match="nan"):
+        inference.predict(checkpoints.load(tmp_path / "nan.keras"), dataset)
+
+
+def test_outputs_in_an_order_that_the_user_tells_are_put_into_the_datas(dataset, tmp_path):
+    alphabetical = tuple(sorted(EMOTIONS))
+    layers = [keras.layers.Flatten(), keras.layers.Dense(7, activation="softmax")]
+    keras.Sequential([keras.Input((48, 48, 1)), *layers]).save(tmp_path / "m.keras")
+    few = dataset.take(np.arange(9))
+    as_is = inference.predict(checkpoints.load(tmp_path / "m.keras"), few)
+    told = checkpoints.load(tmp_path / "m.keras", class_names=alphabetical)
+    found = inference.predict(told, few)
+    for column, name in enumerate(EMOTIONS):
+        np.testing.assert_array_equal(found[:, column], as_is[:, alphabetical.index(name)])
+
+
+def test_a_model_with_another_number_of_classes_is_refused(dataset, tmp_path):
+    layers = [keras.layers.Flatten(), keras.layers.Dense(2, activation="softmax")]
+    keras.Sequential([keras.Input((48, 48, 1)), *layers]).save(tmp_path / "two.keras")
+    with pytest.raises(InputError, match="2 outputs, the data 7 classes"):
+        inference.predict(checkpoints.load(tmp_path / "two.keras"), dataset)
 
 
 def test_a_checkpoint_that_does_not_tell_its_classes_is_said_to(dataset, tmp_path):

@@ -2,7 +2,7 @@
 
 from ferlab.data.csv_files import csv_chunks, write_csv, write_submission
 from ferlab.data.dataset import SCORING_USAGES, TRAINING_USAGES, Dataset, concatenate
-from ferlab.data.images import fit_image, read_image
+from ferlab.data.images import fit_image, fit_images, read_image
 from ferlab.data.sources import read, write_npz
 from ferlab.data.truth import read_truth
 
@@ -13,6 +13,7 @@ __all__ = [
     "concatenate",
     "csv_chunks",
     "fit_image",
+    "fit_images",
     "read",
     "read_image",
     "read_truth",

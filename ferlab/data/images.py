@@ -1,5 +1,6 @@
-"""One picture, from a file or from memory, as the pixels that a model takes."""
+"""Pictures, from files or from memory, as the pixels that a model takes."""
 
+import dataclasses
 import warnings
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ferlab import files
+from ferlab.data.dataset import Dataset
 from ferlab.errors import InputError
 
 
@@ -46,6 +48,17 @@ def fit_image(image: Image.Image, image_shape: tuple[int, int, int]) -> np.ndarr
     if image.size != (width, height):
         image = image.resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(image).reshape(image_shape)
+
+
+def fit_images(dataset: Dataset, image_shape: tuple[int, int, int]) -> Dataset:
+    """The dataset with every image brought to (height, width, channels); itself if they are so."""
+    if dataset.image_shape == image_shape:
+        return dataset
+    images = np.empty((len(dataset), *image_shape), np.uint8)
+    for target, image in zip(images, dataset.images, strict=True):
+        grey = image.shape[-1] == 1
+        target[:] = fit_image(Image.fromarray(image[:, :, 0] if grey else image), image_shape)
+    return dataclasses.replace(dataset, images=images)
 
 
 def _reason(path: str | Path, error: Exception) -> str:

@@ -1,0 +1,292 @@
+"""A checkpoint opened, and one written."""
+
+import contextlib
+import logging
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ferlab import files
+from ferlab.checkpoints import containers, pixels, trust
+from ferlab.checkpoints.containers import Contents, one_line
+from ferlab.checkpoints.metadata import read_metadata, require_suffix, write_metadata
+from ferlab.errors import InputError
+
+if TYPE_CHECKING:
+    import keras
+
+DEFAULT_SIDE = 48  # pixels; what a model that takes images of any size is given
+LIKELY_SIDES = (48, 64, 96, 128, 224)  # pixels; tried when a configuration does not tell
+
+
+@dataclass
+class Checkpoint:
+    """An opened checkpoint.
+
+    class_names: None when neither the file nor the user tells. metadata: empty when the file
+    carries none. pixels: a key of PIXEL_SCALES. vintage: what wrote it.
+    """
+
+    path: Path
+    model: "keras.Model"
+    class_names: tuple[str, ...] | None
+    pixels: str
+    metadata: dict = field(default_factory=dict)
+    vintage: str = ""
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        height, width, channels = self.model.input_shape[1:]
+        return (height or DEFAULT_SIDE, width or DEFAULT_SIDE, channels)
+
+    @property
+    def num_classes(self) -> int:
+        return self.model.output_shape[-1]
+
+    @property
+    def tells_classes(self) -> bool:
+        """Whether the class names are the file's own, and not what a user said of it."""
+        return bool(self.metadata.get("class_names"))
+
+    def raw_pixel_model(self) -> "keras.Model":
+        """The model, behind the layers that scale raw grey levels if it does not do so itself."""
+        return pixels.on_raw_pixels(self.model, self.pixels, self.image_shape)
+
+
+def save(
+    model: "keras.Model",
+    path: Path,
+    metadata: dict,
+    *,
+    training_rows: np.ndarray | None = None,
+) -> None:
+    """Write the model, its optimiser's state and the metadata, whole or not at all.
+
+    training_rows: uint64 (n,), `Dataset.row_digests()` of what it was trained on.
+    """
+    from ferlab.backend import keras
+
+    require_suffix(path)
+    optimizer = getattr(model, "optimizer", None)
+    config = keras.optimizers.serialize(optimizer) if optimizer else None
+    with files.whole_file(path) as temporary:
+        with _without_hdf5_warning():
+            model.save(temporary)
+        write_metadata(temporary, {**metadata, "optimizer": config}, training_rows)
+
+
+@contextlib.contextmanager
+def _without_hdf5_warning() -> Iterator[None]:
+    """Keras recommends `.keras` at every `.h5` it writes; ours are `.h5` by intent."""
+    logger = logging.getLogger("absl")
+
+    def other_than_hdf5(record: logging.LogRecord) -> bool:
+        return "HDF5 file" not in record.getMessage()
+
+    logger.addFilter(other_than_hdf5)
+    try:
+        yield
+    finally:
+        logger.removeFilter(other_than_hdf5)
+
+
+def load(
+    path: Path,
+    *,
+    pixels: str | None = None,
+    class_names: tuple[str, ...] | None = None,
+    architecture: Path | None = None,
+    with_optimizer: bool = False,
+) -> Checkpoint:
+    """Open a checkpoint that any Keras wrote. Nothing it holds is run.
+
+    pixels and class_names say what the file does not; they must not contradict what it says.
+    architecture: JSON of the architecture, for a file of weights alone that has none beside it.
+    with_optimizer: also bring back the optimiser and its state, as `model.optimizer`, if the file
+    is ours.
+
+    Raises InputError when the file is no checkpoint, holds what Keras 3 has no word for, or is no
+    classifier of images (one input of (height, width, 1 or 3), one output of 2 or more classes).
+    """
+    metadata = read_metadata(path)
+    contents = containers.read(path, architecture)
+    try:
+        model = _current(contents) if contents.is_current else _legacy(contents)
+        if with_optimizer and metadata.get("optimizer"):
+            model.optimizer = _read_optimizer(contents, model, metadata["optimizer"])
+    except InputError:
+        raise
+    except Exception as error:  # Keras raises whatever a foreign file makes it trip over
+        raise InputError(f"{path}: Keras cannot open it: {one_line(error)}") from error
+    checkpoint = Checkpoint(
+        path=path,
+        model=model,
+        class_names=_agreed(path, "--class-names", class_names, _names(metadata)),
+        pixels="unit",
+        metadata=metadata,
+        vintage=contents.vintage,
+    )
+    _require_image_classifier(checkpoint)
+    checkpoint.pixels = _pixels(checkpoint, pixels)
+    return checkpoint
+
+
+def _current(contents: Contents) -> "keras.Model":
+    """What Keras 3 wrote, it reads."""
+    from ferlab.backend import keras
+    from ferlab.checkpoints.legacy_configs import without_training
+
+    where = str(contents.path)
+    if contents.kind == "h5" and contents.architecture is None:
+        trust.require_no_code(where, contents.config)
+        with _under_suffix(contents.path, ".h5") as path:
+            return keras.models.load_model(path, compile=False, safe_mode=True)
+    config = without_training(contents.config)
+    trust.require_no_code(where, config)
+    model = keras.saving.deserialize_keras_object(config, safe_mode=True)
+    with _weights_alone(contents) as path:
+        model.load_weights(path)
+    return model
+
+
+def _legacy(contents: Contents) -> "keras.Model":
+    """What older Keras wrote, repaired."""
+    from ferlab.checkpoints.legacy_configs import NoShape
+
+    try:
+        return _repaired(contents, None)
+    except NoShape:
+        first_error = None
+        for side in LIKELY_SIDES:
+            for channels in (1, 3):
+                try:
+                    return _repaired(contents, (side, side, channels))
+                except (InputError, ValueError) as error:  # weights that do not fit that shape
+                    first_error = first_error or error
+        raise InputError(
+            f"{contents.path}: does not tell the shape of its images, and its weights fit none of "
+            f"{', '.join(map(str, LIKELY_SIDES))} pixels a side: {one_line(first_error)}"
+        ) from first_error
+
+
+def _repaired(contents: Contents, image_shape: tuple[int, int, int] | None) -> "keras.Model":
+    from ferlab.backend import keras
+    from ferlab.checkpoints.legacy_configs import repair
+    from ferlab.checkpoints.legacy_weights import load_weights
+
+    repaired = repair(contents.config, str(contents.path), image_shape)
+    model = keras.saving.deserialize_keras_object(repaired.config, safe_mode=True)
+    if contents.weights == "layers":
+        with _weights_alone(contents) as path:
+            model.load_weights(path)
+        return model
+    import h5py
+
+    with h5py.File(contents.path, "r") as file:
+        load_weights(model, contents, repaired, file)
+    return model
+
+
+@contextlib.contextmanager
+def _under_suffix(path: Path, suffix: str) -> Iterator[Path]:
+    """The file under a name with this suffix, by which Keras decides how to read it."""
+    if path.name.endswith(suffix):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder) / f"checkpoint{suffix}"
+        link.symlink_to(path.resolve())
+        yield link
+
+
+@contextlib.contextmanager
+def _weights_alone(contents: Contents) -> Iterator[Path]:
+    """The weights in a file of their own, under a name that tells Keras 3 how they lie in it."""
+    if contents.kind == "h5":
+        suffix = ".weights.h5" if contents.weights == "layers" else ".h5"
+        with _under_suffix(contents.path, suffix) as path:
+            yield path
+        return
+    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(contents.path) as archive:
+        archive.extract("model.weights.h5", folder)
+        yield Path(folder) / "model.weights.h5"
+
+
+def _read_optimizer(
+    contents: Contents, model: "keras.Model", config: dict
+) -> "keras.optimizers.Optimizer":
+    """The optimiser with its state.
+
+    Keras's own loader of `.h5` builds a functional model's optimiser on no variables and drops the
+    state it has read; and writing `.h5` takes the optimiser out of what `.keras` would record of
+    it (both seen with Keras 3.15).
+    """
+    import h5py
+
+    from ferlab.backend import keras
+
+    trust.require_no_code(str(contents.path), config)
+    if contents.kind == "h5":
+        with h5py.File(contents.path, "r") as file:
+            group = file["optimizer_weights"]
+            values = [group[name][()] for name in group.attrs["weight_names"]]
+    else:
+        with (
+            zipfile.ZipFile(contents.path) as archive,
+            archive.open("model.weights.h5") as member,
+            h5py.File(member, "r") as file,
+        ):
+            group = file["optimizer/vars"]
+            values = [group[str(index)][()] for index in range(len(group))]
+    optimizer = keras.optimizers.deserialize(config)
+    optimizer.build(model.trainable_variables)
+    for variable, value in zip(optimizer.variables, values, strict=True):
+        variable.assign(value)
+    return optimizer
+
+
+def _names(metadata: dict) -> tuple[str, ...] | None:
+    names = metadata.get("class_names")
+    return tuple(map(str, names)) if isinstance(names, list) else None
+
+
+def _pixels(checkpoint: Checkpoint, given: str | None) -> str:
+    """What the file or the user says; else what its first layers tell; else x / 255."""
+    path, shape = checkpoint.path, checkpoint.image_shape
+    recorded = checkpoint.metadata.get("pixels")
+    for told in (recorded, given):
+        if told is not None:
+            pixels.require_scale(str(path), told, shape)
+    chosen = _agreed(path, "--pixels", given, recorded)
+    return chosen or ("raw" if pixels.takes_raw_pixels(checkpoint.model) else "unit")
+
+
+def _agreed(path: Path, flag: str, given, recorded):
+    if given is not None and recorded is not None and given != recorded:
+        raise InputError(f"{path}: {flag} must be what it was trained with: {recorded}")
+    return recorded if given is None else given
+
+
+def _require_image_classifier(checkpoint: Checkpoint) -> None:
+    model, path = checkpoint.model, checkpoint.path
+    if len(getattr(model, "inputs", None) or ()) != 1 or len(model.outputs) != 1:
+        raise InputError(f"{path}: a model must have one input and one output")
+    shape = tuple(model.input_shape[1:])
+    if len(shape) != 3 or shape[-1] not in (1, 3):
+        raise InputError(
+            f"{path}: a model must take images of (height, width, 1 or 3). Received: {shape}"
+        )
+    shape = tuple(model.output_shape[1:])
+    if len(shape) != 1 or shape[0] is None or shape[0] < 2:
+        raise InputError(
+            f"{path}: a model must give a probability for each of 2 or more classes. "
+            f"Received: {shape}"
+        )
+    names = checkpoint.class_names
+    if names is not None and len(names) != checkpoint.num_classes:
+        raise InputError(f"{path}: it has {checkpoint.num_classes} classes, not {len(names)}")

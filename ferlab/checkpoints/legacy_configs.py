@@ -1,0 +1,587 @@
+"""Configurations of older Keras, rewritten in the words of Keras 3; Keras then builds the model.
+
+Keras 1.x, Keras 2.0 to 2.15 and tf.keras named the same layers and settings in other words. What
+has no meaning in Keras 3 and no effect on the outputs is dropped (initialisers, dtypes); what would
+change the outputs is refused by name rather than dropped. `channels_first` becomes `channels_last`,
+the only layout that every backend runs on a CPU.
+"""
+
+import inspect
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from ferlab.backend import keras
+from ferlab.checkpoints.trust import layer_class, require_known_activation
+from ferlab.errors import InputError
+
+MODEL_CLASSES = ("Sequential", "Model", "Functional")
+_CLASSES = {
+    "Convolution1D": "Conv1D",
+    "Convolution2D": "Conv2D",
+    "Convolution3D": "Conv3D",
+    "AtrousConvolution1D": "Conv1D",
+    "AtrousConvolution2D": "Conv2D",
+    "Deconvolution2D": "Conv2DTranspose",
+    "Convolution2DTranspose": "Conv2DTranspose",
+    "SeparableConvolution2D": "SeparableConv2D",
+    "BatchNormalizationV1": "BatchNormalization",
+    "BatchNormalizationV2": "BatchNormalization",
+    "SyncBatchNormalization": "BatchNormalization",
+    "LSTMV1": "LSTM",
+    "LSTMV2": "LSTM",
+    "GRUV1": "GRU",
+    "GRUV2": "GRU",
+}
+_SETTINGS = {
+    "nb_filter": "filters",
+    "filter_length": "kernel_size",
+    "border_mode": "padding",
+    "subsample": "strides",
+    "subsample_length": "strides",
+    "pool_length": "pool_size",
+    "stride": "strides",
+    "atrous_rate": "dilation_rate",
+    "dim_ordering": "data_format",
+    "bias": "use_bias",
+    "W_regularizer": "kernel_regularizer",
+    "U_regularizer": "recurrent_regularizer",
+    "b_regularizer": "bias_regularizer",
+    "W_constraint": "kernel_constraint",
+    "U_constraint": "recurrent_constraint",
+    "b_constraint": "bias_constraint",
+    "p": "rate",
+    "sigma": "stddev",
+    "inner_activation": "recurrent_activation",
+    "dropout_W": "dropout",
+    "dropout_U": "recurrent_dropout",
+}
+_SETTINGS_OF = {  # words that mean something else in other layers
+    "LeakyReLU": {"alpha": "negative_slope"},
+    "UpSampling1D": {"length": "size"},
+    **{kind: {"output_dim": "units"} for kind in ("Dense", "LSTM", "GRU", "SimpleRNN")},
+}
+# No effect on the outputs of a trained model: how weights began, how they were computed.
+_WITHOUT_EFFECT = {
+    "activity_regularizer",
+    "adjustment",
+    "alpha_initializer",
+    "auto_vectorize",
+    "batch_input_shape",
+    "batch_shape",
+    "batch_size",
+    "beta_init",
+    "consume_less",
+    "dtype",
+    "experimental_autocast",
+    "force_generator",
+    "forget_bias_init",
+    "fused",
+    "gamma_init",
+    "implementation",
+    "init",
+    "inner_init",
+    "input_dim",
+    "input_dtype",
+    "input_length",
+    "input_shape",
+    "inputs_dependent",
+    "key_shape",
+    "lora_rank",
+    "optional",
+    "quantization_config",
+    "query_shape",
+    "ragged",
+    "renorm_clipping",
+    "renorm_momentum",
+    "rng_type",
+    "seed",
+    "sparse",
+    "synchronized",
+    "unit_forget_bias",
+    "value_shape",
+    "virtual_batch_size",
+    "weights",
+    "zero_output_for_mask",
+}
+_HARMLESS = {"groups": 1, "renorm": False, "keepdims": False, "mode": 0, "implementation": 0}
+_ENDS_IMAGES = ("Flatten", "Reshape", "Dense", "TimeDistributed")
+_MERGE_MODES = {
+    "sum": "Add",
+    "mul": "Multiply",
+    "ave": "Average",
+    "max": "Maximum",
+    "concat": "Concatenate",
+}
+# Arithmetic with a constant, which tf.keras wrote into functional models: (scale, offset).
+_ARITHMETIC = {
+    "math.truediv": lambda y: (1 / y, 0.0),
+    "math.divide": lambda y: (1 / y, 0.0),
+    "__operators__.truediv": lambda y: (1 / y, 0.0),
+    "math.multiply": lambda y: (y, 0.0),
+    "__operators__.mul": lambda y: (y, 0.0),
+    "math.add": lambda y: (1.0, y),
+    "__operators__.add": lambda y: (1.0, y),
+    "math.subtract": lambda y: (1.0, -y),
+    "__operators__.sub": lambda y: (1.0, -y),
+}
+_OPERATIONS = {
+    "math.add": "Add",
+    "__operators__.add": "Add",
+    "math.multiply": "Multiply",
+    "__operators__.mul": "Multiply",
+    "math.subtract": "Subtract",
+    "math.maximum": "Maximum",
+}
+_ACTIVATIONS = {"nn.relu": "relu", "nn.relu6": "relu6", "nn.softmax": "softmax"} | {
+    f"{module}.{name}": name
+    for module in ("math", "nn")
+    for name in ("sigmoid", "tanh", "softplus", "swish", "silu", "elu", "gelu", "leaky_relu")
+}
+
+
+@dataclass
+class Repaired:
+    """A configuration in Keras 3's words.
+
+    was_channels_first: its images were (channels, height, width), and are the other way round now.
+    original_names: what layers are called in the file, where Keras 3 does not allow that name.
+    """
+
+    config: dict
+    was_channels_first: bool = False
+    original_names: dict[str, str] = field(default_factory=dict)
+
+
+def repair(config: dict, where: str, image_shape: tuple[int, int, int] | None = None) -> Repaired:
+    """Rewrite a model's configuration. `where` begins the messages.
+
+    image_shape: for a Sequential model that does not tell it, as Keras 2.2 wrote one that began
+        with an InputLayer.
+
+    Raises InputError for a layer or a setting that Keras 3 has no word for, by name, and NoShape.
+    """
+    work = _Repair(where, _is_channels_first(config), image_shape)
+    try:
+        modern = work.model(config)
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+        raise InputError(f"{where}: its configuration is damaged: {error!r}"[:400]) from error
+    return Repaired(modern, work.channels_first, work.original_names)
+
+
+class NoShape(InputError):
+    """The configuration does not tell the shape of its images."""
+
+
+def without_training(config: object) -> object:
+    """A Keras 3 configuration less what only training needs: losses, optimisers, their code.
+
+    Random layers lose the settings that this Keras does not know: they do nothing in prediction.
+    """
+    if isinstance(config, list):
+        return [without_training(value) for value in config]
+    if not isinstance(config, dict):
+        return config
+    config = {
+        key: without_training(value) for key, value in config.items() if key != "compile_config"
+    }
+    kind = config.get("class_name")
+    if isinstance(kind, str) and kind.startswith("Random") and isinstance(config["config"], dict):
+        cls = getattr(keras.layers, kind, None)
+        known = inspect.signature(cls).parameters if cls else config["config"]
+        kept = {key: value for key, value in config["config"].items() if key in known}
+        config["config"] = kept | {"name": config["config"].get("name", kind.lower())}
+    return config
+
+
+def _is_channels_first(config: object) -> bool:
+    """Whether a layer says so. One network never mixes the two."""
+    if isinstance(config, dict):
+        if config.get("dim_ordering") == "th" or config.get("data_format") == "channels_first":
+            return True
+        return any(map(_is_channels_first, config.values()))
+    return isinstance(config, list) and any(map(_is_channels_first, config))
+
+
+def _object(module: str, class_name: str, config: dict) -> dict:
+    return {"module": module, "class_name": class_name, "config": config, "registered_name": None}
+
+
+def _layer(class_name: str, config: dict) -> dict:
+    return _object("keras.layers", class_name, config)
+
+
+class _Repair:
+    def __init__(
+        self, where: str, channels_first: bool, image_shape: tuple[int, int, int] | None
+    ) -> None:
+        self.where, self.channels_first, self.image_shape = where, channels_first, image_shape
+        self.original_names: dict[str, str] = {}
+        self.shifts: dict[str, int] = {}
+        self.in_images = True  # layers come in order; after the first of _ENDS_IMAGES, in vectors
+
+    def error(self, rule: str) -> InputError:
+        return InputError(f"{self.where}: {rule}")
+
+    def name(self, name: str) -> str:
+        """Keras 3 keeps `/` for the paths of variables."""
+        if "/" not in name:
+            return name
+        fitting = name.replace("/", "_")
+        self.original_names[fitting] = name
+        return fitting
+
+    def model(self, entry: dict) -> dict:
+        kind, config = entry["class_name"], entry["config"]
+        if kind == "Sequential":
+            return self.sequential(config)
+        if kind in ("Model", "Functional") and "layers" in config and "input_layers" in config:
+            return self.functional(config)
+        raise self.error(
+            f"its model class {kind!r} is custom code, of which a checkpoint holds the name alone; "
+            "only Sequential and functional models can be opened"
+        )
+
+    def sequential(self, config: dict | list) -> dict:
+        if isinstance(config, list):  # before Keras 2.2.3
+            config = {"layers": config}
+        entries = config["layers"]
+        name = self.name(config.get("name") or "sequential")
+        shape = self.shape(config.get("build_input_shape") or _input_shape(entries))
+        if shape is None:
+            if self.image_shape is None:
+                raise NoShape(f"{self.where}: does not tell the shape of its images")
+            shape = [None, *self.image_shape]
+        layers = [
+            repaired
+            for entry in entries
+            if entry["class_name"] != "InputLayer"
+            for repaired in (*self.before(entry), self.layer(entry))
+        ]
+        # Its own name is of no use afterwards, but must not be that of a layer.
+        first = _layer("InputLayer", {"batch_shape": shape, "name": f"{name}_images"})
+        return _object("keras", "Sequential", {"name": name, "layers": [first, *layers]})
+
+    def shape(self, shape: list | dict | None) -> list | None:
+        """(None, height, width, channels) of a batch's shape in the file."""
+        shape = _plain(shape)
+        if shape is None:
+            return None
+        if self.channels_first and len(shape) == 4:
+            batch, channels, height, width = shape
+            shape = [batch, height, width, channels]
+        return [None, *shape[1:]]
+
+    def before(self, entry: dict) -> Iterable[dict]:
+        """The layers to put before one that depends on the order of an image's axes."""
+        if not self.channels_first or entry["class_name"] not in ("Flatten", "Reshape"):
+            return ()
+        if entry["config"].get("data_format") == "channels_first":
+            return ()  # such a Flatten puts the channels last itself
+        if entry["class_name"] == "Reshape":
+            raise self.error(f"{_called(entry)} reshapes images of channels_first")
+        return (_layer("Permute", {"dims": [3, 1, 2], "name": f"{self.name_of(entry)}_permute"}),)
+
+    def name_of(self, entry: dict) -> str:
+        name = entry.get("name") or entry["config"].get("name")
+        return self.name(name) if name else entry["class_name"].lower()
+
+    def functional(self, config: dict) -> dict:
+        layers = []
+        self.shifts = {**self.shifts, **_node_shifts(config)}
+        for entry in config["layers"]:
+            if entry["class_name"] in ("TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer"):
+                layers.append(self.operation(entry))
+                continue
+            nodes = [self.node(node) for node in entry.get("inbound_nodes") or []]
+            for extra in self.before(entry):
+                name = extra["config"]["name"]
+                layers.append({**extra, "name": name, "inbound_nodes": nodes})
+                nodes = [[[name, index, 0, {}]] for index in range(len(nodes))]
+            name = self.name_of(entry)
+            layers.append({**self.layer(entry), "name": name, "inbound_nodes": nodes})
+        return _object(
+            "keras",
+            "Model",
+            {
+                "name": self.name(config.get("name") or "model"),
+                "trainable": config.get("trainable", True),
+                "layers": layers,
+                # A list of one would make the model give a list.
+                **{
+                    key: tensors[0] if len(tensors) == 1 else tensors
+                    for key in ("input_layers", "output_layers")
+                    for tensors in [[*map(self.tensor, _as_list_of_lists(config[key]))]]
+                },
+            },
+        )
+
+    def node(self, node: list) -> list | dict:
+        """A call of a layer: the tensors it was given, [layer, node, tensor, arguments] each.
+
+        Keras 3 takes tensors among the arguments in its own form of a call alone.
+        """
+        calls = [
+            [*self.tensor(call), call[3] if len(call) > 3 else {}]
+            for call in _as_list_of_lists(node)
+        ]
+        arguments = calls[0][3]
+        if len(calls) > 1 or not any(map(_is_tensor, arguments.values())):
+            return calls
+        return {
+            "args": [_keras_tensor(calls[0])],
+            "kwargs": {
+                key: _keras_tensor(self.tensor(value)) if _is_tensor(value) else value
+                for key, value in arguments.items()
+            },
+        }
+
+    def tensor(self, reference: list) -> list:
+        """[layer, node, tensor]. Older Keras counted a model's own making as its first node."""
+        name, node, tensor = reference[:3]
+        return [self.name(name), node - self.shifts.get(name, 0), tensor]
+
+    def operation(self, entry: dict) -> dict:
+        """A TensorFlow operation that tf.keras kept as a layer, as the layer that does the same."""
+        config, name = entry["config"], self.name_of(entry)
+        function = config.get("function", "")
+        (calls,) = map(_as_list_of_lists, entry["inbound_nodes"])
+        arguments = calls[0][3] if len(calls[0]) > 3 else {}
+        tensors = [self.tensor(call) for call in calls]
+        other = arguments.get("y")
+        if function in _ARITHMETIC and isinstance(other, int | float) and other:
+            scale, offset = _ARITHMETIC[function](other)
+            layer = _layer("Rescaling", {"scale": scale, "offset": offset, "name": name})
+        elif function == "nn.bias_add" and isinstance(arguments.get("bias"), list):
+            settings = {"scale": 1.0, "offset": arguments["bias"], "name": name}
+            layer = _layer("Rescaling", settings)
+        elif function in _OPERATIONS and _is_tensor(other) and len(tensors) == 1:
+            layer = _layer(_OPERATIONS[function], {"name": name})
+            tensors.append(self.tensor(other))
+        elif function == "concat" and "axis" in arguments:
+            layer = _layer("Concatenate", {"axis": arguments["axis"], "name": name})
+        elif function == "math.reduce_mean" and arguments.get("axis") == [1, 2]:
+            keepdims = bool(arguments.get("keepdims"))
+            layer = _layer("GlobalAveragePooling2D", {"keepdims": keepdims, "name": name})
+        elif function in _ACTIVATIONS:
+            layer = _layer("Activation", {"activation": _ACTIVATIONS[function], "name": name})
+        elif _is_channel_reversal(arguments.get("slice_spec")):
+            layer = _object("keras.src.ops.numpy", "Flip", {"axis": -1, "name": name})
+        else:
+            what = function or config.get("node_def", "")[:60] or "unknown"
+            raise self.error(f"the layer {name!r} is a TensorFlow operation ({what})")
+        calls = [[*tensor, {}] for tensor in tensors]
+        return {**layer, "name": name, "inbound_nodes": [calls]}
+
+    def layer(self, entry: dict) -> dict:
+        kind = entry["class_name"]
+        if kind in MODEL_CLASSES:
+            return self.model(entry)
+        if kind == "Merge":
+            return self.merge(entry)
+        if kind == "InputLayer":
+            config = entry["config"]
+            shape = self.shape(config.get("batch_input_shape") or config.get("batch_shape"))
+            return _layer(kind, {"batch_shape": shape, "name": self.name_of(entry)})
+        if kind == "ThresholdedReLU":
+            settings = {"threshold": entry["config"]["theta"], "name": self.name_of(entry)}
+            return _layer("ReLU", settings)
+        kind = _CLASSES.get(kind, kind)
+        if kind in _ENDS_IMAGES or kind.startswith("Global"):
+            self.in_images = False
+        cls = layer_class(self.where, kind, self.name_of(entry))
+        settings = self.settings(kind, entry)
+        settings = {
+            key: self.value(key, value, entry)
+            for key, value in settings.items()
+            if self.is_known(cls, key, value, entry)
+        }
+        return _layer(kind, {**settings, "name": self.name_of(entry)})
+
+    def settings(self, kind: str, entry: dict) -> dict:
+        """A layer's settings by their names in Keras 3."""
+        words = {**_SETTINGS, **_SETTINGS_OF.get(kind, {})}
+        settings = {
+            words.get(key, key): _plain(value)
+            for key, value in entry["config"].items()
+            if key not in _WITHOUT_EFFECT and not key.endswith("_initializer")
+        }
+        for rows, columns in (("nb_row", "nb_col"),):
+            if rows in settings:
+                settings["kernel_size"] = [settings.pop(rows), settings.pop(columns)]
+        if "data_format" in settings:
+            # The house's layout; `default` and None stood for it too.
+            settings["data_format"] = "channels_last"
+            if kind == "Flatten":
+                del settings["data_format"]
+        if kind == "BatchNormalization":
+            settings["axis"] = self.channel_axis(settings.get("axis", -1))
+        if kind == "Concatenate":
+            settings["axis"] = self.channel_axis(settings.get("axis", -1))
+        if kind == "GRU":
+            settings.setdefault("reset_after", False)  # before Keras 2.1.4 there was no other
+        if kind == "PReLU" and self.channels_first and settings.get("shared_axes"):
+            settings["shared_axes"] = [{1: 3, 2: 1, 3: 2}[axis] for axis in settings["shared_axes"]]
+        if kind == "ZeroPadding2D" and isinstance(settings.get("padding"), dict):
+            sides = settings["padding"]  # Keras 1: top_pad, bottom_pad, left_pad, right_pad
+            settings["padding"] = [
+                [sides.get("top_pad", 0), sides.get("bottom_pad", 0)],
+                [sides.get("left_pad", 0), sides.get("right_pad", 0)],
+            ]
+        return settings
+
+    def channel_axis(self, axis: int | list) -> int:
+        """The axis where channels are last. The last axis of channels_first is an image's width."""
+        (axis,) = axis if isinstance(axis, list) else [axis]
+        if self.channels_first and self.in_images:
+            return {1: 3, 2: 1, 3: 2, -3: 3, -2: 1, -1: 2}[axis]
+        return axis
+
+    def is_known(self, cls: type, key: str, value: object, entry: dict) -> bool:
+        """Whether to hand a setting on; False for one that means nothing.
+
+        Raises InputError for one that would mean something to the outputs.
+        """
+        known = inspect.signature(cls.__init__).parameters
+        if key in known or key in ("name", "trainable"):
+            return True
+        if value is None or value is False or value == [] or _HARMLESS.get(key) == value:
+            return False
+        if key.endswith(("_regularizer", "_constraint")):
+            return False
+        if entry["class_name"] == "BatchNormalization" and key == "mode" and value == 2:
+            return False  # like 0, once trained
+        raise self.error(
+            f"{_called(entry)} has the setting {key}={value!r}, which Keras 3 does not know"
+        )
+
+    def value(self, key: str, value: object, entry: dict) -> object:
+        if key.endswith("_regularizer"):
+            return _regularizer(value)
+        if key.endswith("_constraint"):
+            return _constraint(value)
+        if key in ("layer", "backward_layer") and isinstance(value, dict):
+            return self.layer(value)
+        if "activation" in key and value is not None:
+            return self.activation(value, entry)
+        return value
+
+    def activation(self, value: str | dict, entry: dict) -> str | dict:
+        if isinstance(value, dict):
+            if value["class_name"] == "function":
+                value = value["config"]
+            else:
+                return self.layer({"name": f"{self.name_of(entry)}_activation", **value})
+        value = {"softmax_v2": "softmax"}.get(value, value)
+        if value == "hard_sigmoid":
+            return keras.saving.serialize_keras_object(hard_sigmoid)
+        require_known_activation(self.where, value, self.name_of(entry))
+        return value
+
+    def merge(self, entry: dict) -> dict:
+        config = entry["config"]
+        mode = config.get("mode")
+        if mode not in _MERGE_MODES:
+            raise self.error(f"{_called(entry)} merges by {mode!r}, which Keras 3 does not know")
+        settings: dict = {"name": self.name_of(entry)}
+        if mode == "concat":
+            settings["axis"] = self.channel_axis(config.get("concat_axis", -1))
+        return _layer(_MERGE_MODES[mode], settings)
+
+
+def _is_tensor(value: object) -> bool:
+    return isinstance(value, list) and len(value) >= 3 and isinstance(value[0], str)
+
+
+def _is_channel_reversal(slices: object) -> bool:
+    """x[..., ::-1], with which colour goes from RGB to BGR."""
+    return (
+        isinstance(slices, list)
+        and len(slices) == 2
+        and slices[0].get("class_name") == "__ellipsis__"
+        and slices[1] == {"start": None, "stop": None, "step": -1}
+    )
+
+
+def _keras_tensor(reference: list) -> dict:
+    """Its shape does not matter: Keras puts the layer's own output in its place."""
+    history = {"shape": [None], "dtype": "float32", "keras_history": reference[:3]}
+    return {"class_name": "__keras_tensor__", "config": history}
+
+
+def _called(entry: dict) -> str:
+    name = entry.get("name") or entry["config"].get("name") or ""
+    return f"the layer {name!r} ({entry['class_name']})"
+
+
+def _input_shape(entries: list) -> list | None:
+    """The shape of a batch that the first layer, or the first within it, tells."""
+    first = entries[0]
+    config = first["config"]
+    if first["class_name"] in MODEL_CLASSES:
+        if first["class_name"] == "Sequential":
+            inner = config if isinstance(config, list) else config["layers"]
+            return _input_shape(inner)
+        ((name, *_),) = _as_list_of_lists(config["input_layers"])
+        (inner,) = [entry for entry in config["layers"] if entry.get("name") == name]
+        return _input_shape([inner])
+    for key in ("batch_input_shape", "batch_shape"):
+        if config.get(key) is not None:
+            return config[key]
+    if isinstance(config.get("layer"), dict):
+        return _input_shape([config["layer"]])
+    return [None, config["input_dim"]] if config.get("input_dim") else None
+
+
+def _node_shifts(config: dict) -> dict[str, int]:
+    """By how much the references to a layer's nodes lie above the nodes it has."""
+    counts = {entry["name"]: len(entry.get("inbound_nodes") or [0]) for entry in config["layers"]}
+    largest: dict[str, int] = {}
+    nodes = [node for entry in config["layers"] for node in entry.get("inbound_nodes") or []]
+    for node in [*nodes, config["output_layers"]]:
+        for name, index, *_ in _as_list_of_lists(node):
+            largest[name] = max(index, largest.get(name, 0))
+    return {name: max(0, index + 1 - counts.get(name, 1)) for name, index in largest.items()}
+
+
+def _as_list_of_lists(value: list) -> list:
+    """[name, 0, 0] and [[name, 0, 0]] mean the same."""
+    return [value] if value and isinstance(value[0], str) else value
+
+
+def _plain(value: object) -> object:
+    """Without the wrappers that JSON cannot do without."""
+    if not isinstance(value, dict):
+        return value
+    if value.get("class_name") in ("__tuple__", "TensorShape") and "items" in value:
+        return value["items"]
+    if value.get("class_name") == "ListWrapper":
+        return value["config"]
+    if value.get("type") == "ndarray":
+        return value["value"]
+    return value
+
+
+def _regularizer(value: object) -> dict | None:
+    """L1 and L2, in which Keras 1 wrote no `class_name`; others matter to training alone."""
+    if not isinstance(value, dict):
+        return None
+    inner = value.get("config", value)
+    rates = {key: float(_plain(inner[key])) for key in ("l1", "l2") if inner.get(key)}
+    return _object("keras.regularizers", "L1L2", rates) if rates else None
+
+
+def _constraint(value: object) -> dict | None:
+    if not isinstance(value, dict):
+        return None
+    inner = value.get("config", value)
+    largest = inner.get("max_value", inner.get("m"))
+    if largest is None:
+        return None
+    settings = {"max_value": largest, "axis": inner.get("axis", 0)}
+    return _object("keras.constraints", "MaxNorm", settings)
+
+
+@keras.saving.register_keras_serializable(package="ferlab")
+def hard_sigmoid(x):
+    """Before Keras 3: 0.2 x + 0.5 between 0 and 1. Keras 3 has x / 6 + 0.5."""
+    return keras.ops.clip(0.2 * x + 0.5, 0.0, 1.0)
