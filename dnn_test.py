@@ -19,7 +19,12 @@ def main() -> None:
 
     files.require_writable(args.result)
     class_names = cli.chosen_class_names(args)
-    checkpoint = checkpoints.load(args.checkpoint, pixels=args.pixels, class_names=class_names)
+    checkpoint = checkpoints.load(
+        args.checkpoint,
+        pixels=args.pixels,
+        class_names=class_names,
+        architecture=args.architecture,
+    )
     dataset = inference.read_for(checkpoint, args.data, role="test", class_names=class_names)
     labels = data.read_truth(args.truth, dataset) if args.truth else dataset.labels
     probabilities = inference.predict(checkpoint, dataset, batch_size=args.batch_size, report=print)

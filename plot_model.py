@@ -33,7 +33,12 @@ def main() -> None:
     stem = args.out_dir / args.checkpoint.stem
     files.require_writable(f"{stem}_cm.png")
     class_names = cli.chosen_class_names(args)
-    checkpoint = checkpoints.load(args.checkpoint, pixels=args.pixels, class_names=class_names)
+    checkpoint = checkpoints.load(
+        args.checkpoint,
+        pixels=args.pixels,
+        class_names=class_names,
+        architecture=args.architecture,
+    )
     dataset = inference.read_for(checkpoint, args.data, role="train", class_names=class_names)
     dataset = dataset.of_usage(args.usage)
     metrics.require_labels(dataset.labels, dataset.source)

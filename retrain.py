@@ -37,7 +37,11 @@ def main() -> None:
 
     class_names = cli.chosen_class_names(args)
     previous = checkpoints.load(
-        args.checkpoint, pixels=args.pixels, class_names=class_names, with_optimizer=True
+        args.checkpoint,
+        pixels=args.pixels,
+        class_names=class_names,
+        architecture=args.architecture,
+        with_optimizer=True,
     )
     dataset = inference.read_for(previous, args.data, role="train", class_names=class_names)
     train, validation = dataset.split(recipe.validation)

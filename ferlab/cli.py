@@ -74,15 +74,18 @@ def image_options() -> argparse.ArgumentParser:
     return options
 
 
-def recipe_options(default: str | None) -> argparse.ArgumentParser:
-    """The recipe and the settings that a flag overrides; without a default, a checkpoint's own."""
+def recipe_options(default: str | None, *, several: bool = False) -> argparse.ArgumentParser:
+    """The recipe and the settings that a flag overrides; without a default, a checkpoint's own.
+
+    several: `--recipes` instead of `--recipe`, for a command that trains by many.
+    """
     options = argparse.ArgumentParser(add_help=False)
     group = options.add_argument_group("recipe")
     if default:
         group.add_argument(
-            "--recipe",
+            "--recipes" if several else "--recipe",
             default=default,
-            metavar="NAME",
+            metavar="NAME,NAME,..." if several else "NAME",
             help=f"{' or '.join(RECIPES)} (default: {default}); the flags below override it",
         )
         group.add_argument("--epochs", type=whole_number(1), metavar="N")
@@ -140,8 +143,15 @@ def checkpoint_options() -> argparse.ArgumentParser:
     group.add_argument(
         "--pixels",
         choices=tuple(PIXEL_SCALES),
-        help="how it was trained: unit for x / 255 (the default), raw for 0 to 255, "
-        "symmetric for -1 to 1",
+        help="how it was trained: "
+        + "; ".join(f"{name}: {meaning}" for name, meaning in PIXEL_SCALES.items())
+        + " (default: raw if it scales them itself, else unit)",
+    )
+    group.add_argument(
+        "--architecture",
+        type=Path,
+        metavar="JSON",
+        help="model.to_json() of a file that holds weights alone (default: found beside it)",
     )
     return options
 

@@ -54,11 +54,14 @@ def data_class_names(
     return class_names
 
 
-def require_same_task(checkpoint: Checkpoint, dataset: Dataset) -> None:
+def require_same_task(
+    checkpoint: Checkpoint, dataset: Dataset, *, may_reorder: bool | None = None
+) -> None:
     """Raise InputError unless the checkpoint tells the dataset's classes apart.
 
-    Another order is an error where the file itself tells it; outputs whose order the user has told
-    are put into the data's. Rows without labels may be asked about with other classes.
+    may_reorder: whether outputs in another order are put into the data's, rather than an error;
+        by default if it is the user who told the order and not the file. Rows without labels may
+        be asked about with other classes.
     """
     names, where = checkpoint.class_names, f"{dataset.source} with {checkpoint.path}"
     labelled = bool((dataset.labels >= 0).any())
@@ -68,7 +71,8 @@ def require_same_task(checkpoint: Checkpoint, dataset: Dataset) -> None:
             f"{dataset.num_classes} classes ({', '.join(dataset.class_names)}); say what the "
             "outputs are with --class-names"
         )
-    if not checkpoint.tells_classes and is_reordering(names, dataset.class_names):
+    may_reorder = not checkpoint.tells_classes if may_reorder is None else may_reorder
+    if may_reorder and is_reordering(names, dataset.class_names):
         return
     if names is not None and (labelled or sorted(names) == sorted(dataset.class_names)):
         require_same_classes(where, dataset.class_names, names)
@@ -79,15 +83,18 @@ def predict(
     dataset: Dataset,
     *,
     batch_size: int = 256,
+    may_reorder: bool | None = None,
     report: Callable[[str], None] | None = None,
 ) -> np.ndarray:
-    """float32 (n, num_classes), rows in order. Raises InputError if data and model do not fit.
+    """float32 (n, num_classes), rows in order, columns in the order of the dataset's classes.
 
+    Images of another size or number of channels are brought to the model's. Raises InputError if
+    data and model do not fit; may_reorder as in `require_same_task`.
     With `report`, a terminal shows a progress bar, and `report` is told the speed.
     """
     from ferlab.batches import Batches, feed  # imports Keras
 
-    require_same_task(checkpoint, dataset)
+    require_same_task(checkpoint, dataset, may_reorder=may_reorder)
     dataset = data.fit_images(dataset, checkpoint.image_shape)
     names = checkpoint.class_names
     if report and names is None:

@@ -8,8 +8,9 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,24 +18,35 @@ import numpy as np
 from ferlab import checkpoints, data, files, inference
 from ferlab.data import Dataset
 from ferlab.errors import InputError
-from ferlab.labels import require_same_classes
+from ferlab.labels import is_reordering, parse_class_names, require_same_classes
 
+_OPTION = re.compile(r"\s(pixels|classes|architecture)=(\S*)$")
+CACHE_VERSION = 2  # to be raised when the same member would answer otherwise
 LIST_LIMIT = 2**20  # bytes; a longer file is no list of models
 
 
 @dataclass(frozen=True)
 class Member:
-    """A line of `model_list.txt`. where: `model_list.txt:3`, for messages."""
+    """A line of `model_list.txt`. where: `model_list.txt:3`, for messages.
+
+    pixels, class_names, architecture: what the line says of how it was trained, as in
+    `checkpoints.load`.
+    """
 
     weight: float
     path: Path
     where: str
+    pixels: str | None = None
+    class_names: tuple[str, ...] | None = None
+    architecture: Path | None = None
 
 
 def read_model_list(path: Path) -> list[Member]:
     """Read `weight path` lines; `#` comments and blank lines are skipped.
 
-    A path is looked up beside the list first, then in the working folder.
+    After the path a line may say `pixels=unit`, `classes=angry,happy,...`, in the order of the
+    member's outputs, and `architecture=model.json`. A path is looked up beside the list first,
+    then in the working folder.
     """
     try:
         with files.open_to_read(path) as file:
@@ -57,6 +69,12 @@ def read_model_list(path: Path) -> list[Member]:
 
 
 def _member(line: str, folder: Path, where: str) -> Member:
+    options: dict[str, str] = {}
+    while found := _OPTION.search(line):
+        name, value = found.groups()
+        if name in options:
+            raise InputError(f"{where}: {name}= must be said once. Received: {line}")
+        options[name], line = value, line[: found.start()].rstrip()
     weight_text, *rest = line.split(maxsplit=1)
     try:
         weight = float(weight_text)
@@ -64,38 +82,89 @@ def _member(line: str, folder: Path, where: str) -> Member:
         weight = math.nan
     if not (0 <= weight < math.inf) or not rest:
         raise InputError(f"{where}: expected `weight path`, the weight 0 or more. Received: {line}")
-    name = rest[0]
+    try:
+        pixels = options.get("pixels")
+        if pixels is not None and pixels not in checkpoints.PIXEL_SCALES:
+            known = ", ".join(checkpoints.PIXEL_SCALES)
+            raise InputError(f"pixels must be one of {known}. Received: {pixels!r}")
+        class_names = parse_class_names(options["classes"]) if "classes" in options else None
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+    architecture = options.get("architecture")
+    return Member(
+        weight,
+        _found(rest[0], folder, where),
+        where,
+        pixels,
+        class_names,
+        _found(architecture, folder, where) if architecture else None,
+    )
+
+
+def _found(name: str, folder: Path, where: str) -> Path:
     found = next((base / name for base in (folder, Path()) if (base / name).is_file()), None)
     if found is None:
         raise InputError(f"{where}: {name}: no such file")
-    return Member(weight, found, where)
+    return found
+
+
+def write_model_list(path: Path, members: Sequence[Member], comments: Sequence[str]) -> None:
+    """Write what `read_model_list` reads, whole or not at all; paths relative to the list."""
+    lines = [f"# {comment}" for comment in comments]
+    for member in members:
+        options = {
+            "pixels": member.pixels,
+            "classes": member.class_names and ",".join(member.class_names),
+            "architecture": member.architecture and _beside(path, member.architecture),
+        }
+        said = "".join(f" {name}={value}" for name, value in options.items() if value)
+        lines.append(f"{member.weight:g} {_beside(path, member.path)}{said}")
+    with files.whole_file(path) as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _beside(path: Path, file: Path) -> str:
+    """The file as seen from the folder of `path`."""
+    return Path(os.path.relpath(file.resolve(), path.resolve().parent)).as_posix()
 
 
 def read_for(members: list[Member], path: str, class_names: tuple[str, ...] | None) -> Dataset:
-    """Read the data to vote on: class folders in the order, and images of the shape, of a member.
+    """Read the data to vote on: class folders in a member's order, images for the largest member.
 
     Raises InputError, naming the member's line, for one that tells other classes apart than the
-    others.
+    others, or has them in another order without its line saying so.
     """
-    known = [
-        (member, own)
-        for member in members
-        if (own := _at(member, checkpoints.read_metadata, member.path)).get("class_names")
+    metadata = [_at(member, checkpoints.read_metadata, member.path) for member in members]
+    told = [
+        (member, tuple(map(str, own["class_names"])))
+        for member, own in zip(members, metadata, strict=True)
+        if isinstance(own.get("class_names"), list)
     ]
-    for member, own in known:
-        require_same_classes(
-            f"{member.where}: {member.path}", own["class_names"], known[0][1]["class_names"]
-        )
-    first = known[0][1] if known else {}
-    if class_names is None and Path(path).is_dir():
-        class_names = first.get("class_names")
-    shape = first.get("image_shape")
+    for member, names in told:
+        _require_votable(member, names, class_names or told[0][1])
+    is_folder = Path(path).is_dir()
+    if is_folder and class_names is None and told:
+        class_names = told[0][1]
+    shapes = [tuple(own["image_shape"]) for own in metadata if "image_shape" in own]
     return data.read(
         path,
         role="test",
-        class_names=class_names and tuple(class_names),
-        image_shape=shape and tuple(shape),
+        class_names=inference.data_class_names(
+            class_names, is_folder=is_folder, is_the_models=not told
+        ),
+        image_shape=max(shapes, key=math.prod) if is_folder and shapes else None,
     )
+
+
+def _require_votable(member: Member, names: tuple[str, ...], others: tuple[str, ...]) -> None:
+    if is_reordering(names, others):
+        if member.class_names is None:
+            raise InputError(
+                f"{member.where}: {member.path}: must have its classes in the same order as the "
+                f"others ({', '.join(others)}), or its line say classes={','.join(names)}"
+            )
+        return
+    require_same_classes(f"{member.where}: {member.path}", names, others)
 
 
 def collect(
@@ -114,18 +183,23 @@ def collect(
     cannot be opened or asked.
     """
     files.require_writable(cache_dir / "vote.npy")
-    told = json.dumps([dataset.fingerprint(), dataset.class_names, class_names, pixels])
+    fingerprint = dataset.fingerprint()
     keys: list[str] = []
     ballots: dict[str, np.ndarray] = {}
     for number, member in enumerate(members, start=1):
-        key = hashlib.sha256((_file_digest(member.path) + told).encode()).hexdigest()
+        member = replace(
+            member,
+            pixels=member.pixels or pixels,
+            class_names=member.class_names or class_names,
+        )
+        key = _key(member, fingerprint, dataset.class_names)
         name = f"{number}/{len(members)}  {member.path}"
         if key not in ballots:
             cached = cache_dir / f"{key}.npy"
             found = _read_ballot(cached, len(dataset))
             if found is None:
                 report(f"{name}  predicts")
-                found = _at(member, _predict, member.path, dataset, class_names, pixels, batch_size)
+                found = _at(member, _predict, member, dataset, batch_size)
                 with files.whole_file(cached) as temporary, temporary.open("wb") as file:
                     np.save(file, found, allow_pickle=False)
             else:
@@ -137,15 +211,30 @@ def collect(
     return np.stack([ballots[key] for key in keys])
 
 
-def _predict(
-    path: Path,
-    dataset: Dataset,
-    class_names: tuple[str, ...] | None,
-    pixels: str | None,
-    batch_size: int,
-) -> np.ndarray:
-    checkpoint = checkpoints.load(path, pixels=pixels, class_names=class_names)
-    return inference.predict(checkpoint, dataset, batch_size=batch_size)
+def _predict(member: Member, dataset: Dataset, batch_size: int) -> np.ndarray:
+    checkpoint = checkpoints.load(
+        member.path,
+        pixels=member.pixels,
+        class_names=member.class_names,
+        architecture=member.architecture,
+    )
+    return inference.predict(
+        checkpoint, dataset, batch_size=batch_size, may_reorder=member.class_names is not None
+    )
+
+
+def _key(member: Member, fingerprint: str, class_names: tuple[str, ...]) -> str:
+    """The name in the cache: a digest of all that the answer depends on."""
+    files_told = [member.path, *([member.architecture] if member.architecture else [])]
+    parts = [
+        CACHE_VERSION,
+        *map(_file_digest, files_told),
+        fingerprint,
+        class_names,
+        member.class_names,
+        member.pixels,
+    ]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def _at(member: Member, work: Callable, *args: object):

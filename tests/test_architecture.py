@@ -10,7 +10,7 @@ LEVELS = [
     {"ferlab.labels", "ferlab.files", "ferlab.backend"},
     {"ferlab.data", "models", "ferlab.drawn_faces", "ferlab.recipes"},
     {"ferlab.augmentation", "ferlab.acceleration", "ferlab.batches", "ferlab.checkpoints"}
-    | {"ferlab.metrics"},
+    | {"ferlab.metrics", "ferlab.calibration", "ferlab.costs", "ferlab.ensemble_selection"},
     {"ferlab.training", "ferlab.inference"},
     {"ferlab.voting"},
     {"ferlab.plots"},

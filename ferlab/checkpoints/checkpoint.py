@@ -175,19 +175,23 @@ def _legacy(contents: Contents) -> "keras.Model":
 
 
 def _repaired(contents: Contents, image_shape: tuple[int, int, int] | None) -> "keras.Model":
+    import h5py
+
     from ferlab.backend import keras
     from ferlab.checkpoints.legacy_configs import repair
-    from ferlab.checkpoints.legacy_weights import load_weights
+    from ferlab.checkpoints.legacy_weights import is_theano, load_weights
 
-    repaired = repair(contents.config, str(contents.path), image_shape)
-    model = keras.saving.deserialize_keras_object(repaired.config, safe_mode=True)
-    if contents.weights == "layers":
+    where = str(contents.path)
+    if contents.weights == "layers":  # the format of Keras 3, of which tf.keras 2.12 was the first
+        config = repair(contents.config, where, image_shape=image_shape).config
+        model = keras.saving.deserialize_keras_object(config, safe_mode=True)
         with _weights_alone(contents) as path:
             model.load_weights(path)
         return model
-    import h5py
-
     with h5py.File(contents.path, "r") as file:
+        theano = is_theano(contents, file)
+        repaired = repair(contents.config, where, image_shape=image_shape, is_theano=theano)
+        model = keras.saving.deserialize_keras_object(repaired.config, safe_mode=True)
         load_weights(model, contents, repaired, file)
     return model
 

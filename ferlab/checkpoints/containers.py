@@ -183,6 +183,11 @@ def _hdf5(path: Path, architecture: Path | None) -> Contents:
             weights = "layers"
             layers = list(file.get("layers") or file["_layer_checkpoint_dependencies"])
         else:
+            if "nb_layers" in file.attrs:
+                raise InputError(
+                    f"{path}: was written by Keras 0.x, which kept no names; load it there and "
+                    "save it with a newer Keras"
+                )
             held = ", ".join(map(str, list(file)[:5])) or "nothing"
             raise InputError(f"{path}: is an HDF5 file without a Keras model; it holds {held}")
     architecture = architecture or _architecture_beside(path, layers, weights)

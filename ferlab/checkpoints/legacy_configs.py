@@ -152,15 +152,21 @@ class Repaired:
     original_names: dict[str, str] = field(default_factory=dict)
 
 
-def repair(config: dict, where: str, image_shape: tuple[int, int, int] | None = None) -> Repaired:
+def repair(
+    config: dict,
+    where: str,
+    *,
+    image_shape: tuple[int, int, int] | None = None,
+    is_theano: bool = False,
+) -> Repaired:
     """Rewrite a model's configuration. `where` begins the messages.
 
     image_shape: for a Sequential model that does not tell it, as Keras 2.2 wrote one that began
-        with an InputLayer.
+        with an InputLayer. is_theano: whether the Theano backend trained it.
 
     Raises InputError for a layer or a setting that Keras 3 has no word for, by name, and NoShape.
     """
-    work = _Repair(where, _is_channels_first(config), image_shape)
+    work = _Repair(where, _is_channels_first(config), image_shape, is_theano)
     try:
         modern = work.model(config)
     except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
@@ -194,12 +200,26 @@ def without_training(config: object) -> object:
 
 
 def _is_channels_first(config: object) -> bool:
-    """Whether a layer says so. One network never mixes the two."""
-    if isinstance(config, dict):
-        if config.get("dim_ordering") == "th" or config.get("data_format") == "channels_first":
-            return True
-        return any(map(_is_channels_first, config.values()))
-    return isinstance(config, list) and any(map(_is_channels_first, config))
+    """Whether the first layer that tells, a convolution if there is one, says so."""
+    told = [*_told_formats(config)]
+    convolutions = [layout for kind, layout in told if "Conv" in kind]
+    layouts = convolutions or [layout for _, layout in told]
+    return bool(layouts) and layouts[0] in ("th", "channels_first")
+
+
+def _told_formats(config: object) -> Iterable[tuple[str, str]]:
+    """(class name, layout) of every layer that has one, in order."""
+    if isinstance(config, list):
+        for value in config:
+            yield from _told_formats(value)
+    elif isinstance(config, dict):
+        settings = config.get("config")
+        if isinstance(settings, dict):
+            layout = settings.get("data_format") or settings.get("dim_ordering")
+            if layout and config.get("class_name") != "Flatten":
+                yield str(config.get("class_name")), layout
+        for value in config.values():
+            yield from _told_formats(value)
 
 
 def _object(module: str, class_name: str, config: dict) -> dict:
@@ -212,9 +232,14 @@ def _layer(class_name: str, config: dict) -> dict:
 
 class _Repair:
     def __init__(
-        self, where: str, channels_first: bool, image_shape: tuple[int, int, int] | None
+        self,
+        where: str,
+        channels_first: bool,
+        image_shape: tuple[int, int, int] | None,
+        is_theano: bool,
     ) -> None:
         self.where, self.channels_first, self.image_shape = where, channels_first, image_shape
+        self.is_theano = is_theano
         self.original_names: dict[str, str] = {}
         self.shifts: dict[str, int] = {}
         self.in_images = True  # layers come in order; after the first of _ENDS_IMAGES, in vectors
@@ -255,7 +280,7 @@ class _Repair:
             repaired
             for entry in entries
             if entry["class_name"] != "InputLayer"
-            for repaired in (*self.before(entry), self.layer(entry))
+            for repaired in (*self.before(entry), self.layer(entry), *self.after(entry))
         ]
         # Its own name is of no use afterwards, but must not be that of a layer.
         first = _layer("InputLayer", {"batch_shape": shape, "name": f"{name}_images"})
@@ -271,15 +296,32 @@ class _Repair:
             shape = [batch, height, width, channels]
         return [None, *shape[1:]]
 
+    def is_odd(self, entry: dict) -> bool:
+        """Whether a pooling takes the axes of an image in another order than its network."""
+        layout = entry["config"].get("data_format") or entry["config"].get("dim_ordering")
+        own = layout in ("th", "channels_first")
+        return "Pooling" in entry["class_name"] and bool(layout) and own != self.channels_first
+
+    def permuted(self, entry: dict, place: str, dims: list[int]) -> dict:
+        return _layer("Permute", {"dims": dims, "name": f"{self.name_of(entry)}_{place}"})
+
+    def after(self, entry: dict) -> Iterable[dict]:
+        """The layers to put after one that has had the axes of an image in another order."""
+        return (self.permuted(entry, "back", [3, 1, 2]),) if self.is_odd(entry) else ()
+
     def before(self, entry: dict) -> Iterable[dict]:
         """The layers to put before one that depends on the order of an image's axes."""
+        if self.is_odd(entry):
+            if self.channels_first or entry["class_name"].startswith("Global"):
+                raise self.error(f"{_called(entry)} has its channels last, unlike its network")
+            return (self.permuted(entry, "permute", [2, 3, 1]),)
         if not self.channels_first or entry["class_name"] not in ("Flatten", "Reshape"):
             return ()
         if entry["config"].get("data_format") == "channels_first":
             return ()  # such a Flatten puts the channels last itself
         if entry["class_name"] == "Reshape":
             raise self.error(f"{_called(entry)} reshapes images of channels_first")
-        return (_layer("Permute", {"dims": [3, 1, 2], "name": f"{self.name_of(entry)}_permute"}),)
+        return (self.permuted(entry, "permute", [3, 1, 2]),)
 
     def name_of(self, entry: dict) -> str:
         name = entry.get("name") or entry["config"].get("name")
@@ -293,6 +335,8 @@ class _Repair:
                 layers.append(self.operation(entry))
                 continue
             nodes = [self.node(node) for node in entry.get("inbound_nodes") or []]
+            if self.is_odd(entry):
+                raise self.error(f"{_called(entry)} has its channels unlike its network")
             for extra in self.before(entry):
                 name = extra["config"]["name"]
                 layers.append({**extra, "name": name, "inbound_nodes": nodes})
@@ -389,6 +433,7 @@ class _Repair:
         if kind in _ENDS_IMAGES or kind.startswith("Global"):
             self.in_images = False
         cls = layer_class(self.where, kind, self.name_of(entry))
+        self.require_same_padding(entry)
         settings = self.settings(kind, entry)
         settings = {
             key: self.value(key, value, entry)
@@ -396,6 +441,20 @@ class _Repair:
             if self.is_known(cls, key, value, entry)
         }
         return _layer(kind, {**settings, "name": self.name_of(entry)})
+
+    def require_same_padding(self, entry: dict) -> None:
+        """Theano padded `same` otherwise where a window has an even side or is moved by steps."""
+        config = entry["config"]
+        if not self.is_theano or "same" not in (config.get("padding"), config.get("border_mode")):
+            return
+        sides = [config.get("nb_row", 1), config.get("nb_col", 1)]
+        sides += _as_list(config.get("kernel_size") or config.get("filter_length") or 1)
+        steps = _as_list(config.get("strides") or config.get("subsample") or 1)
+        even = any(side % 2 == 0 for side in sides if side > 1)
+        if "Pooling" in entry["class_name"] or even or max(steps) > 1:
+            raise self.error(
+                f"{_called(entry)} was padded by Theano, which pads `same` in its own way there"
+            )
 
     def settings(self, kind: str, entry: dict) -> dict:
         """A layer's settings by their names in Keras 3."""
@@ -442,8 +501,10 @@ class _Repair:
         Raises InputError for one that would mean something to the outputs.
         """
         known = inspect.signature(cls.__init__).parameters
-        if key in known or key in ("name", "trainable"):
+        if key in known or (key in ("name", "trainable") and "kwargs" in known):
             return True
+        if key == "trainable":
+            return False
         if value is None or value is False or value == [] or _HARMLESS.get(key) == value:
             return False
         if key.endswith(("_regularizer", "_constraint")):
@@ -546,6 +607,10 @@ def _node_shifts(config: dict) -> dict[str, int]:
 def _as_list_of_lists(value: list) -> list:
     """[name, 0, 0] and [[name, 0, 0]] mean the same."""
     return [value] if value and isinstance(value[0], str) else value
+
+
+def _as_list(value: object) -> list:
+    return [*value] if isinstance(value, list | tuple) else [value]
 
 
 def _plain(value: object) -> object:

@@ -2,7 +2,8 @@
 
 A layer's arrays are found by its name. Within a nested model they are found by the names in the
 file too, since the order depends on which layers were frozen when it was written. Keras 1 laid out
-kernels its own way, and the Theano backend convolved with kernels turned by 180 degrees.
+kernels its own way, and the Theano backend convolved with kernels turned by 180 degrees. What
+Keras itself did when it read such files is in `preprocess_weights_for_loading` of Keras 2.
 """
 
 import re
@@ -29,12 +30,8 @@ _KINDS = {  # the last part of a name in the file -> the variable's name in Kera
 }
 
 
-_CONVOLUTIONS = (
-    keras.layers.Conv1D,
-    keras.layers.Conv2D,
-    keras.layers.Conv2DTranspose,
-    keras.layers.SeparableConv2D,
-)
+_CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv2DTranspose)
+_TURNED = (*_CONVOLUTIONS, keras.layers.ConvLSTM2D)  # not the depthwise ones: Keras turned those
 
 
 @dataclass(frozen=True)
@@ -46,9 +43,26 @@ class _Stored:
     value: np.ndarray
 
 
+def is_theano(contents: Contents, file: "h5py.File") -> bool:
+    """Whether the Theano backend wrote it. Keras 1 does not tell; TensorFlow ends names in `:0`."""
+    if contents.backend or not _is_keras_1(contents):
+        return contents.backend == "theano"
+    group = file[contents.weights]
+    names = [
+        name
+        for layer in attribute_list(group, "layer_names")
+        for name in attribute_list(group[layer], "weight_names")
+    ]
+    return bool(names) and not any(name.endswith(":0") for name in names)
+
+
+def _is_keras_1(contents: Contents) -> bool:
+    return int(re.match(r"\d*", contents.keras_version)[0] or 1) == 1
+
+
 def load_weights(model: keras.Model, contents: Contents, repaired: Repaired, file: "h5py.File"):
     """Give every layer its weights. Raises InputError when the file does not hold them."""
-    work = _Loading(contents, repaired)
+    work = _Loading(contents, repaired, is_theano(contents, file))
     group = file[contents.weights]
     names = {
         name: attribute_list(group[name], "weight_names")
@@ -77,10 +91,9 @@ def _stored(weight: str, layer: str, group: "h5py.Group") -> _Stored:
 
 
 class _Loading:
-    def __init__(self, contents: Contents, repaired: Repaired) -> None:
-        self.contents, self.repaired = contents, repaired
-        self.is_keras_1 = int(re.match(r"\d*", contents.keras_version)[0] or 1) == 1
-        self.turned = contents.backend == "theano"
+    def __init__(self, contents: Contents, repaired: Repaired, is_theano: bool) -> None:
+        self.contents, self.repaired, self.is_theano = contents, repaired, is_theano
+        self.is_keras_1 = _is_keras_1(contents)
 
     def error(self, what: str) -> InputError:
         return InputError(f"{self.contents.path}: its weights do not fit its layers: {what}")
@@ -126,6 +139,8 @@ class _Loading:
             stored = [by_kind[variable.name] for variable in variables]
         for variable, array in zip(variables, stored, strict=True):
             value = self.converted(layer, array.value)
+            if self.is_keras_1 and variable.name == "moving_variance":
+                value = self.variance_of_keras_1(layer.epsilon, value)
             if value.shape != tuple(variable.shape):
                 raise self.error(
                     f"{layer.name} has {variable.name} of {tuple(variable.shape)}, "
@@ -135,18 +150,37 @@ class _Loading:
 
     def converted(self, layer: keras.layers.Layer, value: np.ndarray) -> np.ndarray:
         """The array in the layout of Keras 3 with channels last, correlating."""
-        convolves = isinstance(layer, _CONVOLUTIONS)
-        if convolves and self.is_keras_1:
-            if value.ndim == 4 and isinstance(layer, keras.layers.Conv1D):
-                value = value[:, 0]
-            elif value.ndim == 4 and self.repaired.was_channels_first:
-                value = value.transpose(2, 3, 1, 0)
-        if convolves and self.turned and value.ndim == 4:
-            value = value[::-1, ::-1]
+        if self.is_keras_1 and value.ndim == 4:
+            value = self.kernel_of_keras_1(layer, value)
+        if self.is_theano and isinstance(layer, _TURNED):
+            if value.ndim == 4:
+                value = value[::-1, ::-1]
+            elif value.ndim == 3:
+                value = value[::-1]
         if isinstance(layer, keras.layers.PReLU) and self.repaired.was_channels_first:
             value = value.transpose(1, 2, 0) if value.ndim == 3 else value
         if isinstance(layer, keras.layers.Normalization) and value.ndim == 0:
             value = value[None]
+        return value
+
+    def kernel_of_keras_1(self, layer: keras.layers.Layer, value: np.ndarray) -> np.ndarray:
+        """(rows, columns, in, out), and with `th` (out, in, rows, columns); Conv1D had 2 axes."""
+        if isinstance(layer, keras.layers.Conv1D):
+            kernel = value.shape[:2] == (layer.kernel_size[0], 1)
+            return value[:, 0] if kernel else value.transpose(2, 3, 1, 0)[:, 0]
+        if isinstance(layer, (*_CONVOLUTIONS, keras.layers.SeparableConv2D)):
+            value = value.transpose(2, 3, 1, 0) if self.repaired.was_channels_first else value
+        if isinstance(layer, keras.layers.Conv2DTranspose):
+            value = value.transpose(0, 1, 3, 2)
+        return value
+
+    def variance_of_keras_1(self, epsilon: float, value: np.ndarray) -> np.ndarray:
+        """What `running_std` holds became the variance with 1.0.6, on Theano with 1.0.8."""
+        version = tuple(map(int, re.findall(r"\d+", self.contents.keras_version)[:3])) or (1, 0, 0)
+        if version < (1, 0, 6) or (self.is_theano and version == (1, 0, 6)):
+            return (value + epsilon) ** 2 - epsilon
+        if self.is_theano and version == (1, 0, 7):
+            return (np.sqrt(value) + epsilon) ** 2 - epsilon
         return value
 
 

@@ -1,0 +1,83 @@
+"""Whole-number weights for a vote, chosen greedily among many models.
+
+Source: Caruana, Niculescu-Mizil, Crew and Ksikes, "Ensemble Selection from Libraries of Models",
+ICML 2004.
+"""
+
+import numpy as np
+
+from ferlab.errors import InputError
+
+SMALLEST = float(np.finfo("float32").tiny)  # a softmax in float32 rounds what is smaller to 0
+
+
+def select(
+    probabilities: np.ndarray,
+    labels: np.ndarray,
+    *,
+    rounds: int = 50,
+    max_weight: int | None = None,
+) -> tuple[int, ...]:
+    """A weight for each member, 0 or more and one above 0, without a common divisor.
+
+    probabilities: (members, n, num_classes). labels: int (n,), rows without one (-1) left out.
+
+    The bag starts with the N best members, for the best N (the paper's sorted initialisation,
+    which overfits less than an empty bag where members are alike). Each round adds the member,
+    chosen before or not, with which the bag's mean is right most often; the bag of the best round
+    wins. Ties go to the lower negative log likelihood, then to the smaller bag or the earlier
+    member. On these rows the vote is at least as accurate as the best member and as equal weights,
+    the N of 1 and of all; on others it may be less, so score it on rows that it has not seen.
+
+    Raises InputError when no row has a label, or for rounds or a max_weight below 1.
+    """
+    if rounds < 1 or (max_weight is not None and max_weight < 1):
+        raise InputError(
+            f"rounds and the largest weight must be 1 or more. Received: {rounds} and {max_weight}"
+        )
+    known = labels >= 0
+    if not known.any():
+        raise InputError(f"selection needs rows with labels. Received: 0 of {len(labels)}")
+    # The classes come first, so that comparing them runs along memory.
+    members = np.moveaxis(probabilities[:, known], 2, 0).astype("float64", order="C")
+    labels = labels[known]
+
+    order = _best_first(*_scores(members, labels, 1))
+    sizes = np.arange(1, len(order) + 1)
+    correct, losses = _scores(members[:, order].cumsum(axis=1), labels, sizes[:, None])
+    start = _best_first(correct, losses)[0]
+    counts = np.zeros(len(order), int)
+    counts[order[: start + 1]] = 1
+    total = members[:, order[: start + 1]].sum(axis=1, keepdims=True)
+    bags = [(-correct[start], losses[start], counts.copy())]
+    for _ in range(rounds):
+        correct, losses = _scores(total + members, labels, counts.sum() + 1)
+        if max_weight is not None:
+            correct[counts >= max_weight] = -1
+        best = _best_first(correct, losses)[0]
+        if correct[best] < 0:
+            break
+        counts[best] += 1
+        total += members[:, [best]]
+        bags.append((-correct[best], losses[best], counts.copy()))
+    counts = min(bags, key=lambda bag: bag[:2])[2]  # of equals the first, which is the smallest
+    return tuple(int(count) for count in counts // np.gcd.reduce(counts))
+
+
+def _best_first(correct: np.ndarray, losses: np.ndarray) -> np.ndarray:
+    return np.lexsort((losses, -correct))
+
+
+def _scores(
+    totals: np.ndarray, labels: np.ndarray, size: int | np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Right answers, and the mean negative log likelihood, of each of (num_classes, bags, n).
+
+    size: of the bags, whose probabilities `totals` adds up; one number or (bags, 1). The first
+    largest wins a tie, as in `voting.combine`.
+    """
+    own = np.take_along_axis(totals, labels[None, None], axis=0)[0]
+    losses = -np.log(np.maximum(own / size, SMALLEST)).mean(axis=1)
+    earlier = np.arange(len(totals))[:, None, None] < labels
+    lost = np.where(earlier, totals >= own, totals > own).any(axis=0)
+    return (~lost).sum(axis=1), losses
