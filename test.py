@@ -15,7 +15,7 @@ def parse_args():
 def main() -> None:
     args = parse_args()
 
-    from ferlab import checkpoints, data, files, inference, metrics
+    from ferlab import calibration, checkpoints, data, files, inference, metrics
 
     files.require_writable(args.result)
     class_names = cli.chosen_class_names(args)
@@ -29,10 +29,22 @@ def main() -> None:
     labels = data.read_truth(args.truth, dataset) if args.truth else dataset.labels
     probabilities = inference.predict(checkpoint, dataset, batch_size=args.batch_size, report=print)
     predicted = probabilities.argmax(axis=1)
-    data.write_submission(args.result, dataset.ids, predicted)
+    calibrated = None
+    if args.probabilities:
+        calibrated = calibration.with_temperature(probabilities, checkpoint.temperature or 1)
+    data.write_submission(
+        args.result,
+        dataset.ids,
+        predicted,
+        probabilities=calibrated,
+        class_names=dataset.class_names,
+    )
     print(args.result)
     for line in metrics.accuracy_lines(labels, predicted, dataset.usage):
         print(line)
+    if args.probabilities:
+        for line in calibration.calibration_lines(probabilities, labels, checkpoint.temperature):
+            print(line)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,9 @@
 
     python test_by_vote.py test.csv result.csv model_list.txt   ->   result.csv
 
-A line of model_list.txt is `weight path`; `#` begins a comment.
+A line of model_list.txt is `weight path`, and may go on with `pixels=unit`,
+`classes=angry,happy,...` and `architecture=model.json` for a model that does not tell;
+`#` begins a comment.
 """
 
 from pathlib import Path
@@ -18,6 +20,8 @@ def parse_args():
         cli.checkpoint_options(),
         cli.prediction_options(),
         cli.truth_options(),
+        cli.submission_options(),
+        cli.cache_options(),
     )
     parser.add_argument("data", metavar="DATA", help="CSV, .npz or folder of images")
     parser.add_argument("result", type=Path, metavar="RESULT", help="submission to write")
@@ -27,12 +31,6 @@ def parse_args():
         choices=("soft", "hard"),
         default="soft",
         help="soft: weighted mean of probabilities (the default); hard: weighted majority",
-    )
-    parser.add_argument(
-        "--cache-dir",
-        type=Path,
-        metavar="DIR",
-        help="where members' probabilities are kept (default: ~/.cache/ferlab/votes)",
     )
     return parser.parse_args()
 
@@ -59,7 +57,13 @@ def main() -> None:
     )
     shares = voting.combine(probabilities, [member.weight for member in members], args.voting)
     predicted = shares.argmax(axis=1)
-    data.write_submission(args.result, dataset.ids, predicted)
+    data.write_submission(
+        args.result,
+        dataset.ids,
+        predicted,
+        probabilities=shares if args.probabilities else None,
+        class_names=dataset.class_names,
+    )
     print(args.result)
     for line in metrics.accuracy_lines(labels, predicted, dataset.usage):
         print(line)

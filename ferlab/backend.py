@@ -5,6 +5,7 @@ TensorFlow talks on stderr while it is imported, whatever its log level is set t
 """
 
 import contextlib
+import logging
 import os
 import platform
 import sys
@@ -36,6 +37,8 @@ def _stderr_held_back() -> Iterator[None]:
 try:
     with _stderr_held_back():
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        # Among others, that many models in one process mean much tracing.
+        logging.getLogger("tensorflow").setLevel(logging.ERROR)
         import keras
 except (ImportError, ValueError) as failure:
     raise InputError(

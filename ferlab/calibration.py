@@ -85,6 +85,24 @@ def expected_calibration_error(
     return float(np.average(distances, weights=found.counts[filled]))
 
 
+def calibration_lines(
+    probabilities: np.ndarray, labels: np.ndarray, temperature: float | None
+) -> list[str]:
+    """How far confidence is from accuracy, as lines to print; none without labelled rows.
+
+    temperature: the one that goes with the model; None when nobody has fitted one.
+    """
+    count = int((labels >= 0).sum())
+    if not count:
+        return []
+    error = expected_calibration_error(probabilities, labels)
+    line = f"expected calibration error {error:.4f} (n={count}, 15 bins)"
+    if temperature is None:
+        return [f"{line}; `python -m ferlab calibrate` fits a temperature that makes it smaller"]
+    scaled = expected_calibration_error(with_temperature(probabilities, temperature), labels)
+    return [f"{line}, {scaled:.4f} at its temperature of {temperature:.3f}"]
+
+
 def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> Reliability:
     """What a reliability diagram draws, in `bins` of equal width, 1 or more."""
     probabilities, labels = _known(probabilities, labels)

@@ -39,8 +39,8 @@ def training_parser(
 
 def prediction_parser(description: str) -> argparse.ArgumentParser:
     """The parser of a script that writes a submission with one checkpoint."""
-    shared = (data_options(), checkpoint_options(), prediction_options(), truth_options())
-    own = parser(description, *shared)
+    shared = (data_options(), checkpoint_options(), prediction_options())
+    own = parser(description, *shared, truth_options(), submission_options())
     own.add_argument("data", metavar="DATA", help="CSV, .npz or folder of images")
     own.add_argument("result", type=Path, metavar="RESULT", help="submission to write")
     own.add_argument("checkpoint", type=Path, metavar="MODEL", help="checkpoint to ask")
@@ -172,6 +172,45 @@ def truth_options() -> argparse.ArgumentParser:
         "--truth",
         metavar="FILE",
         help="`id,label` rows to score the submission against; others go unscored",
+    )
+    return options
+
+
+def submission_options() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(add_help=False)
+    group = options.add_argument_group("submission")
+    group.add_argument(
+        "--probabilities",
+        action="store_true",
+        help="also write the probability of each class, a column each",
+    )
+    return options
+
+
+def cache_options() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(add_help=False)
+    group = options.add_argument_group("cache")
+    group.add_argument(
+        "--cache-dir",
+        type=Path,
+        metavar="DIR",
+        help="where members' probabilities are kept (default: ~/.cache/ferlab/votes)",
+    )
+    return options
+
+
+def held_out_options() -> argparse.ArgumentParser:
+    """Which rows may decide about trained models."""
+    options = argparse.ArgumentParser(add_help=False)
+    group = options.add_argument_group("validation rows")
+    group.add_argument(
+        "--usage",
+        metavar="NAME",
+        help="rows to use, such as PublicTest (default: those neither for training nor for the "
+        "final score, else the training rows); rows that a model was trained on are left out",
+    )
+    group.add_argument(
+        "--truth", metavar="FILE", help="`id,label` rows with the labels that the data lacks"
     )
     return options
 

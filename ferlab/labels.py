@@ -1,10 +1,17 @@
-"""The one order of the seven emotions, and how class names are read and compared."""
+"""The one order of the seven emotions, others in use, and how class names are read and compared."""
 
 from collections.abc import Sequence
 
 from ferlab.errors import InputError
 
 EMOTIONS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+CLASS_ORDERS = {  # in which people train networks on the seven
+    "FER-2013": EMOTIONS,
+    "alphabetical": tuple(sorted(EMOTIONS)),
+    "FER+": ("neutral", "happy", "surprise", "sad", "angry", "disgust", "fear"),
+    "RAF-DB": ("surprise", "fear", "disgust", "happy", "sad", "angry", "neutral"),
+    "AffectNet": ("neutral", "happy", "sad", "surprise", "fear", "disgust", "angry"),
+}
 UNLABELLED = -1  # scikit-learn's convention
 
 

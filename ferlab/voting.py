@@ -68,6 +68,18 @@ def read_model_list(path: Path) -> list[Member]:
     return members
 
 
+def members_of(path: Path) -> list[Member]:
+    """A checkpoint as a member of weight 1, or the members of a list, which ends in .txt."""
+    if path.suffix == ".txt":
+        return read_model_list(path)
+    checkpoints.read_metadata(path)  # says what is wrong with a file before anything is asked
+    return [Member(1, path, str(path))]
+
+
+def weighted(member: Member, weight: float) -> Member:
+    return replace(member, weight=weight)
+
+
 def _member(line: str, folder: Path, where: str) -> Member:
     options: dict[str, str] = {}
     while found := _OPTION.search(line):
@@ -128,7 +140,13 @@ def _beside(path: Path, file: Path) -> str:
     return Path(os.path.relpath(file.resolve(), path.resolve().parent)).as_posix()
 
 
-def read_for(members: list[Member], path: str, class_names: tuple[str, ...] | None) -> Dataset:
+def read_for(
+    members: list[Member],
+    path: str,
+    class_names: tuple[str, ...] | None,
+    *,
+    role: str = "test",
+) -> Dataset:
     """Read the data to vote on: class folders in a member's order, images for the largest member.
 
     Raises InputError, naming the member's line, for one that tells other classes apart than the
@@ -148,7 +166,7 @@ def read_for(members: list[Member], path: str, class_names: tuple[str, ...] | No
     shapes = [tuple(own["image_shape"]) for own in metadata if "image_shape" in own]
     return data.read(
         path,
-        role="test",
+        role=role,
         class_names=inference.data_class_names(
             class_names, is_folder=is_folder, is_the_models=not told
         ),

@@ -11,8 +11,8 @@ LEVELS = [
     {"ferlab.data", "models", "ferlab.drawn_faces", "ferlab.recipes"},
     {"ferlab.augmentation", "ferlab.acceleration", "ferlab.batches", "ferlab.checkpoints"}
     | {"ferlab.metrics", "ferlab.calibration", "ferlab.costs", "ferlab.ensemble_selection"},
-    {"ferlab.training", "ferlab.inference"},
-    {"ferlab.voting"},
+    {"ferlab.inference", "ferlab.held_out"},
+    {"ferlab.training", "ferlab.voting"},
     {"ferlab.plots"},
     {"ferlab.cli"},
     {"ferlab.commands"},

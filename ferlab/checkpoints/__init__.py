@@ -10,7 +10,7 @@ from ferlab.checkpoints.metadata import (
     recorded_recipe,
     update_metadata,
 )
-from ferlab.checkpoints.pixels import PIXEL_SCALES
+from ferlab.checkpoints.pixels import PIXEL_SCALES, plausible_scales
 
 __all__ = [
     "METADATA_ATTRIBUTE",
@@ -19,6 +19,7 @@ __all__ = [
     "SUFFIXES",
     "Checkpoint",
     "load",
+    "plausible_scales",
     "read_metadata",
     "read_training_rows",
     "recorded_recipe",

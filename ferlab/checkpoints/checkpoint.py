@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import math
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -52,6 +53,27 @@ class Checkpoint:
     def tells_classes(self) -> bool:
         """Whether the class names are the file's own, and not what a user said of it."""
         return bool(self.metadata.get("class_names"))
+
+    @property
+    def temperature(self) -> float | None:
+        """What its logits are divided by to have probabilities that hold; None if never fitted."""
+        temperature = self.metadata.get("temperature")
+        if temperature is None:
+            return None
+        if not isinstance(temperature, int | float) or not 0 < temperature < math.inf:
+            raise InputError(
+                f"{self.path}: a temperature must be above 0. Received: {temperature!r}"
+            )
+        return float(temperature)
+
+    def sized_model(self) -> "keras.Model":
+        """The model, on images of `image_shape` where it takes any size."""
+        if None not in self.model.input_shape[1:]:
+            return self.model
+        from ferlab.backend import keras
+
+        images = keras.Input(self.image_shape, name="images")
+        return keras.Model(images, self.model(images), name=f"sized_{self.model.name}")
 
     def raw_pixel_model(self) -> "keras.Model":
         """The model, behind the layers that scale raw grey levels if it does not do so itself."""

@@ -118,9 +118,24 @@ def write_csv(
     _write_table(path, (*given, "feature"), zip(*given.values(), features, strict=True))
 
 
-def write_submission(path: str | Path, ids: Iterable[object], labels: Iterable[int]) -> None:
-    """Write `id,label`, one row a test image, in the order given."""
-    _write_table(path, ("id", "label"), zip(ids, map(int, labels), strict=True))
+def write_submission(
+    path: str | Path,
+    ids: Iterable[object],
+    labels: Iterable[int],
+    *,
+    probabilities: np.ndarray | None = None,
+    class_names: Sequence[str] = (),
+) -> None:
+    """Write `id,label`, one row a test image, in the order given.
+
+    probabilities: (n, num_classes); adds a column for each of class_names, to six decimals.
+    """
+    header, rows = ("id", "label"), zip(ids, map(int, labels), strict=True)
+    if probabilities is not None:
+        header = (*header, *class_names)
+        shares = ([f"{share:.6f}" for share in row] for row in probabilities)
+        rows = ((*row, *share) for row, share in zip(rows, shares, strict=True))
+    _write_table(path, header, rows)
 
 
 def _write_table(path: str | Path, header: Sequence[str], rows: Iterable[Sequence]) -> None:

@@ -1,0 +1,49 @@
+"""Fit a checkpoint's temperature on validation data.   python -m ferlab calibrate val.csv M.h5"""
+
+import argparse
+from pathlib import Path
+
+from ferlab import cli
+
+
+def add_parser(subparsers: "argparse._SubParsersAction") -> None:
+    parser = subparsers.add_parser(
+        "calibrate",
+        help="fit the temperature that makes a checkpoint's probabilities believable",
+        description="Fit one temperature on VALIDATION and store it in MODEL. It changes how sure "
+        "the model is, never what it answers; `test.py --probabilities` uses it. The checkpoint "
+        "is otherwise left as it is. Temperature scaling: Guo et al. 2017.",
+        parents=[
+            cli.data_options(),
+            cli.checkpoint_options(),
+            cli.prediction_options(),
+            cli.held_out_options(),
+        ],
+    )
+    parser.add_argument("data", metavar="VALIDATION", help="labelled CSV, .npz or folder")
+    parser.add_argument("checkpoint", type=Path, metavar="MODEL", help="checkpoint to calibrate")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    from ferlab import calibration, checkpoints, data, files, held_out, inference
+
+    files.require_writable(args.checkpoint)
+    class_names = cli.chosen_class_names(args)
+    checkpoint = checkpoints.load(
+        args.checkpoint,
+        pixels=args.pixels,
+        class_names=class_names,
+        architecture=args.architecture,
+    )
+    dataset = inference.read_for(checkpoint, args.data, role="train", class_names=class_names)
+    if args.truth:
+        dataset = held_out.with_labels(dataset, data.read_truth(args.truth, dataset))
+    dataset = held_out.rows(dataset, [args.checkpoint], usage=args.usage, report=print)
+    probabilities = inference.predict(checkpoint, dataset, batch_size=args.batch_size, report=print)
+
+    temperature = calibration.fit_temperature(probabilities, dataset.labels)
+    checkpoints.update_metadata(args.checkpoint, {"temperature": temperature})
+    for line in calibration.calibration_lines(probabilities, dataset.labels, temperature):
+        print(line)
+    print(f"{args.checkpoint}: now carries its temperature")
