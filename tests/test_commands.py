@@ -1,0 +1,220 @@
+"""The commands about trained checkpoints, as a user runs them."""
+
+import dataclasses
+import re
+
+import keras
+import numpy as np
+import pytest
+from support import faces, fails, run
+
+from ferlab import calibration, checkpoints, data, inference, voting
+from ferlab.labels import EMOTIONS
+
+ALPHABETICAL = tuple(sorted(EMOTIONS))
+
+
+def reader_of_a_stripe(path, class_names, pixels, metadata=None, *, noise=0.0, sureness=4.0):
+    """A model that reads the label off the first row of an image, in this order and scale.
+
+    The row holds the label as grey level 30 x label; a convolution finds the nearest.
+    """
+    scale, offset = {"unit": (255.0, 0.0), "raw": (1.0, 0.0), "symmetric": (127.5, 127.5)}[pixels]
+    images = keras.Input((48, 48, 1))
+    corner = keras.layers.Cropping2D(((0, 47), (0, 47)))(images)
+    grey = keras.layers.Flatten()(corner)
+    dense = keras.layers.Dense(7, activation="softmax")
+    model = keras.Model(images, dense(grey))
+    # -(level - 30 k)^2 is 60 k level - 900 k^2, up to what all classes share.
+    labels = np.array([EMOTIONS.index(name) for name in class_names])
+    slope = sureness * 60.0 * labels / 450
+    bias = -sureness * 900.0 * labels**2 / 450 + slope * offset
+    rng = np.random.default_rng(len(str(path)))
+    dense.set_weights([(slope * scale)[None], bias + noise * rng.normal(size=7)])
+    if metadata is None:
+        model.save(path)
+    else:
+        checkpoints.save(model, path, metadata)
+    return path
+
+
+def striped(count, seed, wrong=0.0):
+    """Faces whose first row tells their label; a share of them tells another."""
+    drawn = faces(count, seed=seed)
+    rng = np.random.default_rng(seed)
+    told = np.where(rng.random(count) < wrong, rng.integers(0, 7, count), drawn.labels)
+    images = drawn.images.copy()
+    images[:, 0] = (30 * told)[:, None, None]
+    return dataclasses.replace(drawn, images=images)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("commands")
+    rows = striped(120, seed=5, wrong=0.1)
+    data.write_csv(path / "validation.csv", rows.images, labels=rows.labels)
+    data.write_csv(path / "test.csv", rows.images, ids=rows.ids)
+    data.write_submission(path / "truth.csv", rows.ids, rows.labels)
+    return path
+
+
+def shown_on_the_fitted(printed):
+    return re.search(r"([\d.]+)% .*, on the rows they were fitted on", printed)[1]
+
+
+@pytest.mark.parametrize(
+    ("pixels", "order", "name"),
+    [
+        ("unit", EMOTIONS, "FER-2013"),
+        ("raw", ALPHABETICAL, "alphabetical"),
+        ("symmetric", EMOTIONS[::-1], "best match"),
+    ],
+)
+def test_inspect_finds_scale_and_order(folder, pixels, order, name):
+    model = reader_of_a_stripe(folder / f"{pixels}.h5", order, pixels)
+    printed = run("-m ferlab", "inspect", model, "--data", "validation.csv", cwd=folder)
+    assert f"--pixels {pixels} --class-names {','.join(order)}" in printed
+    assert f"most likely    pixels {pixels}, classes in the order of {name}" in printed
+    assert re.search(r"written by +Keras 3", printed)
+    assert re.search(r"parameters +14", printed)
+    # What it names makes test.py right.
+    scored = run(
+        *("test.py", "test.csv", "result.csv", model, "--truth", "truth.csv"),
+        *("--pixels", pixels, "--class-names", ",".join(order)),
+        cwd=folder,
+    )
+    right = float(re.search(r"accuracy ([\d.]+)%", scored)[1])
+    assert right == float(re.search(r"most likely .*: ([\d.]+)%", printed)[1])
+    assert right > 80
+
+
+def test_inspect_says_when_nothing_fits_or_the_classes_differ(folder):
+    layers = [keras.layers.Flatten(), keras.layers.Dense(2, activation="softmax")]
+    keras.Sequential([keras.Input((48, 48, 1)), *layers]).save(folder / "two.keras")
+    guess = keras.Sequential(
+        [
+            keras.Input((48, 48, 1)),
+            keras.layers.Flatten(),
+            keras.layers.Dense(7, activation="softmax", kernel_initializer="zeros"),
+        ]
+    )
+    guess.save(folder / "guess.h5")
+    printed = run(
+        *("-m ferlab", "inspect", "two.keras", "guess.h5", "--data", "test.csv"),
+        *("--truth", "truth.csv"),
+        cwd=folder,
+    )
+    assert "cannot be scored: it has 2 outputs" in printed
+    assert "no better than naming the most frequent class" in printed
+
+
+def test_inspect_says_when_a_file_is_wrong_about_itself(folder):
+    told = {"class_names": list(EMOTIONS), "pixels": "raw", "image_shape": [48, 48, 1]}
+    model = reader_of_a_stripe(folder / "liar.h5", ALPHABETICAL, "raw", told)
+    printed = run("-m ferlab", "inspect", model, "--data", "validation.csv", cwd=folder)
+    assert "which is not what the file says of itself" in printed
+
+
+def test_vote_fit_weighs_members_and_writes_a_list(folder):
+    good = reader_of_a_stripe(folder / "good.h5", EMOTIONS, "unit")
+    other = reader_of_a_stripe(folder / "other.h5", ALPHABETICAL, "raw")
+    poor = reader_of_a_stripe(folder / "poor.h5", EMOTIONS[::-1], "unit")
+    lines = f"1 {other.name} pixels=raw classes={','.join(ALPHABETICAL)}\n5 {poor.name}\n"
+    (folder / "some.txt").write_text(lines)
+    arguments = ("validation.csv", good, "some.txt", "--cache-dir", folder / "votes")
+    printed = run("-m ferlab", "vote-fit", *arguments, "--out", "fitted.txt", cwd=folder)
+    shown = dict(re.findall(r"^(\w+ \w+) +([\d.]+)%.*$", printed, re.MULTILINE))
+    assert float(shown["fitted weights"]) >= float(shown["equal weights"])
+    assert printed.count("95% interval") == 4
+    members = voting.read_model_list(folder / "fitted.txt")
+    weights = {member.path.name: member.weight for member in members}
+    assert weights.get(poor.name, 0) < weights.get(good.name, 0) + weights.get(other.name, 0)
+    assert all(weight == int(weight) for weight in weights.values())
+    scored = run(
+        *("test_by_vote.py", "test.csv", "vote.csv", "fitted.txt", "--truth", "truth.csv"),
+        *("--cache-dir", folder / "votes", "--probabilities"),
+        cwd=folder,
+    )
+    assert f"accuracy {shown_on_the_fitted(printed)}%" in scored
+    header, first, *_ = (folder / "vote.csv").read_text().splitlines()
+    assert header == "id,label," + ",".join(EMOTIONS)
+    assert abs(sum(map(float, first.split(",")[2:])) - 1) < 1e-5
+
+
+def test_calibrate_stores_a_temperature_that_test_uses(folder):
+    model = reader_of_a_stripe(folder / "sure.h5", EMOTIONS, "unit", {"pixels": "unit"})
+    before = run(
+        *("test.py", "test.csv", "raw.csv", model, "--truth", "truth.csv", "--probabilities"),
+        cwd=folder,
+    )
+    assert "`python -m ferlab calibrate` fits a temperature" in before
+    printed = run("-m ferlab", "calibrate", "validation.csv", model, cwd=folder)
+    temperature = checkpoints.read_metadata(model)["temperature"]
+    assert temperature > 1.2  # 10% of its answers are wrong, and it is sure of all
+    assert f"at its temperature of {temperature:.3f}" in printed
+    after = run(
+        *("test.py", "test.csv", "scaled.csv", model, "--truth", "truth.csv", "--probabilities"),
+        cwd=folder,
+    )
+    raw, scaled = (
+        np.loadtxt(folder / name, delimiter=",", skiprows=1) for name in ("raw.csv", "scaled.csv")
+    )
+    np.testing.assert_array_equal(raw[:, :2], scaled[:, :2])
+    answered = inference.predict(checkpoints.load(model), striped(120, seed=5, wrong=0.1))
+    np.testing.assert_allclose(raw[:, 2:], answered, atol=1e-6)
+    expected = calibration.with_temperature(answered, temperature)
+    np.testing.assert_allclose(scaled[:, 2:], expected, atol=1e-6)
+    errors = re.search(r"calibration error ([\d.]+) \(n=120, 15 bins\), ([\d.]+) at", after)
+    assert float(errors[2]) < float(errors[1])
+
+
+def test_the_rest_of_a_calibrated_file_stays_as_it_was(folder):
+    import shutil
+
+    model = reader_of_a_stripe(folder / "c.h5", EMOTIONS, "unit", {"pixels": "unit", "seed": 3})
+    digests = striped(4, seed=1).row_digests()
+    opened = checkpoints.load(model).model
+    for suffix in (".h5", ".keras"):
+        path = folder / f"copy{suffix}"
+        checkpoints.save(opened, path, {"pixels": "unit", "seed": 3}, training_rows=digests)
+        checkpoints.update_metadata(path, {"temperature": 2.0})
+        metadata = checkpoints.read_metadata(path)
+        assert (metadata["seed"], metadata["temperature"]) == (3, 2.0)
+        np.testing.assert_array_equal(checkpoints.read_training_rows(path), digests)
+        for old, new in zip(
+            opened.get_weights(), checkpoints.load(path).model.get_weights(), strict=True
+        ):
+            np.testing.assert_array_equal(old, new)
+    foreign = reader_of_a_stripe(folder / "foreign.h5", EMOTIONS, "unit")
+    shutil.copy(foreign, folder / "before.h5")
+    checkpoints.update_metadata(foreign, {"temperature": 2.0})
+    assert checkpoints.load(foreign).temperature == 2.0
+    keras.models.load_model(foreign, compile=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rule"),
+    [
+        (("inspect", "gone.h5"), "gone.h5: no such file"),
+        (("inspect", "truth.csv"), "this is text"),
+        (("inspect", "good.h5", "--data", "test.csv"), "needs rows with labels"),
+        (("inspect", "good.h5", "poor.h5", "--architecture", "a.json"), "for one model"),
+        (("vote-fit", "validation.csv", "good.h5"), "two or more models"),
+        (("vote-fit", "validation.csv", "good.h5", "gone.h5"), "gone.h5: no such file"),
+        (("vote-fit", "validation.csv", "good.h5", "poor.h5", "--out", "x.h5"), "end in .txt"),
+        (("vote-fit", "private.csv", "good.h5", "poor.h5"), "kept for the final score"),
+        (("calibrate", "private.csv", "good.h5"), "kept for the final score"),
+        (("calibrate", "test.csv", "good.h5"), "needs labelled rows"),
+        (("calibrate", "validation.csv", "gone.h5"), "gone.h5: no such file"),
+        (("calibrate", "validation.csv", "good.h5", "--usage", "x"), "no usage to choose"),
+    ],
+)
+def test_bad_input_is_one_line(folder, arguments, rule):
+    reader_of_a_stripe(folder / "good.h5", EMOTIONS, "unit")
+    reader_of_a_stripe(folder / "poor.h5", EMOTIONS[::-1], "unit")
+    rows = striped(10, seed=8)
+    lines = [",".join(("emotion", "pixels", "Usage"))]
+    for image, label in zip(rows.images, rows.labels, strict=True):
+        lines.append(f"{label},{' '.join(map(str, image.ravel()))},PrivateTest")
+    (folder / "private.csv").write_text("\n".join(lines))
+    assert rule in fails("-m ferlab", *arguments, cwd=folder)
