@@ -74,6 +74,84 @@ def test_bad_lists(tmp_path, text, rule):
         voting.read_model_list(tmp_path / "list.txt")
 
 
+def test_a_line_may_say_how_its_member_was_trained(tmp_path):
+    for name in ("my model.h5", "a model.json"):
+        (tmp_path / name).touch()
+    (tmp_path / "m.json").touch()
+    names = ",".join(sorted(EMOTIONS))
+    text = f"2 my model.h5 classes={names} pixels=symmetric\tarchitecture=m.json # best\n"
+    (tmp_path / "list.txt").write_text(text)
+    (member,) = voting.read_model_list(tmp_path / "list.txt")
+    assert member.path.name == "my model.h5"
+    assert member.pixels == "symmetric"
+    assert member.class_names == tuple(sorted(EMOTIONS))
+    assert member.architecture.name == "m.json"
+    (tmp_path / "sub").mkdir()
+    voting.write_model_list(tmp_path / "sub" / "again.txt", [member], ["a comment"])
+    (again,) = voting.read_model_list(tmp_path / "sub" / "again.txt")
+    assert again.path.resolve() == member.path.resolve()
+    assert (again.weight, again.pixels, again.class_names) == (2, "symmetric", member.class_names)
+
+
+@pytest.mark.parametrize(
+    ("options", "rule"),
+    [
+        ("pixels=grey", ":1: pixels must be one of unit"),
+        ("classes=a", ":1: class names must be two or more"),
+        ("pixels=unit pixels=raw", ":1: pixels= must be said once"),
+        ("architecture=gone.json", ":1: gone.json: no such file"),
+    ],
+)
+def test_bad_options(tmp_path, options, rule):
+    (tmp_path / "a.h5").touch()
+    (tmp_path / "list.txt").write_text(f"1 a.h5 {options}\n")
+    with pytest.raises(InputError, match=rule):
+        voting.read_model_list(tmp_path / "list.txt")
+
+
+def test_members_of_other_sizes_orders_and_scales_vote_together(folder):
+    """A member made of another, with its outputs in another order, agrees with it."""
+    import keras
+
+    original = checkpoints.load(folder / "a.h5").model
+    alphabetical = tuple(sorted(EMOTIONS))
+    images = keras.Input((48, 48, 1))
+    outputs = original(keras.layers.Rescaling(255.0)(images))
+    layer = keras.layers.Dense(7, use_bias=False)
+    twisted = keras.Model(images, layer(outputs))
+    order = [EMOTIONS.index(name) for name in alphabetical]
+    layer.set_weights([np.eye(7)[:, order]])
+    twisted.save(folder / "twisted.h5")
+    small = keras.Sequential(
+        [
+            keras.Input((24, 24, 3)),
+            keras.layers.Flatten(),
+            keras.layers.Dense(7, activation="softmax"),
+        ]
+    )
+    small.save(folder / "small.keras")
+    probabilities, _ = collect(
+        folder,
+        f"1 a.h5\n1 twisted.h5 pixels=unit classes={','.join(alphabetical)}\n1 small.keras\n",
+    )
+    np.testing.assert_allclose(probabilities[1], probabilities[0], atol=1e-5)
+    assert probabilities[2].shape == (40, 7)
+
+
+def test_the_cache_knows_what_a_line_says(folder):
+    import keras
+
+    layers = [keras.layers.Flatten(), keras.layers.Dense(7, activation="softmax")]
+    keras.Sequential([keras.Input((48, 48, 1)), *layers]).save(folder / "m.h5")
+    answers = [
+        collect(folder, f"1 m.h5{options}\n")[0]
+        for options in ("", " pixels=raw", f" classes={','.join(sorted(EMOTIONS))}")
+    ]
+    assert not np.allclose(answers[0], answers[1])
+    assert not np.allclose(answers[0], answers[2])
+    np.testing.assert_allclose(answers[0].sum(), answers[2].sum())
+
+
 def test_soft_and_hard():
     sure, unsure, other = [0.1, 0.9, 0.0], [0.6, 0.4, 0.0], [0.5, 0.0, 0.5]
     probabilities = np.array([[sure], [unsure], [other]])
@@ -124,8 +202,14 @@ def test_a_damaged_cache_is_made_anew(folder):
 
 def test_a_member_with_other_classes_is_refused_by_line(folder):
     save_dnn(folder / "c.h5", 2, class_names=tuple(sorted(EMOTIONS)))
-    with pytest.raises(InputError, match=r"model_list.txt:2: .*c.h5.*same order"):
+    with pytest.raises(InputError, match=r"model_list.txt:2: .*c.h5.*same order") as caught:
         collect(folder, "1 a.h5\n1 c.h5\n")
+    said = str(caught.value).rsplit(" ", 1)[1]
+    probabilities, _ = collect(folder, f"1 a.h5\n1 c.h5 {said}\n")
+    assert probabilities.shape == (2, 40, 7)
+    save_dnn(folder / "d.h5", 2, class_names=("a", "b"))
+    with pytest.raises(InputError, match=r"model_list.txt:2: .*d.h5.*same classes"):
+        collect(folder, "1 a.h5\n1 d.h5\n")
 
 
 def test_a_broken_member_is_refused_by_line(folder):
