@@ -1,7 +1,7 @@
 """The only place that compiles and fits a model.
 
 A run folder holds what a training leaves behind: `config.json`, `environment.json`, `history.csv`,
-`log.txt` and `last.h5`, the checkpoint of the last finished epoch.
+`log.txt`, `last.h5`, the checkpoint of the last finished epoch, and in `epochs/` those to be kept.
 """
 
 import csv
@@ -11,12 +11,13 @@ import math
 import shutil
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ferlab import backend, checkpoints, files, metrics
+from ferlab import backend, calibration, checkpoints, files, inference, metrics
 from ferlab.acceleration import accelerate
 from ferlab.augmentation import augmentation_layers
 from ferlab.backend import keras
@@ -32,11 +33,16 @@ FIRST_STEPS = (3, 10)  # steps timed for the forecast: the first ones build the 
 
 @dataclass(frozen=True)
 class Result:
-    """A finished training. snapshots: the per-epoch checkpoints of the last epochs, in order."""
+    """A finished training.
+
+    snapshots: the per-epoch checkpoints of the last epochs, in order. training_rows: as in
+    `checkpoints.save`.
+    """
 
     model: keras.Model
     metadata: dict
     snapshots: tuple[Path, ...]
+    training_rows: np.ndarray | None
 
     @property
     def history(self) -> dict[str, list[float]]:
@@ -63,6 +69,7 @@ def fit(
     keep_epochs: int = 0,
     previous: Checkpoint | None = None,
     initial_epoch: int = 0,
+    resume: bool = False,
 ) -> Result:
     """Train `model` in place by `recipe`, for the epochs from initial_epoch to recipe.epochs.
 
@@ -70,9 +77,12 @@ def fit(
         model: uncompiled, raw grey levels in; or, with `previous`, that checkpoint's model, whose
             optimiser state and history go on.
         keep_epochs: how many of the last epochs leave a checkpoint of their own.
+        resume: go on with the training that stopped in `run_dir`, if an epoch of it is finished.
+            The Result, whose model is then the one from `last.h5`, equals that of a training that
+            never stopped; if no epoch is left, nothing is trained.
 
-    Raises InputError when the data do not fit, KeyboardInterrupt when stopped: the last finished
-    epoch is then in `run_dir / "last.h5"`.
+    Raises InputError when the data do not fit or the training in `run_dir` has other settings,
+    KeyboardInterrupt when stopped: the last finished epoch is then in `run_dir / "last.h5"`.
     """
     _require_fit(model, train, validation)
     _require_history(previous, initial_epoch)
@@ -80,10 +90,20 @@ def fit(
         raise InputError(
             f"the last epoch must be above the first. Received: {initial_epoch} and {recipe.epochs}"
         )
-    optimizer = _optimizer(recipe, previous)
+    metadata = _metadata(train, recipe, seed, previous)
+    config = {key: metadata[key] for key in ("recipe", "seed", "data", "previous")}
+    config |= {"initial_epoch": initial_epoch, "keep_epochs": keep_epochs}
+    stopped = _stopped_training(run_dir, config) if resume else None
+    finished = range(initial_epoch, initial_epoch)
+    if stopped:
+        model = stopped.model
+        epochs = _epochs_in(stopped.metadata) - _epochs_in(metadata)
+        finished = range(initial_epoch, initial_epoch + epochs)
+        metadata = {key: stopped.metadata.get(key, value) for key, value in metadata.items()}
+
     trained = training_model(model, recipe)
     settings = {
-        "optimizer": optimizer,
+        "optimizer": _optimizer(recipe, stopped or previous),
         "loss": "sparse_categorical_crossentropy",
         "metrics": ["accuracy"],
         "jit_compile": backend.jit_compile(),
@@ -92,65 +112,61 @@ def fit(
     model.compile(**settings)  # so that a saved model carries the optimiser's state
 
     batches = Batches(train.images, train.labels, recipe.batch_size, seed=seed)
-    metadata = _metadata(train, recipe, seed, previous)
+    rows = _training_rows(train, previous)
+    keeper = _Keeper(
+        model, metadata, rows, run_dir, finished, first_kept=recipe.epochs - keep_epochs
+    )
     with _Log(run_dir / "log.txt") as log:
-        config = {key: metadata[key] for key in ("recipe", "seed", "data", "previous")}
-        _write_json(
-            run_dir / "config.json",
-            {**config, "initial_epoch": initial_epoch, "keep_epochs": keep_epochs},
-        )
-        _write_json(run_dir / "environment.json", metadata["versions"])
-        log(
-            f"{recipe.name}: {model.name}, {model.count_params():,} parameters, "
-            f"{len(train):,} training and {len(validation):,} validation images"
-        )
-        log(f"device: {backend.describe_device()}")
-        recorded = previous.metadata.get("data") if previous else None
-        if recorded and recorded["fingerprint"] != metadata["data"]["fingerprint"]:
+        if stopped:
+            log(f"{run_dir}: {finished.stop} of {recipe.epochs} epochs are finished already")
+            _write_history(run_dir, metadata["history"], finished)
+        else:
+            write_json(run_dir / "config.json", config)
+            write_json(run_dir / "environment.json", metadata["versions"])
             log(
-                f"note: {previous.path} was trained on other rows; if validation rows were among "
-                "them, the accuracy will be too high"
+                f"{recipe.name}: {model.name}, {model.count_params():,} parameters, "
+                f"{len(train):,} training and {len(validation):,} validation images"
             )
-        steps = len(batches) * (recipe.epochs - initial_epoch)
-        if previous is None and steps < _steps_to_settle(model):
-            log(
-                f"note: {steps} steps are too few for the running means of batch normalisation, so "
-                "validation will lag behind training: a smaller --batch-size or more --epochs helps"
-            )
-        keeper = _Keeper(model, metadata, run_dir, first_kept=recipe.epochs - keep_epochs)
-        try:
-            trained.fit(
-                feed(batches),
-                validation_data=feed(
-                    Batches(validation.images, validation.labels, EVALUATION_BATCH_SIZE)
-                ),
-                epochs=recipe.epochs,
-                initial_epoch=initial_epoch,
-                shuffle=False,
-                verbose=1 if sys.stdout.isatty() else 2,
-                callbacks=[
-                    _EpochRandomness(trained, batches, seed),
-                    _Forecast(log, len(batches), recipe.epochs - initial_epoch),
-                    keeper,
-                ],
-            )
-        except KeyboardInterrupt:
-            log(keeper.what_is_kept())
-            raise
-        result = Result(model, metadata, tuple(keeper.snapshots))
+            steps = len(batches) * (recipe.epochs - initial_epoch)
+            for note in _notes(model, metadata, previous, steps):
+                log(f"note: {note}")
+        if finished.stop < recipe.epochs:
+            log(f"device: {backend.describe_device()}")
+            try:
+                trained.fit(
+                    feed(batches),
+                    validation_data=feed(
+                        Batches(validation.images, validation.labels, EVALUATION_BATCH_SIZE)
+                    ),
+                    epochs=recipe.epochs,
+                    initial_epoch=finished.stop,
+                    shuffle=False,
+                    verbose=1 if sys.stdout.isatty() else 2,
+                    callbacks=[
+                        _EpochRandomness(trained, batches, seed),
+                        _Forecast(log, len(batches), recipe.epochs - finished.stop),
+                        keeper,
+                    ],
+                )
+            except KeyboardInterrupt:
+                log(keeper.what_is_kept())
+                raise
+        metadata["temperature"] = _temperature(model, validation, metadata)
+        result = Result(model, metadata, tuple(keeper.snapshots), rows)
         correct = round(result.val_accuracy * len(validation))
         log(f"validation accuracy {metrics.proportion(correct, len(validation))}")
     return result
 
 
-def new_run_dir(run_dir: Path | None, name: str) -> Path:
+def new_run_dir(run_dir: Path | None, name: str, *, resume: bool = False) -> Path:
     """The folder of a run: the given one, or `runs/<time>-<name>`.
 
-    Raises InputError when it cannot be written, or the given one already holds a run.
+    Raises InputError when it cannot be written, or the given one already holds a run that is not
+    to be resumed.
     """
     if run_dir is None:
         run_dir = Path("runs") / f"{datetime.datetime.now():%Y%m%d-%H%M%S-%f}-{name}"
-    if (run_dir / "history.csv").exists():
+    if not resume and (run_dir / "history.csv").exists():
         raise InputError(f"{run_dir}: already holds a run; choose another --run-dir")
     files.require_writable(run_dir / "log.txt")
     return run_dir
@@ -165,14 +181,28 @@ def publish(result: Result, out_dir: Path, *, suffix: str = "") -> Path:
     prefix = "dnn_" if result.metadata["recipe"]["model"] == "dnn" and not suffix else ""
     stem = f"{prefix}{result.val_accuracy:.6f}{suffix}"
     path = _free_name(out_dir, stem, result.metadata)
-    checkpoints.save(result.model, path, result.metadata)
+    checkpoints.save(result.model, path, result.metadata, training_rows=result.training_rows)
     for snapshot in result.snapshots:
         target = path.with_suffix("") / snapshot.name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(snapshot, target)
     if result.snapshots:
-        result.snapshots[0].parent.rmdir()
+        shutil.rmtree(result.snapshots[0].parent)  # a killed training may have left scraps there
     return path
+
+
+def snapshot_name(epoch: int, val_accuracy: float) -> str:
+    return f"{epoch}_{val_accuracy:.6f}.h5"
+
+
+def require_same_settings(where: Path, recorded: dict, asked: dict) -> None:
+    """Raise InputError naming the first asked setting whose recorded value is another."""
+    for name, value in asked.items():
+        if recorded.get(name) != value:
+            raise InputError(
+                f"{where}: goes on only with the settings it began with: {name} "
+                f"{recorded.get(name)}. Received: {value}"
+            )
 
 
 def _free_name(out_dir: Path, stem: str, metadata: dict) -> Path:
@@ -219,6 +249,49 @@ def _require_history(previous: Checkpoint | None, initial_epoch: int) -> None:
         )
 
 
+def _stopped_training(run_dir: Path, config: dict) -> Checkpoint | None:
+    """`last.h5` with its optimiser; None where no epoch is finished, so that all begins anew.
+
+    Raises InputError when it is of a training with other settings.
+    """
+    last = run_dir / "last.h5"
+    if not last.exists():
+        return None
+    recorded = read_json(run_dir / "config.json") | checkpoints.read_metadata(last)
+    require_same_settings(run_dir, _settings(recorded), _settings(config))
+    return checkpoints.load(last, with_optimizer=True)
+
+
+def _settings(config: dict) -> dict:
+    """What a training's outcome follows from, under the names for messages."""
+    return {
+        **{f"recipe's {name}": value for name, value in config.get("recipe", {}).items()},
+        **{key: config.get(key) for key in ("seed", "previous", "initial_epoch", "keep_epochs")},
+        "data": config.get("data", {}).get("fingerprint"),
+    }
+
+
+def _training_rows(train: Dataset, previous: Checkpoint | None) -> np.ndarray | None:
+    """Digests of all rows the model has seen; None where a previous training does not tell."""
+    rows = train.row_digests()
+    if previous is None:
+        return np.unique(rows)
+    earlier = checkpoints.read_training_rows(previous.path)
+    return None if earlier is None else np.union1d(earlier, rows)
+
+
+def _temperature(model: keras.Model, validation: Dataset, metadata: dict) -> float:
+    """What makes the model's probabilities hold on the validation rows."""
+    names = validation.class_names
+    checkpoint = Checkpoint(Path("model"), model, names, "raw", metadata)
+    probabilities = inference.predict(checkpoint, validation, batch_size=EVALUATION_BATCH_SIZE)
+    return calibration.fit_temperature(probabilities, validation.labels)
+
+
+def _epochs_in(metadata: dict) -> int:
+    return len(metadata["history"].get("loss", ()))
+
+
 def _optimizer(recipe: Recipe, previous: Checkpoint | None) -> keras.optimizers.Optimizer:
     optimizer = getattr(previous.model, "optimizer", None) if previous else None
     if optimizer is None:
@@ -235,6 +308,23 @@ def _steps_to_settle(model: keras.Model) -> float:
         if isinstance(layer, keras.layers.BatchNormalization)
     ]
     return math.log(0.05) / math.log(max(momenta)) if momenta else 0
+
+
+def _notes(
+    model: keras.Model, metadata: dict, previous: Checkpoint | None, steps: int
+) -> Iterator[str]:
+    """What the user should know before the first of so many steps."""
+    recorded = previous.metadata.get("data") if previous else None
+    if recorded and recorded["fingerprint"] != metadata["data"]["fingerprint"]:
+        yield (
+            f"{previous.path} was trained on other rows; if validation rows were among them, the "
+            "accuracy will be too high"
+        )
+    if previous is None and steps < _steps_to_settle(model):
+        yield (
+            f"{steps} steps are too few for the running means of batch normalisation, so "
+            "validation will lag behind training: a smaller --batch-size or more --epochs helps"
+        )
 
 
 def training_model(model: keras.Model, recipe: Recipe) -> keras.Model:
@@ -262,9 +352,36 @@ def _metadata(train: Dataset, recipe: Recipe, seed: int, previous: Checkpoint | 
     }
 
 
-def _write_json(path: Path, value: dict) -> None:
+def write_json(path: Path, value: dict) -> None:
     with files.whole_file(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2) + "\n")
+
+
+def read_json(path: Path) -> dict:
+    """What `write_json` wrote. Raises InputError for anything else."""
+    with files.open_to_read(path) as file:
+        try:
+            value = json.load(file)
+        except ValueError as error:
+            raise InputError(f"{path}: cannot be read as JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: must be a JSON object. Received: {type(value).__name__}")
+    return value
+
+
+def _write_history(run_dir: Path, history: dict[str, list[float]], epochs: range) -> None:
+    """Write `history.csv`, a row for each of the epochs, which are the last of the history."""
+    length = len(history["loss"])  # another one's column belongs to a training before this
+    columns = {name: values for name, values in history.items() if len(values) == length}
+    with (
+        files.whole_file(run_dir / "history.csv") as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["epoch", *columns])
+        for epoch in epochs:
+            row = [values[epoch - epochs.stop] for values in columns.values()]
+            writer.writerow([epoch, *row])
 
 
 class _Log:
@@ -346,13 +463,13 @@ class _Forecast(keras.callbacks.Callback):
         if sys.stdout.isatty():
             print()  # the progress bar holds this line
         self.log(
-            f"an epoch will take about {_duration(seconds)}, "
-            f"{self.epochs} epochs about {_duration(seconds * self.epochs)}"
+            f"an epoch will take about {duration(seconds)}, "
+            f"{self.epochs} epochs about {duration(seconds * self.epochs)}"
         )
         self.done = True
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 90 * 60:
@@ -361,14 +478,31 @@ def _duration(seconds: float) -> str:
 
 
 class _Keeper(keras.callbacks.Callback):
-    """After every epoch: the history, the checkpoint `last.h5`, and a copy of it of late epochs."""
+    """After every epoch: the history, a checkpoint of its own for a late epoch, and `last.h5`.
 
-    def __init__(self, model: keras.Model, metadata: dict, run_dir: Path, first_kept: int) -> None:
+    `last.h5` comes last: a training that is killed before it resumes from the epoch before.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        metadata: dict,
+        training_rows: np.ndarray | None,
+        run_dir: Path,
+        finished: range,
+        first_kept: int,
+    ) -> None:
+        """finished: the epochs of this run that are the last of the history in the metadata."""
         super().__init__()
         self.kept_model, self.metadata, self.run_dir = model, metadata, run_dir
-        self.first_kept = first_kept
-        self.snapshots: list[Path] = []
-        self.finished = 0
+        self.training_rows = training_rows
+        self.finished, self.first_kept = finished, first_kept
+        paths = [
+            self._snapshot(epoch, metadata["history"]["val_accuracy"][epoch - finished.stop])
+            for epoch in finished
+            if epoch >= first_kept
+        ]
+        self.snapshots = [path for path in paths if path.exists()]
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self.start = time.perf_counter()
@@ -385,26 +519,24 @@ class _Keeper(keras.callbacks.Callback):
         history = self.metadata["history"]
         for name, value in row.items():
             history.setdefault(name, []).append(value)
-        self._append_csv({"epoch": epoch, **row})
-        last = self.run_dir / "last.h5"
-        checkpoints.save(self.kept_model, last, self.metadata)
+        epochs = range(self.finished.start, epoch + 1)
+        _write_history(self.run_dir, history, epochs)
         if epoch >= self.first_kept:
-            snapshot = self.run_dir / "epochs" / f"{epoch}_{row['val_accuracy']:.6f}.h5"
-            with files.whole_file(snapshot) as temporary:
-                shutil.copyfile(last, temporary)
+            snapshot = self._snapshot(epoch, row["val_accuracy"])
+            self._save(snapshot)
             self.snapshots.append(snapshot)
-        self.finished += 1
+        self._save(self.run_dir / "last.h5")
+        self.finished = epochs
 
-    def _append_csv(self, row: dict) -> None:
-        path = self.run_dir / "history.csv"
-        new = not path.exists()
-        with path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, row, lineterminator="\n")
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
+    def _save(self, path: Path) -> None:
+        checkpoints.save(self.kept_model, path, self.metadata, training_rows=self.training_rows)
+
+    def _snapshot(self, epoch: int, val_accuracy: float) -> Path:
+        return self.run_dir / "epochs" / snapshot_name(epoch, val_accuracy)
 
     def what_is_kept(self) -> str:
         if not self.finished:
             return "stopped before an epoch was finished: nothing is kept"
-        return f"stopped: the {self.finished} finished epochs are in {self.run_dir / 'last.h5'}"
+        return (
+            f"stopped: the {len(self.finished)} finished epochs are in {self.run_dir / 'last.h5'}"
+        )

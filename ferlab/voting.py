@@ -9,6 +9,7 @@ import json
 import math
 import os
 import re
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,12 +17,14 @@ from pathlib import Path
 import numpy as np
 
 from ferlab import checkpoints, data, files, inference
+from ferlab.checkpoints import Checkpoint
 from ferlab.data import Dataset
 from ferlab.errors import InputError
 from ferlab.labels import is_reordering, parse_class_names, require_same_classes
 
 _OPTION = re.compile(r"\s(pixels|classes|architecture)=(\S*)$")
 CACHE_VERSION = 2  # to be raised when the same member would answer otherwise
+SETTLED = 2_000_000_000  # nanoseconds after which a file counts as written
 LIST_LIMIT = 2**20  # bytes; a longer file is no list of models
 
 
@@ -202,6 +205,8 @@ def collect(
     """
     files.require_writable(cache_dir / "vote.npy")
     fingerprint = dataset.fingerprint()
+    digests = _Digests(cache_dir / "files.json")
+    checkpoint = None
     keys: list[str] = []
     ballots: dict[str, np.ndarray] = {}
     for number, member in enumerate(members, start=1):
@@ -210,14 +215,15 @@ def collect(
             pixels=member.pixels or pixels,
             class_names=member.class_names or class_names,
         )
-        key = _key(member, fingerprint, dataset.class_names)
+        key = _key(member, digests, fingerprint, dataset.class_names)
         name = f"{number}/{len(members)}  {member.path}"
         if key not in ballots:
             cached = cache_dir / f"{key}.npy"
             found = _read_ballot(cached, len(dataset))
             if found is None:
                 report(f"{name}  predicts")
-                found = _at(member, _predict, member, dataset, batch_size)
+                checkpoint = _at(member, _load, member).on_network_of(checkpoint)
+                found = _at(member, _predict, member, checkpoint, dataset, batch_size)
                 with files.whole_file(cached) as temporary, temporary.open("wb") as file:
                     np.save(file, found, allow_pickle=False)
             else:
@@ -226,27 +232,34 @@ def collect(
         if ballots[key].shape != next(iter(ballots.values())).shape:
             raise InputError(f"{member.where}: {member.path} has another number of classes")
         keys.append(key)
+    digests.save()
     return np.stack([ballots[key] for key in keys])
 
 
-def _predict(member: Member, dataset: Dataset, batch_size: int) -> np.ndarray:
-    checkpoint = checkpoints.load(
+def _load(member: Member) -> Checkpoint:
+    return checkpoints.load(
         member.path,
         pixels=member.pixels,
         class_names=member.class_names,
         architecture=member.architecture,
     )
-    return inference.predict(
-        checkpoint, dataset, batch_size=batch_size, may_reorder=member.class_names is not None
-    )
 
 
-def _key(member: Member, fingerprint: str, class_names: tuple[str, ...]) -> str:
+def _predict(
+    member: Member, checkpoint: Checkpoint, dataset: Dataset, batch_size: int
+) -> np.ndarray:
+    may_reorder = member.class_names is not None
+    return inference.predict(checkpoint, dataset, batch_size=batch_size, may_reorder=may_reorder)
+
+
+def _key(
+    member: Member, digests: "_Digests", fingerprint: str, class_names: tuple[str, ...]
+) -> str:
     """The name in the cache: a digest of all that the answer depends on."""
     files_told = [member.path, *([member.architecture] if member.architecture else [])]
     parts = [
         CACHE_VERSION,
-        *map(_file_digest, files_told),
+        *map(digests.of, files_told),
         fingerprint,
         class_names,
         member.class_names,
@@ -263,9 +276,36 @@ def _at(member: Member, work: Callable, *args: object):
         raise InputError(f"{member.where}: {error}") from error
 
 
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+class _Digests:
+    """SHA-256 of files, remembered while their size and time of change stay the same."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            known = json.loads(path.read_text())
+        except (OSError, ValueError):  # there is none, or not what this class wrote
+            known = {}
+        self.known = known if isinstance(known, dict) else {}
+        self.is_changed = False
+
+    def of(self, path: Path) -> str:
+        stat = path.stat()
+        name, state = str(path.resolve()), [stat.st_size, stat.st_mtime_ns, stat.st_ino]
+        remembered = self.known.get(name)
+        if isinstance(remembered, dict) and remembered.get("state") == state:
+            return str(remembered.get("digest"))
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        # A file that has just been written may be written again within the clock's step.
+        if time.time_ns() - stat.st_mtime_ns > SETTLED:
+            self.known[name] = {"state": state, "digest": digest}
+            self.is_changed = True
+        return digest
+
+    def save(self) -> None:
+        if self.is_changed:
+            with files.whole_file(self.path) as temporary:
+                temporary.write_text(json.dumps(self.known))
 
 
 def _read_ballot(path: Path, rows: int) -> np.ndarray | None:

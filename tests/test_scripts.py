@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from support import ROOT, faces, fails, run
 
-from ferlab import checkpoints, data
+from ferlab import checkpoints, data, held_out
 
 SLACK = 3  # a machine that runs other things too
 SCRIPTS = sorted(path.name for path in ROOT.glob("*.py"))
@@ -72,6 +72,13 @@ def test_train_says_device_and_forecast_and_writes_the_reports_names(work, cnn):
     assert kept.name == f"1_{cnn.stem}.h5"
     history = checkpoints.read_metadata(cnn)["history"]
     assert f"{history['val_accuracy'][-1]:.6f}" == cnn.stem
+
+
+def test_a_checkpoint_knows_its_rows_and_its_temperature(work, cnn):
+    dataset = data.read(work / "train.csv", role="train")
+    left = held_out.rows(dataset, [cnn], report=print)
+    np.testing.assert_array_equal(left.images, dataset.images[:40])
+    assert checkpoints.load(cnn).temperature > 0
 
 
 def test_test_writes_a_submission_and_scores_it(work, cnn):
@@ -210,7 +217,7 @@ def test_bad_arguments(work, cnn, tmp_path):
         ("train.py", [], "DATA"),
         ("test.py", [work / "test.csv", "file/result.csv", cnn], "file"),
         ("test.py", [work / "test.csv", "r.csv", "gone.h5"], "gone.h5"),
-        ("test.py", [work / "test.csv", "r.csv", work / "test.csv"], ".h5"),
+        ("test.py", [work / "test.csv", "r.csv", work / "test.csv"], "is an HDF5 file or"),
         ("test.py", [work / "test.csv", "r.csv", cnn, "--truth", "file"], "file"),
         ("test_by_vote.py", [work / "test.csv", "r.csv", "gone.txt"], "gone.txt"),
         ("csv_to_npz.py", ["gone.csv"], "gone.csv"),

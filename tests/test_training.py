@@ -2,10 +2,17 @@
 
 import csv
 import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
 
 import keras
 import numpy as np
 import pytest
+from support import ROOT, faces
 
 from ferlab import checkpoints, training
 from ferlab.acceleration import FusedBatchNormalization, accelerate
@@ -68,6 +75,182 @@ def test_going_on_from_a_checkpoint_equals_never_having_stopped(dataset, tmp_pat
     )
     assert same(weights_of(straight.model), weights_of(resumed.model))
     assert straight.history["val_accuracy"] == resumed.history["val_accuracy"]
+
+
+FOUR_EPOCHS = RECIPE.override(model="dnn", epochs=4)
+
+
+@pytest.fixture(scope="module")
+def straight(dataset, tmp_path_factory):
+    """A training that nothing stops."""
+    return train(dataset, tmp_path_factory.mktemp("straight"), recipe=FOUR_EPOCHS, keep_epochs=3)
+
+
+def stopped(monkeypatch, unsaved, work):
+    """Stop when the third epoch's checkpoint of that name is about to be written."""
+    save = checkpoints.save
+
+    def save_or_stop(model, path, metadata, **options):
+        if path.name.startswith(unsaved) and len(metadata["history"]["loss"]) == 3:
+            raise KeyboardInterrupt
+        save(model, path, metadata, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "save", save_or_stop)
+        with pytest.raises(KeyboardInterrupt):
+            work()
+
+
+def timeless(metadata):
+    """The metadata without what tells two runs of one training apart."""
+    history = {name: values for name, values in metadata["history"].items() if name != "seconds"}
+    told = ("created", "versions", "optimizer")  # Keras counts the optimisers of a process
+    return {**{key: metadata[key] for key in metadata if key not in told}, "history": history}
+
+
+def require_equal(first, second):
+    assert same(weights_of(first.model), weights_of(second.model))
+    states = [[np.asarray(v) for v in one.model.optimizer.variables] for one in (first, second)]
+    assert same(*states)
+    assert timeless(first.metadata) == timeless(second.metadata)
+    assert [path.name for path in first.snapshots] == [path.name for path in second.snapshots]
+    for one, other in zip(first.snapshots, second.snapshots, strict=True):
+        assert same(*(weights_of(checkpoints.load(path).model) for path in (one, other)))
+        assert timeless(checkpoints.read_metadata(one)) == timeless(
+            checkpoints.read_metadata(other)
+        )
+
+
+def csv_rows(run_dir):
+    with (run_dir / "history.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("unsaved", ["2_", "last"])
+def test_a_resumed_training_equals_one_that_never_stopped(
+    straight, dataset, tmp_path, monkeypatch, unsaved
+):
+    def work(**options):
+        return train(dataset, tmp_path, recipe=FOUR_EPOCHS, keep_epochs=3, **options)
+
+    stopped(monkeypatch, unsaved, work)
+    assert len(checkpoints.read_metadata(tmp_path / "last.h5")["history"]["loss"]) == 2
+    resumed = work(resume=True)
+    require_equal(straight, resumed)
+    rows = csv_rows(tmp_path)
+    assert [int(row["epoch"]) for row in rows] == [0, 1, 2, 3]
+    assert [float(row["val_loss"]) for row in rows] == straight.history["val_loss"]
+
+
+def test_a_resumed_cnn_equals_one_that_never_stopped(dataset, tmp_path, monkeypatch):
+    few, recipe = dataset.take(np.arange(100)), RECIPE.override(epochs=4, validation=20)
+
+    def work(name, **options):
+        return train(few, tmp_path / name, recipe=recipe, **options)
+
+    stopped(monkeypatch, "last", lambda: work("stopped"))
+    require_equal(work("straight"), work("stopped", resume=True))
+
+
+def test_a_retraining_is_resumed_too(straight, dataset, tmp_path, monkeypatch):
+    half = train(dataset, tmp_path / "half", recipe=FOUR_EPOCHS.override(epochs=1))
+    path = training.publish(half, tmp_path)
+
+    def retrain(**options):
+        previous = checkpoints.load(path, with_optimizer=True)
+        part, validation = dataset.split(FOUR_EPOCHS.validation)
+        return training.fit(
+            previous.raw_pixel_model(),
+            part,
+            validation,
+            FOUR_EPOCHS,
+            seed=0,
+            run_dir=tmp_path / "run",
+            previous=previous,
+            initial_epoch=1,
+            **options,
+        )
+
+    stopped(monkeypatch, "last", retrain)
+    resumed = retrain(resume=True)
+    assert same(weights_of(straight.model), weights_of(resumed.model))
+    assert resumed.metadata["previous"] == path.name
+    assert resumed.history["val_loss"] == straight.history["val_loss"]
+    assert [int(row["epoch"]) for row in csv_rows(tmp_path / "run")] == [1, 2, 3]
+
+
+def test_a_killed_training_is_resumed(tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from test_training import *;"
+        "train(faces(300), Path(sys.argv[1]), recipe=RECIPE.override(model='dnn', epochs=12),"
+        "      keep_epochs=8, resume=True)"
+    )
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "killed")],
+        env={**os.environ, "PYTHONPATH": path},
+        stdout=subprocess.DEVNULL,
+    )
+    while not (tmp_path / "killed" / "last.h5").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    moment = random.uniform(0, 2)  # of about 3 seconds
+    time.sleep(moment)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+    options = {"recipe": RECIPE.override(model="dnn", epochs=12), "keep_epochs": 8}
+    resumed = train(faces(300), tmp_path / "killed", resume=True, **options)
+    print(f"killed {moment} s after the first epoch")
+    require_equal(train(faces(300), tmp_path / "straight", **options), resumed)
+    assert [int(row["epoch"]) for row in csv_rows(tmp_path / "killed")] == list(range(12))
+
+
+def test_a_finished_training_is_not_trained_again(straight, dataset, tmp_path, monkeypatch):
+    options = {"recipe": FOUR_EPOCHS, "keep_epochs": 3, "resume": True}
+    first = train(dataset, tmp_path / "run", **options)
+    (tmp_path / "run" / "history.csv").write_text("epoch,loss\n0,1\n0,1\n")
+
+    def no_epoch(self, epoch):
+        raise AssertionError("it trains")
+
+    monkeypatch.setattr(Batches, "shuffle", no_epoch)
+    again = train(dataset, tmp_path / "run", **options)
+    require_equal(straight, again)
+    assert again.metadata == first.metadata
+    assert len(csv_rows(tmp_path / "run")) == 4
+    path = training.publish(again, tmp_path)
+    published = train(dataset, tmp_path / "run", **options)
+    assert published.snapshots == ()
+    assert training.publish(published, tmp_path) == path
+
+
+def test_nothing_but_the_same_training_is_resumed(straight, dataset, tmp_path):
+    options = {"recipe": FOUR_EPOCHS, "keep_epochs": 1}
+    train(dataset, tmp_path, **options)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
+    rows = np.arange(299)
+    for other, rule in (
+        ({"recipe": FOUR_EPOCHS.override(epochs=5)}, "recipe's epochs 4. Received: 5"),
+        ({"recipe": FOUR_EPOCHS.override(shift=0.2)}, "recipe's shift 0.1. Received: 0.2"),
+        ({"seed": 3}, "seed 0. Received: 3"),
+        ({"keep_epochs": 2}, "keep_epochs 1. Received: 2"),
+        ({"dataset": dataset.take(rows)}, "data "),
+        ({"previous": Checkpoint(tmp_path / "a.h5", straight.model, None, "raw")}, "previous None"),
+    ):
+        with pytest.raises(InputError, match=rule):
+            train(**{"dataset": dataset, "run_dir": tmp_path, "resume": True, **options, **other})
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
+
+
+def test_a_training_killed_in_its_first_epoch_begins_anew(straight, dataset, tmp_path):
+    (tmp_path / "config.json").write_text('{"seed": 7}')
+    (tmp_path / "history.csv").write_text("epoch,loss\n0,1\n")
+    assert training.new_run_dir(tmp_path, "again", resume=True) == tmp_path
+    resumed = train(dataset, tmp_path, recipe=FOUR_EPOCHS, keep_epochs=3, resume=True)
+    require_equal(straight, resumed)
+    assert json.loads((tmp_path / "config.json").read_text())["seed"] == 0
+    assert len(csv_rows(tmp_path)) == 4
 
 
 def test_training_learns(dataset, tmp_path):

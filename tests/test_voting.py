@@ -1,5 +1,8 @@
 """The vote: its list, its arithmetic, its cache."""
 
+import os
+import time
+
 import numpy as np
 import pytest
 from support import faces
@@ -191,9 +194,38 @@ def test_the_cache_knows_files_by_content(folder):
     assert not np.array_equal(first, second)
 
 
+def test_members_of_one_network_share_what_is_compiled_and_not_their_answers(folder):
+    import keras
+
+    save_dnn(folder / "c.h5", 5)
+    together, _ = collect(folder, "1 a.h5\n1 c.h5\n1 b.keras\n")
+    for row, name in enumerate(("a.h5", "c.h5", "b.keras")):
+        model = keras.models.load_model(folder / name, compile=False)
+        dataset = data.read(folder / "test.csv", role="test")
+        np.testing.assert_allclose(together[row], np.asarray(model(dataset.images)), atol=1e-6)
+
+
+def test_digests_are_remembered_until_a_file_changes(folder, monkeypatch):
+    settled = time.time() - 60
+    os.utime(folder / "a.h5", (settled, settled))
+    first, _ = collect(folder, "1 a.h5\n")
+    with monkeypatch.context() as patch:
+        patch.setattr(voting.hashlib, "file_digest", lambda *_: pytest.fail("read again"))
+        collect(folder, "2 a.h5\n")
+    save_dnn(folder / "a.h5", 7)
+    os.utime(folder / "a.h5", (settled, settled))
+    second, lines = collect(folder, "1 a.h5\n")
+    assert lines[0].endswith("predicts")
+    assert not np.array_equal(first, second)
+    (folder / "cache" / "files.json").write_text("[]")
+    third, lines = collect(folder, "1 a.h5\n")
+    assert lines[0].endswith("from the cache")
+    np.testing.assert_array_equal(second, third)
+
+
 def test_a_damaged_cache_is_made_anew(folder):
     first, _ = collect(folder, "1 a.h5\n")
-    (entry,) = (folder / "cache").iterdir()
+    (entry,) = (folder / "cache").glob("*.npy")
     entry.write_bytes(entry.read_bytes()[:100])
     second, lines = collect(folder, "1 a.h5\n")
     assert lines[0].endswith("predicts")

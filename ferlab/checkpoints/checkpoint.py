@@ -1,6 +1,7 @@
 """A checkpoint opened, and one written."""
 
 import contextlib
+import dataclasses
 import logging
 import math
 import tempfile
@@ -39,6 +40,7 @@ class Checkpoint:
     pixels: str
     metadata: dict = field(default_factory=dict)
     vintage: str = ""
+    _raw_model: "keras.Model | None" = field(default=None, repr=False)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -77,7 +79,24 @@ class Checkpoint:
 
     def raw_pixel_model(self) -> "keras.Model":
         """The model, behind the layers that scale raw grey levels if it does not do so itself."""
-        return pixels.on_raw_pixels(self.model, self.pixels, self.image_shape)
+        if self._raw_model is None:
+            self._raw_model = pixels.on_raw_pixels(self.model, self.pixels, self.image_shape)
+        return self._raw_model
+
+    def on_network_of(self, other: "Checkpoint | None") -> "Checkpoint":
+        """This checkpoint, its weights put into the other's model if that is the same network.
+
+        What a backend has compiled for the other then serves this one too; the other's weights
+        are gone.
+        """
+        if (
+            other is None
+            or self.pixels != other.pixels
+            or self.model.get_config() != other.model.get_config()
+        ):
+            return self
+        other.model.set_weights(self.model.get_weights())
+        return dataclasses.replace(self, model=other.model, _raw_model=other.raw_pixel_model())
 
 
 def save(

@@ -429,6 +429,8 @@ class _Repair:
         if kind == "ThresholdedReLU":
             settings = {"threshold": entry["config"]["theta"], "name": self.name_of(entry)}
             return _layer("ReLU", settings)
+        if ">" in str(entry.get("registered_name")):  # a custom class may have a layer's name
+            kind = entry["registered_name"]
         kind = _CLASSES.get(kind, kind)
         if kind in _ENDS_IMAGES or kind.startswith("Global"):
             self.in_images = False
@@ -509,8 +511,6 @@ class _Repair:
             return False
         if key.endswith(("_regularizer", "_constraint")):
             return False
-        if entry["class_name"] == "BatchNormalization" and key == "mode" and value == 2:
-            return False  # like 0, once trained
         raise self.error(
             f"{_called(entry)} has the setting {key}={value!r}, which Keras 3 does not know"
         )

@@ -150,6 +150,8 @@ class _Loading:
 
     def converted(self, layer: keras.layers.Layer, value: np.ndarray) -> np.ndarray:
         """The array in the layout of Keras 3 with channels last, correlating."""
+        if isinstance(layer, keras.layers.TimeDistributed):
+            return self.converted(layer.layer, value)
         if self.is_keras_1 and value.ndim == 4:
             value = self.kernel_of_keras_1(layer, value)
         if self.is_theano and isinstance(layer, _TURNED):

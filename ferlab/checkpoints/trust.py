@@ -33,6 +33,7 @@ _CLASSES_IN = (  # where Keras says a harmless object lives
     "keras.regularizers",
     "keras.constraints",
     "keras.dtype_policies",
+    "keras.optimizers",
     "keras.quantizers",
     "keras.src.layers",
     "keras.src.models",

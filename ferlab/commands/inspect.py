@@ -161,7 +161,9 @@ def search(checkpoint: "Checkpoint", dataset: "Dataset", batch_size: int) -> lis
     found = []
     for pixels in checkpoints.plausible_scales(checkpoint.image_shape):
         # What the file says of itself is left aside: it may be what is wrong.
-        asked = dataclasses.replace(checkpoint, pixels=pixels, class_names=None, metadata={})
+        asked = dataclasses.replace(
+            checkpoint, pixels=pixels, class_names=None, metadata={}, _raw_model=None
+        )
         outputs = inference.predict(asked, dataset, batch_size=batch_size).argmax(axis=1)
         candidates = {**orders, "best match": best_match(outputs, labels, dataset.class_names)}
         row = []
