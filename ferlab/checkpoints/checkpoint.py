@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import logging
 import math
+import shutil
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -252,14 +253,23 @@ def _under_suffix(path: Path, suffix: str) -> Iterator[Path]:
 @contextlib.contextmanager
 def _weights_alone(contents: Contents) -> Iterator[Path]:
     """The weights in a file of their own, under a name that tells Keras 3 how they lie in it."""
-    if contents.kind == "h5":
+    if contents.kind == "h5" and (contents.is_current or contents.weights != "layers"):
         suffix = ".weights.h5" if contents.weights == "layers" else ".h5"
         with _under_suffix(contents.path, suffix) as path:
             yield path
         return
-    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(contents.path) as archive:
-        archive.extract("model.weights.h5", folder)
-        yield Path(folder) / "model.weights.h5"
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.weights.h5"
+        if contents.kind == "h5":
+            shutil.copyfile(contents.path, path)
+        else:
+            with zipfile.ZipFile(contents.path) as archive:
+                archive.extract(path.name, folder)
+        if not contents.is_current:
+            from ferlab.checkpoints.legacy_weights import renumber
+
+            renumber(path)
+        yield path
 
 
 def _read_optimizer(

@@ -298,7 +298,8 @@ class _Repair:
 
     def is_odd(self, entry: dict) -> bool:
         """Whether a pooling takes the axes of an image in another order than its network."""
-        layout = entry["config"].get("data_format") or entry["config"].get("dim_ordering")
+        settings = _settings(entry)
+        layout = settings.get("data_format") or settings.get("dim_ordering")
         own = layout in ("th", "channels_first")
         return "Pooling" in entry["class_name"] and bool(layout) and own != self.channels_first
 
@@ -315,16 +316,19 @@ class _Repair:
             if self.channels_first or entry["class_name"].startswith("Global"):
                 raise self.error(f"{_called(entry)} has its channels last, unlike its network")
             return (self.permuted(entry, "permute", [2, 3, 1]),)
+        if margins := self.theano_margins(entry):
+            name = f"{self.name_of(entry)}_padding"
+            return (_layer("ZeroPadding2D", {"padding": margins, "name": name}),)
         if not self.channels_first or entry["class_name"] not in ("Flatten", "Reshape"):
             return ()
-        if entry["config"].get("data_format") == "channels_first":
+        if _settings(entry).get("data_format") == "channels_first":
             return ()  # such a Flatten puts the channels last itself
         if entry["class_name"] == "Reshape":
             raise self.error(f"{_called(entry)} reshapes images of channels_first")
         return (self.permuted(entry, "permute", [3, 1, 2]),)
 
     def name_of(self, entry: dict) -> str:
-        name = entry.get("name") or entry["config"].get("name")
+        name = entry.get("name") or _settings(entry).get("name")
         return self.name(name) if name else entry["class_name"].lower()
 
     def functional(self, config: dict) -> dict:
@@ -435,8 +439,9 @@ class _Repair:
         if kind in _ENDS_IMAGES or kind.startswith("Global"):
             self.in_images = False
         cls = layer_class(self.where, kind, self.name_of(entry))
-        self.require_same_padding(entry)
         settings = self.settings(kind, entry)
+        if self.theano_margins(entry):
+            settings["padding"] = "valid"
         settings = {
             key: self.value(key, value, entry)
             for key, value in settings.items()
@@ -444,19 +449,25 @@ class _Repair:
         }
         return _layer(kind, {**settings, "name": self.name_of(entry)})
 
-    def require_same_padding(self, entry: dict) -> None:
-        """Theano padded `same` otherwise where a window has an even side or is moved by steps."""
-        config = entry["config"]
+    def theano_margins(self, entry: dict) -> list[int] | None:
+        """[rows, columns] of zeros around images, for a `same` that Theano padded in its own way.
+
+        It put half a window on either side, which differs where the window moves by steps. Raises
+        InputError where zeros cannot stand for what it did.
+        """
+        config = _settings(entry)
         if not self.is_theano or "same" not in (config.get("padding"), config.get("border_mode")):
-            return
-        sides = [config.get("nb_row", 1), config.get("nb_col", 1)]
-        sides += _as_list(config.get("kernel_size") or config.get("filter_length") or 1)
+            return None
+        sides = _as_list(config.get("kernel_size") or [config.get("nb_row"), config.get("nb_col")])
         steps = _as_list(config.get("strides") or config.get("subsample") or 1)
-        even = any(side % 2 == 0 for side in sides if side > 1)
-        if "Pooling" in entry["class_name"] or even or max(steps) > 1:
+        plain = "Pooling" not in entry["class_name"] and "Transpose" not in entry["class_name"]
+        if not plain or "Deconv" in entry["class_name"] or not all(s and s % 2 for s in sides):
             raise self.error(
                 f"{_called(entry)} was padded by Theano, which pads `same` in its own way there"
             )
+        if max(steps) == 1:
+            return None
+        return [side // 2 for side in (sides * 2)[:2]]
 
     def settings(self, kind: str, entry: dict) -> dict:
         """A layer's settings by their names in Keras 3."""
@@ -569,8 +580,13 @@ def _keras_tensor(reference: list) -> dict:
     return {"class_name": "__keras_tensor__", "config": history}
 
 
+def _settings(entry: dict) -> dict:
+    """A layer's; of a model within a model, whose configuration may be a list, there are none."""
+    return entry["config"] if isinstance(entry["config"], dict) else {}
+
+
 def _called(entry: dict) -> str:
-    name = entry.get("name") or entry["config"].get("name") or ""
+    name = entry.get("name") or _settings(entry).get("name") or ""
     return f"the layer {name!r} ({entry['class_name']})"
 
 

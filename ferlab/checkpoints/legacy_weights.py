@@ -8,6 +8,7 @@ Keras itself did when it read such files is in `preprocess_weights_for_loading` 
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,7 +32,8 @@ _KINDS = {  # the last part of a name in the file -> the variable's name in Kera
 
 
 _CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv2DTranspose)
-_TURNED = (*_CONVOLUTIONS, keras.layers.ConvLSTM2D)  # not the depthwise ones: Keras turned those
+# Not the depthwise ones: Keras turned those itself.
+_TURNED = (*_CONVOLUTIONS, keras.layers.Conv3D, keras.layers.ConvLSTM2D)
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,33 @@ class _Stored:
     owner: str
     kind: str
     value: np.ndarray
+
+
+def renumber(path: Path) -> None:
+    """Give the groups of a `.weights.h5` of tf.keras 2.12 and 2.13 the numbers of later versions.
+
+    It counted a layer with weights twice: conv2d, conv2d_2, conv2d_4.
+    """
+    import h5py
+
+    def visit(group: "h5py.Group") -> None:
+        for inner in [value for value in group.values() if isinstance(value, h5py.Group)]:
+            visit(inner)
+        layers = group.get("_layer_checkpoint_dependencies")
+        if layers is None:
+            return
+        numbered: dict[str, list[int]] = {}
+        for name in layers:
+            kind, _, number = name.rpartition("_")
+            if kind and number.isdecimal() and kind in layers:
+                numbered.setdefault(kind, []).append(int(number))
+        for kind, numbers in numbered.items():
+            for rank, number in enumerate(sorted(numbers), start=1):
+                if number != rank:
+                    layers.move(f"{kind}_{number}", f"{kind}_{rank}")
+
+    with h5py.File(path, "a") as file:
+        visit(file)
 
 
 def is_theano(contents: Contents, file: "h5py.File") -> bool:
@@ -155,10 +184,7 @@ class _Loading:
         if self.is_keras_1 and value.ndim == 4:
             value = self.kernel_of_keras_1(layer, value)
         if self.is_theano and isinstance(layer, _TURNED):
-            if value.ndim == 4:
-                value = value[::-1, ::-1]
-            elif value.ndim == 3:
-                value = value[::-1]
+            value = np.flip(value, range(value.ndim - 2))
         if isinstance(layer, keras.layers.PReLU) and self.repaired.was_channels_first:
             value = value.transpose(1, 2, 0) if value.ndim == 3 else value
         if isinstance(layer, keras.layers.Normalization) and value.ndim == 0:
