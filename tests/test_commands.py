@@ -71,9 +71,9 @@ def shown_on_the_fitted(printed):
         ("symmetric", EMOTIONS[::-1], "best match"),
     ],
 )
-def test_inspect_finds_scale_and_order(folder, pixels, order, name):
+def test_inspect_finds_scale_and_order(folder, command, pixels, order, name):
     model = reader_of_a_stripe(folder / f"{pixels}.h5", order, pixels)
-    printed = run("-m ferlab", "inspect", model, "--data", "validation.csv", cwd=folder)
+    printed = command("inspect", model, "--data", "validation.csv", cwd=folder)
     assert f"--pixels {pixels} --class-names {','.join(order)}" in printed
     assert f"most likely    pixels {pixels}, classes in the order of {name}" in printed
     assert re.search(r"written by +Keras 3", printed)
@@ -89,7 +89,7 @@ def test_inspect_finds_scale_and_order(folder, pixels, order, name):
     assert right > 80
 
 
-def test_inspect_says_when_nothing_fits_or_the_classes_differ(folder):
+def test_inspect_says_when_nothing_fits_or_the_classes_differ(folder, command):
     layers = [keras.layers.Flatten(), keras.layers.Dense(2, activation="softmax")]
     keras.Sequential([keras.Input((48, 48, 1)), *layers]).save(folder / "two.keras")
     guess = keras.Sequential(
@@ -100,30 +100,29 @@ def test_inspect_says_when_nothing_fits_or_the_classes_differ(folder):
         ]
     )
     guess.save(folder / "guess.h5")
-    printed = run(
-        *("-m ferlab", "inspect", "two.keras", "guess.h5", "--data", "test.csv"),
-        *("--truth", "truth.csv"),
+    printed = command(
+        *("inspect", "two.keras", "guess.h5", "--data", "test.csv", "--truth", "truth.csv"),
         cwd=folder,
     )
     assert "cannot be scored: it has 2 outputs" in printed
     assert "no better than naming the most frequent class" in printed
 
 
-def test_inspect_says_when_a_file_is_wrong_about_itself(folder):
+def test_inspect_says_when_a_file_is_wrong_about_itself(folder, command):
     told = {"class_names": list(EMOTIONS), "pixels": "raw", "image_shape": [48, 48, 1]}
     model = reader_of_a_stripe(folder / "liar.h5", ALPHABETICAL, "raw", told)
-    printed = run("-m ferlab", "inspect", model, "--data", "validation.csv", cwd=folder)
+    printed = command("inspect", model, "--data", "validation.csv", cwd=folder)
     assert "which is not what the file says of itself" in printed
 
 
-def test_vote_fit_weighs_members_and_writes_a_list(folder):
+def test_vote_fit_weighs_members_and_writes_a_list(folder, command):
     good = reader_of_a_stripe(folder / "good.h5", EMOTIONS, "unit")
     other = reader_of_a_stripe(folder / "other.h5", ALPHABETICAL, "raw")
     poor = reader_of_a_stripe(folder / "poor.h5", EMOTIONS[::-1], "unit")
     lines = f"1 {other.name} pixels=raw classes={','.join(ALPHABETICAL)}\n5 {poor.name}\n"
     (folder / "some.txt").write_text(lines)
     arguments = ("validation.csv", good, "some.txt", "--cache-dir", folder / "votes")
-    printed = run("-m ferlab", "vote-fit", *arguments, "--out", "fitted.txt", cwd=folder)
+    printed = command("vote-fit", *arguments, "--out", "fitted.txt", cwd=folder)
     shown = dict(re.findall(r"^(\w+ \w+) +([\d.]+)%.*$", printed, re.MULTILINE))
     assert float(shown["fitted weights"]) >= float(shown["equal weights"])
     assert printed.count("95% interval") == 4
@@ -142,14 +141,14 @@ def test_vote_fit_weighs_members_and_writes_a_list(folder):
     assert abs(sum(map(float, first.split(",")[2:])) - 1) < 1e-5
 
 
-def test_calibrate_stores_a_temperature_that_test_uses(folder):
+def test_calibrate_stores_a_temperature_that_test_uses(folder, command):
     model = reader_of_a_stripe(folder / "sure.h5", EMOTIONS, "unit", {"pixels": "unit"})
     before = run(
         *("test.py", "test.csv", "raw.csv", model, "--truth", "truth.csv", "--probabilities"),
         cwd=folder,
     )
     assert "`python -m ferlab calibrate` fits a temperature" in before
-    printed = run("-m ferlab", "calibrate", "validation.csv", model, cwd=folder)
+    printed = command("calibrate", "validation.csv", model, cwd=folder)
     temperature = checkpoints.read_metadata(model)["temperature"]
     assert temperature > 1.2  # 10% of its answers are wrong, and it is sure of all
     assert f"at its temperature of {temperature:.3f}" in printed
@@ -210,7 +209,7 @@ def test_the_rest_of_a_calibrated_file_stays_as_it_was(folder):
         (("calibrate", "validation.csv", "good.h5", "--usage", "x"), "no usage to choose"),
     ],
 )
-def test_bad_input_is_one_line(folder, arguments, rule):
+def test_bad_input_is_one_line(folder, command, arguments, rule):
     reader_of_a_stripe(folder / "good.h5", EMOTIONS, "unit")
     reader_of_a_stripe(folder / "poor.h5", EMOTIONS[::-1], "unit")
     rows = striped(10, seed=8)
@@ -218,4 +217,16 @@ def test_bad_input_is_one_line(folder, arguments, rule):
     for image, label in zip(rows.images, rows.labels, strict=True):
         lines.append(f"{label},{' '.join(map(str, image.ravel()))},PrivateTest")
     (folder / "private.csv").write_text("\n".join(lines))
-    assert rule in fails("-m ferlab", *arguments, cwd=folder)
+    before = sorted(folder.rglob("*"))
+    error = command(*arguments, cwd=folder, code=2)
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert rule in error
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_a_command_as_a_user_types_it(folder):
+    reader_of_a_stripe(folder / "good.h5", EMOTIONS, "unit")
+    printed = run("-m ferlab", "inspect", "good.h5", cwd=folder)
+    assert "not told; taken as unit (x / 255)" in printed
+    assert "no such file" in fails("-m ferlab", "inspect", "gone.h5", cwd=folder)
