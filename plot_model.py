@@ -11,7 +11,11 @@ from ferlab.errors import entry_point
 
 def parse_args():
     parser = cli.parser(
-        __doc__, cli.data_options(), cli.checkpoint_options(), cli.prediction_options()
+        __doc__,
+        cli.data_options(),
+        cli.checkpoint_options(),
+        cli.architecture_options(),
+        cli.prediction_options(),
     )
     parser.add_argument("data", metavar="DATA", help="labelled CSV, .npz or folder")
     parser.add_argument("checkpoint", type=Path, metavar="MODEL", help="checkpoint to draw")

@@ -7,11 +7,14 @@ from pathlib import Path
 
 from ferlab import cli
 from ferlab.errors import InputError, entry_point
+from ferlab.labels import is_reordering
 from ferlab.recipes import RECIPES
 
 
 def parse_args():
-    parser = cli.training_parser(__doc__, None, cli.checkpoint_options())
+    parser = cli.training_parser(
+        __doc__, None, cli.checkpoint_options(), cli.architecture_options()
+    )
     parser.add_argument("checkpoint", type=Path, metavar="MODEL", help="checkpoint to go on with")
     parser.add_argument("previous_epoch", type=cli.whole_number(0), metavar="PREVIOUS_EPOCH")
     parser.add_argument("last_epoch", type=cli.whole_number(1), metavar="LAST_EPOCH")
@@ -44,6 +47,8 @@ def main() -> None:
         with_optimizer=True,
     )
     dataset = inference.read_for(previous, args.data, role="train", class_names=class_names)
+    if is_reordering(previous.class_names, dataset.class_names):
+        dataset = dataset.in_order_of(previous.class_names)
     train, validation = dataset.split(recipe.validation)
 
     files.require_writable(args.out_dir / "checkpoint.h5")

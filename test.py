@@ -18,6 +18,7 @@ def main() -> None:
     from ferlab import calibration, checkpoints, data, files, inference, metrics
 
     files.require_writable(args.result)
+    files.require_other(args.result, [args.data, args.checkpoint, args.truth])
     class_names = cli.chosen_class_names(args)
     checkpoint = checkpoints.load(
         args.checkpoint,

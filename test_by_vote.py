@@ -42,15 +42,16 @@ def main() -> None:
     from ferlab import data, files, metrics, voting
 
     files.require_writable(args.result)
-    members = voting.read_model_list(args.model_list)
     class_names = cli.chosen_class_names(args)
+    members = voting.read_model_list(args.model_list)
+    read = [args.data, args.model_list, args.truth, *(member.path for member in members)]
+    files.require_other(args.result, read)
     dataset = voting.read_for(members, args.data, class_names)
+    members = voting.with_flags(members, args.pixels, class_names)
     labels = data.read_truth(args.truth, dataset) if args.truth else dataset.labels
     probabilities = voting.collect(
         members,
         dataset,
-        class_names=class_names,
-        pixels=args.pixels,
         batch_size=args.batch_size,
         cache_dir=args.cache_dir or voting.default_cache_dir(),
         report=print,

@@ -41,8 +41,6 @@ def main() -> None:
         probabilities = voting.collect(
             members,
             dataset,
-            class_names=None,
-            pixels=None,
             batch_size=256,
             cache_dir=cache_dir,
             report=lambda line: None,

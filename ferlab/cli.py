@@ -39,7 +39,7 @@ def training_parser(
 
 def prediction_parser(description: str) -> argparse.ArgumentParser:
     """The parser of a script that writes a submission with one checkpoint."""
-    shared = (data_options(), checkpoint_options(), prediction_options())
+    shared = (data_options(), checkpoint_options(), architecture_options(), prediction_options())
     own = parser(description, *shared, truth_options(), submission_options())
     own.add_argument("data", metavar="DATA", help="CSV, .npz or folder of images")
     own.add_argument("result", type=Path, metavar="RESULT", help="submission to write")
@@ -147,6 +147,12 @@ def checkpoint_options() -> argparse.ArgumentParser:
         + "; ".join(f"{name}: {meaning}" for name, meaning in PIXEL_SCALES.items())
         + " (default: raw if it scales them itself, else unit)",
     )
+    return options
+
+
+def architecture_options() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(add_help=False)
+    group = options.add_argument_group("weights alone")
     group.add_argument(
         "--architecture",
         type=Path,

@@ -4,7 +4,7 @@ import contextlib
 import errno
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -64,6 +64,13 @@ def require_writable(path: str | Path) -> None:
     """Raise InputError if `whole_file(path)` could not be written. Leaves nothing behind."""
     with contextlib.suppress(_TrialEnds), _new_file_beside(path):
         raise _TrialEnds
+
+
+def require_other(path: str | Path, inputs: Iterable[str | Path | None]) -> None:
+    """Raise InputError if writing `path` would replace one of the inputs."""
+    for used in inputs:
+        if used is not None and os.path.realpath(path) == os.path.realpath(used):
+            raise InputError(f"{path}: is read here, so it cannot be written")
 
 
 def open_to_read(path: str | Path) -> BinaryIO:

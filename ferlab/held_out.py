@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ferlab import checkpoints
-from ferlab.data import SCORING_USAGES, TRAINING_USAGES, Dataset
+from ferlab.data import SCORING_USAGES, TRAINING_USAGES, Dataset, fit_images
 from ferlab.errors import InputError
 
 
@@ -19,32 +19,43 @@ def rows(
     models: Sequence[Path],
     *,
     usage: str | None = None,
+    read_at: Callable[[tuple[int, int, int]], Dataset] | None = None,
     report: Callable[[str], None],
 ) -> Dataset:
     """The labelled rows of a usage that none of the models was trained on.
 
     usage: by default those that are neither for training nor for the final score, such as
         PublicTest; where there are none, the training rows. `report` is told what is left out.
+    read_at: gives the dataset's rows, in their order, with images of another shape, by which a
+        model that was trained on such knows them again; by default the images are brought to it.
 
     Raises InputError for a usage kept for the final score, and when no row is left.
     """
-    dataset = _of_usage(dataset, usage)
-    dataset = dataset.take(dataset.labels >= 0)
-    seen = np.zeros(len(dataset), dtype=bool)
+    chosen = _of_usage(dataset, usage)
+    chosen = chosen[dataset.labels[chosen] >= 0]
+    if not len(chosen):
+        raise InputError(f"{dataset.source}: needs rows with labels; --truth may bring them")
+    seen = np.zeros(len(chosen), dtype=bool)
     silent = []
-    digests = dataset.row_digests()
+    digests = {dataset.image_shape: dataset.row_digests()}
     for model in models:
-        trained_on = checkpoints.read_training_rows(model)
-        if trained_on is None:
-            silent.append(model)
-        else:
-            seen |= np.isin(digests, trained_on)
+        trained_on, metadata = checkpoints.read_training_rows(model), None
+        if trained_on is not None:
+            metadata = checkpoints.read_metadata(model)
+            shape = tuple(metadata.get("image_shape") or dataset.image_shape)
+            if shape not in digests:
+                other = read_at(shape) if read_at else fit_images(dataset, shape)
+                digests[shape] = other.row_digests()
+            seen |= np.isin(digests[shape][chosen], trained_on)
+        if metadata is None or metadata.get("previous_rows_unknown"):
+            silent.append(str(model))
     if silent:
-        more = f" and {len(silent) - 1} more" if len(silent) > 1 else ""
+        named = ", ".join(silent[:3]) + (f" and {len(silent) - 3} more" if silent[3:] else "")
         report(
-            f"note: {silent[0]}{more} does not tell what it was trained on; if these rows were "
-            "among it, what is found on them is worth nothing"
+            f"note: not all rows that these were trained on are known: {named}. If those of "
+            f"{dataset.source} were among them, what is found on them is worth nothing"
         )
+    dataset = dataset.take(chosen)
     if seen.any():
         report(f"{seen.sum():,} of {len(dataset):,} rows left out: a model was trained on them")
     if seen.all():
@@ -55,25 +66,29 @@ def rows(
     return dataset.take(~seen)
 
 
-def _of_usage(dataset: Dataset, usage: str | None) -> Dataset:
+def _of_usage(dataset: Dataset, usage: str | None) -> np.ndarray:
+    """Indices of the rows to use."""
+    every = np.arange(len(dataset))
     if usage is not None and usage.strip().lower() in SCORING_USAGES:
         raise InputError(
             f"{dataset.source}: rows kept for the final score decide nothing. Received: {usage}"
         )
+    if dataset.usage is None and usage is None:
+        return every
     if usage is not None:
-        return dataset.of_usage(usage)
-    if dataset.usage is None:
-        return dataset
+        dataset.of_usage(usage)  # says when there are none
     folded = np.strings.lower(np.strings.strip(dataset.usage))
+    if usage is not None:
+        return every[folded == usage.strip().lower()]
     other = ~np.isin(folded, (*SCORING_USAGES, *TRAINING_USAGES))
     if other.any():
-        return dataset.take(other)
+        return every[other]
     if not np.isin(folded, TRAINING_USAGES).any():
         raise InputError(
             f"{dataset.source}: rows kept for the final score decide nothing. "
             f"Received: {', '.join(sorted(set(dataset.usage.tolist())))} alone"
         )
-    return dataset.of_usage(None)
+    return dataset.training_rows()
 
 
 def with_labels(dataset: Dataset, labels: np.ndarray) -> Dataset:

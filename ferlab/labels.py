@@ -12,12 +12,29 @@ CLASS_ORDERS = {  # in which people train networks on the seven
     "RAF-DB": ("surprise", "fear", "disgust", "happy", "sad", "angry", "neutral"),
     "AffectNet": ("neutral", "happy", "sad", "surprise", "fear", "disgust", "angry"),
 }
+SYNONYMS = {
+    "anger": "angry",
+    "disgusted": "disgust",
+    "fearful": "fear",
+    "scared": "fear",
+    "happiness": "happy",
+    "joy": "happy",
+    "sadness": "sad",
+    "surprised": "surprise",
+    "neutrality": "neutral",
+}
 UNLABELLED = -1  # scikit-learn's convention
 
 
 def parse_class_names(text: str) -> tuple[str, ...]:
-    """'happy, sad' -> ('happy', 'sad'). Raises InputError for fewer than two, empty or repeated."""
+    """'happy, sad' -> ('happy', 'sad'). Raises InputError for fewer than two, empty or repeated.
+
+    The seven emotions are known by other words too: 'Happiness, sadness, ...'.
+    """
     names = tuple(name.strip() for name in text.split(","))
+    folded = tuple(SYNONYMS.get(name.lower(), name.lower()) for name in names)
+    if sorted(folded) == sorted(EMOTIONS):
+        names = folded
     if len(names) < 2 or "" in names or len(set(names)) != len(names):
         raise InputError(f"class names must be two or more different names. Received: {text!r}")
     return names

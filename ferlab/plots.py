@@ -19,7 +19,7 @@ def history_figure(history: dict[str, list[float]], title: str) -> "Figure":
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
     figure = Figure(figsize=(9, 4), layout="constrained")
-    figure.suptitle(title)
+    figure.suptitle(_plain(title))
     for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         for key, label, colour in (
             (name, "training", BLUE),
@@ -63,17 +63,28 @@ def confusion_matrix_figure(counts: np.ndarray, class_names: tuple[str, ...], ti
             )
     axes.set_xticks(
         range(size),
-        [f"{name}\n{share:.1%}" for name, share in zip(class_names, precision, strict=True)],
+        [
+            f"{_plain(name)}\n{share:.1%}"
+            for name, share in zip(class_names, precision, strict=True)
+        ],
     )
     axes.set_yticks(
         range(size),
-        [f"{name}\n{share:.1%}" for name, share in zip(class_names, np.diag(shares), strict=True)],
+        [
+            f"{_plain(name)}\n{share:.1%}"
+            for name, share in zip(class_names, np.diag(shares), strict=True)
+        ],
     )
     axes.set_xlabel("predicted class, with its precision")
     axes.set_ylabel("true class, with its recall")
-    axes.set_title(title)
+    axes.set_title(_plain(title))
     figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
     return figure
+
+
+def _plain(text: str) -> str:
+    """A file or a class may have a $ in its name, where matplotlib would begin a formula."""
+    return text.replace("$", r"\$")
 
 
 def save(figure: "Figure", path: Path) -> None:

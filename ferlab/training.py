@@ -42,7 +42,7 @@ class Result:
     model: keras.Model
     metadata: dict
     snapshots: tuple[Path, ...]
-    training_rows: np.ndarray | None
+    training_rows: np.ndarray
 
     @property
     def history(self) -> dict[str, list[float]]:
@@ -271,13 +271,11 @@ def _settings(config: dict) -> dict:
     }
 
 
-def _training_rows(train: Dataset, previous: Checkpoint | None) -> np.ndarray | None:
-    """Digests of all rows the model has seen; None where a previous training does not tell."""
-    rows = train.row_digests()
-    if previous is None:
-        return np.unique(rows)
-    earlier = checkpoints.read_training_rows(previous.path)
-    return None if earlier is None else np.union1d(earlier, rows)
+def _training_rows(train: Dataset, previous: Checkpoint | None) -> np.ndarray:
+    """Digests of the rows the model has seen, as far as a previous training tells."""
+    rows = np.unique(train.row_digests())
+    earlier = checkpoints.read_training_rows(previous.path) if previous else None
+    return rows if earlier is None else np.union1d(earlier, rows)
 
 
 def _temperature(model: keras.Model, validation: Dataset, metadata: dict) -> float:
@@ -347,6 +345,13 @@ def _metadata(train: Dataset, recipe: Recipe, seed: int, previous: Checkpoint | 
         "history": {name: list(values) for name, values in history.items()},
         "data": {"source": Path(train.source).name, "fingerprint": train.fingerprint()},
         "previous": previous.path.name if previous else None,
+        "previous_rows_unknown": bool(
+            previous
+            and (
+                checkpoints.read_training_rows(previous.path) is None
+                or previous.metadata.get("previous_rows_unknown")
+            )
+        ),
         "versions": backend.versions(),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
@@ -487,7 +492,7 @@ class _Keeper(keras.callbacks.Callback):
         self,
         model: keras.Model,
         metadata: dict,
-        training_rows: np.ndarray | None,
+        training_rows: np.ndarray,
         run_dir: Path,
         finished: range,
         first_kept: int,

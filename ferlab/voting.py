@@ -4,6 +4,7 @@ A member's probabilities are cached under the content of its file, the data's fi
 was said about it, so another vote over the same members needs no network at all.
 """
 
+import contextlib
 import hashlib
 import json
 import math
@@ -22,7 +23,8 @@ from ferlab.data import Dataset
 from ferlab.errors import InputError
 from ferlab.labels import is_reordering, parse_class_names, require_same_classes
 
-_OPTION = re.compile(r"\s(pixels|classes|architecture)=(\S*)$")
+_OPTION = re.compile(r"\s(pixels|classes|architecture)=(\S*)$", re.IGNORECASE)
+_COMMENT = re.compile(r"(^|\s)#.*")
 CACHE_VERSION = 2  # to be raised when the same member would answer otherwise
 SETTLED = 2_000_000_000  # nanoseconds after which a file counts as written
 LIST_LIMIT = 2**20  # bytes; a longer file is no list of models
@@ -61,7 +63,7 @@ def read_model_list(path: Path) -> list[Member]:
         ) from error
     members = [
         _member(line, path.parent, f"{path}:{number}")
-        for number, line in enumerate((line.split("#")[0].strip() for line in lines), start=1)
+        for number, line in enumerate((_COMMENT.sub("", line).strip() for line in lines), start=1)
         if line
     ]
     if not members:
@@ -79,14 +81,26 @@ def members_of(path: Path) -> list[Member]:
     return [Member(1, path, str(path))]
 
 
-def weighted(member: Member, weight: float) -> Member:
-    return replace(member, weight=weight)
+def with_flags(
+    members: list[Member], pixels: str | None, class_names: tuple[str, ...] | None
+) -> list[Member]:
+    """The members, with what the flags say of those whose lines do not."""
+    return [
+        replace(
+            member,
+            pixels=member.pixels or pixels,
+            class_names=member.class_names or class_names,
+        )
+        for member in members
+    ]
 
 
 def _member(line: str, folder: Path, where: str) -> Member:
     options: dict[str, str] = {}
     while found := _OPTION.search(line):
-        name, value = found.groups()
+        name, value = found[1].lower(), found[2]
+        if not value:
+            raise InputError(f"{where}: {name}= says nothing. Received: {line}")
         if name in options:
             raise InputError(f"{where}: {name}= must be said once. Received: {line}")
         options[name], line = value, line[: found.start()].rstrip()
@@ -117,10 +131,11 @@ def _member(line: str, folder: Path, where: str) -> Member:
 
 
 def _found(name: str, folder: Path, where: str) -> Path:
-    found = next((base / name for base in (folder, Path()) if (base / name).is_file()), None)
-    if found is None:
-        raise InputError(f"{where}: {name}: no such file")
-    return found
+    with contextlib.suppress(OSError):  # a name too long to be one
+        for base in (folder, Path()):
+            if (base / name).is_file():
+                return base / name
+    raise InputError(f"{where}: {name[:200]}: no such file")
 
 
 def write_model_list(path: Path, members: Sequence[Member], comments: Sequence[str]) -> None:
@@ -132,8 +147,14 @@ def write_model_list(path: Path, members: Sequence[Member], comments: Sequence[s
             "classes": member.class_names and ",".join(member.class_names),
             "architecture": member.architecture and _beside(path, member.architecture),
         }
-        said = "".join(f" {name}={value}" for name, value in options.items() if value)
-        lines.append(f"{member.weight:g} {_beside(path, member.path)}{said}")
+        line = f"{member.weight:g} {_beside(path, member.path)}"
+        for name, value in options.items():
+            if value and re.search(r"\s", value):
+                raise InputError(f"{path}: cannot list {name}={value!r}: it must have no spaces")
+            line += f" {name}={value}" if value else ""
+        if _COMMENT.search(line):
+            raise InputError(f"{path}: cannot list {member.path}: ` #` begins a comment")
+        lines.append(line)
     with files.whole_file(path) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
@@ -192,8 +213,6 @@ def collect(
     members: list[Member],
     dataset: Dataset,
     *,
-    class_names: tuple[str, ...] | None,
-    pixels: str | None,
     batch_size: int,
     cache_dir: Path,
     report: Callable[[str], None],
@@ -206,15 +225,12 @@ def collect(
     files.require_writable(cache_dir / "vote.npy")
     fingerprint = dataset.fingerprint()
     digests = _Digests(cache_dir / "files.json")
+    _note_silent(members, dataset, report)
     checkpoint = None
     keys: list[str] = []
     ballots: dict[str, np.ndarray] = {}
     for number, member in enumerate(members, start=1):
-        member = replace(
-            member,
-            pixels=member.pixels or pixels,
-            class_names=member.class_names or class_names,
-        )
+        _require_datas_classes(member, dataset)
         key = _key(member, digests, fingerprint, dataset.class_names)
         name = f"{number}/{len(members)}  {member.path}"
         if key not in ballots:
@@ -234,6 +250,29 @@ def collect(
         keys.append(key)
     digests.save()
     return np.stack([ballots[key] for key in keys])
+
+
+def _require_datas_classes(member: Member, dataset: Dataset) -> None:
+    """Raise InputError for a member that is said to tell other classes apart than the data's."""
+    names = member.class_names
+    if names is not None and not is_reordering(names, dataset.class_names):
+        require_same_classes(f"{member.where}: {member.path}", dataset.class_names, names)
+
+
+def _note_silent(members: list[Member], dataset: Dataset, report: Callable[[str], None]) -> None:
+    """Report which members' classes are taken on trust."""
+    silent = [
+        str(member.path)
+        for member in members
+        if member.class_names is None
+        and not checkpoints.read_metadata(member.path).get("class_names")
+    ]
+    if silent:
+        named = ", ".join(silent[:3]) + (f" and {len(silent) - 3} more" if silent[3:] else "")
+        report(
+            f"note: these do not tell their classes, taken as {', '.join(dataset.class_names)}: "
+            f"{named}; classes= on a line says otherwise, and `python -m ferlab inspect` finds out"
+        )
 
 
 def _load(member: Member) -> Checkpoint:
@@ -256,7 +295,8 @@ def _key(
     member: Member, digests: "_Digests", fingerprint: str, class_names: tuple[str, ...]
 ) -> str:
     """The name in the cache: a digest of all that the answer depends on."""
-    files_told = [member.path, *([member.architecture] if member.architecture else [])]
+    architecture = member.architecture or _at(member, checkpoints.architecture_of, member.path)
+    files_told = [member.path, *([architecture] if architecture else [])]
     parts = [
         CACHE_VERSION,
         *map(digests.of, files_told),

@@ -141,6 +141,17 @@ def test_vote_fit_weighs_members_and_writes_a_list(folder, command):
     assert abs(sum(map(float, first.split(",")[2:])) - 1) < 1e-5
 
 
+def test_a_fitted_list_keeps_what_the_flags_said(folder, command):
+    for name in ("left.h5", "right one.h5"):
+        reader_of_a_stripe(folder / name, ALPHABETICAL, "symmetric")
+    flags = ("--pixels", "symmetric", "--class-names", ",".join(ALPHABETICAL))
+    arguments = ("validation.csv", "left.h5", "right one.h5", "--cache-dir", folder / "votes")
+    command("vote-fit", *arguments, *flags, "--out", "said.txt", cwd=folder)
+    for member in voting.read_model_list(folder / "said.txt"):
+        assert member.pixels == "symmetric"
+        assert member.class_names == ALPHABETICAL
+
+
 def test_calibrate_stores_a_temperature_that_test_uses(folder, command):
     model = reader_of_a_stripe(folder / "sure.h5", EMOTIONS, "unit", {"pixels": "unit"})
     before = run(
@@ -204,7 +215,10 @@ def test_the_rest_of_a_calibrated_file_stays_as_it_was(folder):
         (("vote-fit", "validation.csv", "good.h5", "poor.h5", "--out", "x.h5"), "end in .txt"),
         (("vote-fit", "private.csv", "good.h5", "poor.h5"), "kept for the final score"),
         (("calibrate", "private.csv", "good.h5"), "kept for the final score"),
-        (("calibrate", "test.csv", "good.h5"), "needs labelled rows"),
+        (("calibrate", "test.csv", "good.h5"), "needs rows with labels"),
+        (("inspect", "good.h5", "--data", "private.csv"), "kept for the final score"),
+        (("inspect", "good.h5", "--truth", "truth.csv"), "--data, which is missing"),
+        (("vote-fit", "validation.csv", "good.h5", "other.txt"), "other.txt:1: good.h5: .*classes"),
         (("calibrate", "validation.csv", "gone.h5"), "gone.h5: no such file"),
         (("calibrate", "validation.csv", "good.h5", "--usage", "x"), "no usage to choose"),
     ],
@@ -216,12 +230,13 @@ def test_bad_input_is_one_line(folder, command, arguments, rule):
     lines = [",".join(("emotion", "pixels", "Usage"))]
     for image, label in zip(rows.images, rows.labels, strict=True):
         lines.append(f"{label},{' '.join(map(str, image.ravel()))},PrivateTest")
+    (folder / "other.txt").write_text("1 good.h5 classes=a,b,c,d,e,f,g\n")
     (folder / "private.csv").write_text("\n".join(lines))
     before = sorted(folder.rglob("*"))
     error = command(*arguments, cwd=folder, code=2)
     assert error.startswith("error: ")
     assert error.count("\n") == 1
-    assert rule in error
+    assert re.search(rule, error)
     assert sorted(folder.rglob("*")) == before
 
 

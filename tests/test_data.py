@@ -7,7 +7,7 @@ import pytest
 
 from ferlab.data import Dataset, concatenate
 from ferlab.errors import InputError
-from ferlab.labels import EMOTIONS
+from ferlab.labels import EMOTIONS, parse_class_names
 
 
 def dataset(labels, *, usage=None, side=2, class_names=EMOTIONS):
@@ -200,3 +200,19 @@ def test_rows_of_a_usage():
         whole.of_usage("PrivateTest")
     with pytest.raises(InputError, match="has no usage"):
         dataset([0, 1]).of_usage("PublicTest")
+
+
+def test_labels_in_the_order_of_other_names():
+    names = tuple(sorted(EMOTIONS))
+    data = dataset([-1, -1, -1, *(label % 7 for label in range(27))])
+    other = data.in_order_of(names)
+    assert (other.labels[:3] == -1).all()
+    told = [EMOTIONS[label] for label in data.labels[3:]]
+    assert told == [other.class_names[label] for label in other.labels[3:]]
+
+
+def test_the_seven_are_known_by_other_words():
+    assert parse_class_names("Anger,disgusted,fearful,Happy,neutral,sadness,surprised") == tuple(
+        sorted(EMOTIONS)
+    )
+    assert parse_class_names("joy,sad") == ("joy", "sad")

@@ -7,6 +7,7 @@ import pytest
 from support import faces
 
 from ferlab import checkpoints, held_out
+from ferlab.data import fit_images
 from ferlab.errors import InputError
 from models import build_model
 
@@ -61,7 +62,36 @@ def test_a_model_that_does_not_tell_is_named(tmp_path):
     lines = []
     model = saved(tmp_path / "m.h5")
     assert len(held_out.rows(faces(8), [model], report=lines.append)) == 8
-    assert "m.h5 does not tell what it was trained on" in lines[0]
+    assert "not all rows that these were trained on are known: " in lines[0]
+    assert "m.h5" in lines[0]
+
+
+def test_a_model_that_went_on_from_unknown_rows_is_named_and_its_own_rows_known(tmp_path):
+    data, lines = faces(20, seed=3), []
+    model = build_model("dnn", (48, 48, 1), 7)
+    metadata = {"pixels": "raw", "previous_rows_unknown": True}
+    digests = data.take(range(6)).row_digests()
+    checkpoints.save(model, tmp_path / "m.h5", metadata, training_rows=digests)
+    assert len(held_out.rows(data, [tmp_path / "m.h5"], report=lines.append)) == 14
+    assert len(lines) == 2
+
+
+def test_a_model_of_another_image_size_knows_its_rows(tmp_path):
+    data = faces(20, seed=3)
+    small = fit_images(data, (24, 24, 1))
+    model = build_model("dnn", (24, 24, 1), 7)
+    metadata = {"pixels": "raw", "image_shape": [24, 24, 1]}
+    digests = small.take(range(9)).row_digests()
+    checkpoints.save(model, tmp_path / "m.h5", metadata, training_rows=digests)
+    for read_at in (None, lambda shape: fit_images(data, shape)):
+        left = held_out.rows(data, [tmp_path / "m.h5"], read_at=read_at, report=print)
+        np.testing.assert_array_equal(left.images, data.images[9:])
+
+
+def test_without_any_label_it_says_so():
+    data = faces(4)
+    with pytest.raises(InputError, match="needs rows with labels; --truth"):
+        held_out.rows(held_out.with_labels(data, np.full(4, -1)), [], report=print)
 
 
 def test_rows_without_labels_are_left_out():

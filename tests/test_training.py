@@ -1,6 +1,7 @@
 """What training promises: it learns, it repeats, it goes on as if never stopped."""
 
 import csv
+import dataclasses
 import json
 import os
 import random
@@ -369,7 +370,7 @@ def test_a_taken_name_is_not_overwritten_by_another_training(dataset, tmp_path):
     result = train(dataset, tmp_path / "run", recipe=RECIPE.override(model="dnn", epochs=1))
     first = training.publish(result, tmp_path)
     assert training.publish(result, tmp_path) == first
-    other = training.Result(result.model, {**result.metadata, "seed": 5}, ())
+    other = dataclasses.replace(result, metadata={**result.metadata, "seed": 5})
     assert training.publish(other, tmp_path).name == f"{first.stem}-2.h5"
 
 
@@ -416,6 +417,7 @@ def test_a_foreign_model_trains_behind_a_rescaling_layer(dataset, tmp_path):
     images = keras.Input((48, 48, 1))
     flat = keras.layers.Flatten()(images)
     model = keras.Model(images, keras.layers.Dense(7, activation="softmax")(flat))
+    model.save(tmp_path / "foreign.h5")
     foreign = Checkpoint(tmp_path / "foreign.h5", model, None, "unit")
     part, validation = dataset.split(60)
     result = training.fit(

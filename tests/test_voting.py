@@ -36,8 +36,8 @@ def collect(folder, text, **options):
     (folder / "model_list.txt").write_text(text)
     members = voting.read_model_list(folder / "model_list.txt")
     lines = []
-    settings = {"class_names": None, "pixels": None, "batch_size": 16, "report": lines.append}
-    dataset = voting.read_for(members, str(folder / "test.csv"), settings["class_names"])
+    settings = {"batch_size": 16, "report": lines.append}
+    dataset = voting.read_for(members, str(folder / "test.csv"), None)
     probabilities = voting.collect(
         members, dataset, cache_dir=folder / "cache", **{**settings, **options}
     )
@@ -103,6 +103,8 @@ def test_a_line_may_say_how_its_member_was_trained(tmp_path):
         ("classes=a", ":1: class names must be two or more"),
         ("pixels=unit pixels=raw", ":1: pixels= must be said once"),
         ("architecture=gone.json", ":1: gone.json: no such file"),
+        ("architecture=", ":1: architecture= says nothing"),
+        ("x" * 5000, "no such file"),
     ],
 )
 def test_bad_options(tmp_path, options, rule):
@@ -153,6 +155,20 @@ def test_the_cache_knows_what_a_line_says(folder):
     assert not np.allclose(answers[0], answers[1])
     assert not np.allclose(answers[0], answers[2])
     np.testing.assert_allclose(answers[0].sum(), answers[2].sum())
+
+
+def test_a_list_holds_only_what_it_can_read(tmp_path):
+    for name in ("a#1.h5", "b #2.h5", "my model.json"):
+        (tmp_path / name).touch()
+    where = tmp_path / "list.txt"
+    voting.write_model_list(where, [voting.Member(1, tmp_path / "a#1.h5", "")], [])
+    assert voting.read_model_list(where)[0].path.name == "a#1.h5"
+    for member in (
+        voting.Member(1, tmp_path / "b #2.h5", ""),
+        voting.Member(1, tmp_path / "a#1.h5", "", architecture=tmp_path / "my model.json"),
+    ):
+        with pytest.raises(InputError, match="cannot list"):
+            voting.write_model_list(where, [member], [])
 
 
 def test_soft_and_hard():

@@ -1,6 +1,7 @@
 """Checkpoints: a Keras model in a file, ours or anybody's, with what is needed to use it."""
 
 from ferlab.checkpoints.checkpoint import Checkpoint, load, save
+from ferlab.checkpoints.containers import architecture_of
 from ferlab.checkpoints.metadata import (
     METADATA_ATTRIBUTE,
     METADATA_MEMBER,
@@ -18,6 +19,7 @@ __all__ = [
     "PIXEL_SCALES",
     "SUFFIXES",
     "Checkpoint",
+    "architecture_of",
     "load",
     "plausible_scales",
     "read_metadata",

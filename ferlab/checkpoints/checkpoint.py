@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import keras
 
 DEFAULT_SIDE = 48  # pixels; what a model that takes images of any size is given
+MOST_SIDE = 4096  # pixels
 LIKELY_SIDES = (48, 64, 96, 128, 224)  # pixels; tried when a configuration does not tell
 
 
@@ -332,9 +333,10 @@ def _require_image_classifier(checkpoint: Checkpoint) -> None:
     if len(getattr(model, "inputs", None) or ()) != 1 or len(model.outputs) != 1:
         raise InputError(f"{path}: a model must have one input and one output")
     shape = tuple(model.input_shape[1:])
-    if len(shape) != 3 or shape[-1] not in (1, 3):
+    if len(shape) != 3 or shape[-1] not in (1, 3) or max(side or 1 for side in shape) > MOST_SIDE:
         raise InputError(
-            f"{path}: a model must take images of (height, width, 1 or 3). Received: {shape}"
+            f"{path}: a model must take images of (height, width, 1 or 3), at most {MOST_SIDE:,} "
+            f"pixels a side. Received: {shape}"
         )
     shape = tuple(model.output_shape[1:])
     if len(shape) != 1 or shape[0] is None or shape[0] < 2:

@@ -90,7 +90,7 @@ def _require_sound_hdf5(path: Path) -> None:
     try:
         with h5py.File(path, "r"):
             return
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # h5py raises almost anything for a damaged file
         truncated = re.search(r"eof = (\d+).*stored_eof = (\d+)", str(error))
         if truncated:
             here, whole = map(int, truncated.groups())
@@ -104,7 +104,7 @@ def _require_keras_archive(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+    except Exception as error:  # zipfile raises almost anything for a damaged file
         raise InputError(
             f"{path}: is a damaged or truncated zip archive: {one_line(error)}"
         ) from error
@@ -125,6 +125,11 @@ def _require_keras_archive(path: Path) -> None:
     raise InputError(f"{path}: is {what}")
 
 
+def architecture_of(path: Path) -> Path | None:
+    """The JSON file beside a file of weights alone; None for one that needs none."""
+    return read(path).architecture if any(path.parent.glob("*.json")) else None
+
+
 def read(path: Path, architecture: Path | None = None) -> Contents:
     """Read what a checkpoint says of itself.
 
@@ -135,7 +140,9 @@ def read(path: Path, architecture: Path | None = None) -> Contents:
     kind = require_checkpoint(path)
     try:
         return _archive(path, architecture) if kind == "keras" else _hdf5(path, architecture)
-    except (OSError, ValueError, KeyError, RecursionError, zipfile.BadZipFile) as error:
+    except InputError:
+        raise
+    except Exception as error:  # h5py and zipfile raise almost anything for a damaged file
         raise InputError(f"{path}: cannot be read as a checkpoint: {one_line(error)}") from error
 
 
@@ -254,7 +261,8 @@ def _architecture_beside(path: Path, layers: list[str], weights: str) -> Path:
     if not fitting:
         raise InputError(
             f"{path}: holds weights without an architecture, and no JSON file beside it has its "
-            "layers; give the text of model.to_json() with --architecture model.json"
+            "layers; give the text of model.to_json() with --architecture model.json, in a list of "
+            "models with architecture=model.json"
         )
 
     def likeness(pair: tuple[Path, dict]) -> float:

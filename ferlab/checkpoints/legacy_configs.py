@@ -415,7 +415,7 @@ class _Repair:
         elif _is_channel_reversal(arguments.get("slice_spec")):
             layer = _object("keras.src.ops.numpy", "Flip", {"axis": -1, "name": name})
         else:
-            what = function or config.get("node_def", "")[:60] or "unknown"
+            what = function or str(config.get("node_def") or "unknown")[:60]
             raise self.error(f"the layer {name!r} is a TensorFlow operation ({what})")
         calls = [[*tensor, {}] for tensor in tensors]
         return {**layer, "name": name, "inbound_nodes": [calls]}
@@ -647,6 +647,8 @@ def _regularizer(value: object) -> dict | None:
     if not isinstance(value, dict):
         return None
     inner = value.get("config", value)
+    if not isinstance(inner, dict):
+        return None
     rates = {key: float(_plain(inner[key])) for key in ("l1", "l2") if inner.get(key)}
     return _object("keras.regularizers", "L1L2", rates) if rates else None
 
@@ -655,7 +657,7 @@ def _constraint(value: object) -> dict | None:
     if not isinstance(value, dict):
         return None
     inner = value.get("config", value)
-    largest = inner.get("max_value", inner.get("m"))
+    largest = inner.get("max_value", inner.get("m")) if isinstance(inner, dict) else None
     if largest is None:
         return None
     settings = {"max_value": largest, "axis": inner.get("axis", 0)}

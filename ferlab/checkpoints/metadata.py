@@ -77,11 +77,51 @@ def read_metadata(path: Path) -> dict:
     try:
         text = _h5_text(path) if kind == "h5" else _member(path, METADATA_MEMBER)
         metadata = json.loads(text) if text else {}
-    except (OSError, ValueError, KeyError, RecursionError, zipfile.BadZipFile) as error:
+    except Exception as error:  # h5py and zipfile raise almost anything for a damaged file
         raise InputError(f"{path}: its metadata cannot be read: {one_line(error)}") from error
     if not isinstance(metadata, dict):
         raise InputError(f"{path}: its ferlab metadata is not a JSON object")
+    for name, is_sound in _SOUND.items():
+        value = metadata.get(name)
+        if value is not None and not is_sound(value):
+            raise InputError(f"{path}: its metadata is damaged: {name} {str(value)[:100]}")
     return metadata
+
+
+def _is_history(value: object) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(column, list) and all(isinstance(entry, int | float) for entry in column)
+        for column in value.values()
+    )
+
+
+def _is_shape(value: object) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == 3
+        and all(isinstance(side, int) and side > 0 for side in value)
+    )
+
+
+def _is_names(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
+def _is_dict(value: object) -> bool:
+    return isinstance(value, dict)
+
+
+_SOUND = {
+    "class_names": _is_names,
+    "image_shape": _is_shape,
+    "history": _is_history,
+    "recipe": _is_dict,
+    "data": lambda value: isinstance(value, dict) and isinstance(value.get("fingerprint"), str),
+    "optimizer": _is_dict,
+    "pixels": lambda value: isinstance(value, str),
+    "seed": lambda value: isinstance(value, int) and value >= 0,
+    "temperature": lambda value: isinstance(value, int | float),
+}
 
 
 def _h5_text(path: Path) -> str | bytes | None:
@@ -113,9 +153,9 @@ def read_training_rows(path: Path) -> np.ndarray | None:
         else:
             content = _member(path, ROWS_MEMBER)
             rows = content and np.load(io.BytesIO(content), allow_pickle=False)
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except Exception as error:  # as above
         raise InputError(f"{path}: its training rows cannot be read: {one_line(error)}") from error
-    if rows is None or not len(rows):
+    if rows is None:
         return None
     if getattr(rows, "dtype", None) != np.uint64 or rows.ndim != 1:
         raise InputError(f"{path}: its training rows are not the digests that ferlab writes")

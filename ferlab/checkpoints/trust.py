@@ -133,19 +133,17 @@ def require_own_data(where: str, file: "h5py.File") -> None:
     """Raise InputError for an HDF5 file that leads to other files, or unpacks beyond reason."""
     import h5py
 
+    links: list[tuple[str, object]] = []
+    file.visititems_links(lambda name, link: links.append((name, link)))
     size = 0
-
-    def look(name: str, link: object) -> None:
-        nonlocal size
+    for name, link in links:
         if not isinstance(link, h5py.HardLink):
             raise InputError(f"{where}: holds a link ({name}), which a checkpoint has no use for")
         dataset = file.get(name)
         if isinstance(dataset, h5py.Dataset):
             if dataset.is_virtual or dataset.external:
                 raise InputError(f"{where}: {name} lies in another file; a checkpoint is one file")
-            size += dataset.nbytes if dataset.dtype.kind in "fiub" else 0
-
-    file.visititems_links(look)
+            size += dataset.nbytes
     if size > UNPACKED_LIMIT:
         raise InputError(
             f"{where}: its weights must be {UNPACKED_LIMIT // 2**30} GiB at most. "

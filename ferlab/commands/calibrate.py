@@ -16,6 +16,7 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
         parents=[
             cli.data_options(),
             cli.checkpoint_options(),
+            cli.architecture_options(),
             cli.prediction_options(),
             cli.held_out_options(),
         ],
@@ -43,7 +44,11 @@ def run(args: argparse.Namespace) -> None:
     probabilities = inference.predict(checkpoint, dataset, batch_size=args.batch_size, report=print)
 
     temperature = calibration.fit_temperature(probabilities, dataset.labels)
-    checkpoints.update_metadata(args.checkpoint, {"temperature": temperature})
+    # It holds for these pixels and classes alone, so a file that did not tell them does now.
+    changes = {"temperature": temperature, "pixels": checkpoint.pixels}
+    if checkpoint.class_names:
+        changes["class_names"] = list(checkpoint.class_names)
+    checkpoints.update_metadata(args.checkpoint, changes)
     for line in calibration.calibration_lines(probabilities, dataset.labels, temperature):
         print(line)
     print(f"{args.checkpoint}: now carries its temperature")

@@ -24,26 +24,25 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
         description="Say of each MODEL what wrote it, its layers and cost, what it takes and gives "
         "and what it carries. With --data, its accuracy under each plausible pixel scale and class "
         "order, and the flags of the most likely.",
-        parents=[cli.data_options(), cli.prediction_options()],
+        parents=[cli.data_options(), cli.prediction_options(), cli.architecture_options()],
     )
     parser.add_argument("models", type=Path, nargs="+", metavar="MODEL", help="checkpoints")
     parser.add_argument("--data", metavar="DATA", help="labelled CSV, .npz or folder")
     parser.add_argument(
         "--truth", metavar="FILE", help="`id,label` rows with the labels that the data lacks"
     )
-    parser.add_argument("--usage", metavar="NAME", help="rows of the data, such as PublicTest")
+    parser.add_argument(
+        "--usage",
+        metavar="NAME",
+        help="rows of the data, such as PublicTest (default: those neither for training nor for "
+        "the final score, else the training rows)",
+    )
     parser.add_argument(
         "--rows",
         type=cli.whole_number(1),
         default=SAMPLE,
         metavar="N",
         help=f"rows drawn from the data (default: {SAMPLE})",
-    )
-    parser.add_argument(
-        "--architecture",
-        type=Path,
-        metavar="JSON",
-        help="model.to_json() of a file that holds weights alone (default: found beside it)",
     )
     parser.set_defaults(run=run)
 
@@ -53,34 +52,46 @@ def run(args: argparse.Namespace) -> None:
 
     if args.architecture and len(args.models) > 1:
         raise InputError(f"--architecture is for one model. Received: {len(args.models)} models")
-    dataset = read_labelled(args) if args.data else None
+    if not args.data and (args.truth or args.usage or args.class_names):
+        raise InputError(
+            "--truth, --usage and --class-names say how to read --data, which is missing"
+        )
     for model in args.models:
         checkpoint = checkpoints.load(model, architecture=args.architecture)
         print(f"{model}")
         lines = [*description(checkpoint), *layer_lines(checkpoint)]
-        if dataset is not None:
+        if args.data:
+            dataset = read_labelled(args, checkpoint.image_shape)
             lines += search(checkpoint, dataset, args.batch_size)
         for line in lines:
             print(f"  {line}".rstrip())
 
 
-def read_labelled(args: argparse.Namespace) -> "Dataset":
-    """The labelled rows to ask about, `--rows` of them at most, drawn by a fixed seed."""
+def read_labelled(args: argparse.Namespace, image_shape: tuple[int, int, int]) -> "Dataset":
+    """The labelled rows to ask about, `--rows` of them at most, drawn by a fixed seed.
+
+    None of them is of the final score: what is found here is a choice.
+    """
     import numpy as np
 
-    from ferlab import data, held_out
+    from ferlab import data, held_out, inference
 
-    dataset = data.read(args.data, role="train", class_names=cli.chosen_class_names(args))
+    is_folder = Path(args.data).is_dir()
+    dataset = data.read(
+        args.data,
+        role="train",
+        class_names=inference.data_class_names(
+            cli.chosen_class_names(args), is_folder=is_folder, is_the_models=True
+        ),
+        image_shape=image_shape if is_folder else None,
+    )
     if args.truth:
         dataset = held_out.with_labels(dataset, data.read_truth(args.truth, dataset))
-    if args.usage:
-        dataset = dataset.of_usage(args.usage)
-    labelled = np.flatnonzero(dataset.labels >= 0)
-    if not len(labelled):
-        raise InputError(f"{args.data}: needs rows with labels to score a model on")
-    if len(labelled) > args.rows:
-        labelled = np.sort(np.random.default_rng(0).choice(labelled, args.rows, replace=False))
-    return dataset.take(labelled)
+    dataset = held_out.rows(dataset, [], usage=args.usage, report=print)
+    if len(dataset) > args.rows:
+        drawn = np.random.default_rng(0).choice(len(dataset), args.rows, replace=False)
+        dataset = dataset.take(np.sort(drawn))
+    return dataset
 
 
 def description(checkpoint: "Checkpoint") -> list[str]:

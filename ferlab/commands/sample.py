@@ -10,6 +10,7 @@ from ferlab.labels import EMOTIONS
 if TYPE_CHECKING:
     from PIL import Image
 
+MOST = 1_000_000
 GRID_COLUMNS = 12
 GRID_GREYS = 32  # enough for a small file
 MARGIN = 110  # for the emotions' names, in pixels
@@ -40,8 +41,8 @@ def run(args: argparse.Namespace) -> None:
         ("--test", args.test, 1),
         ("--seed", args.seed, 0),
     ):
-        if count < least:
-            raise InputError(f"{flag} must be {least} or more. Received: {count}")
+        if not least <= count <= MOST:
+            raise InputError(f"{flag} must be from {least} to {MOST:,}. Received: {count}")
 
     from ferlab import data
     from ferlab.drawn_faces import LABEL_NOISE, drawn_faces
@@ -51,6 +52,8 @@ def run(args: argparse.Namespace) -> None:
         args.out_dir / name for name in ("train.csv", "test.csv", "test_truth.csv", "faces.png")
     ]
     for path in paths:
+        if path.exists():
+            raise InputError(f"{path}: exists already; choose another folder")
         require_writable(path)
 
     images, labels = drawn_faces(args.train, seed=2 * args.seed)

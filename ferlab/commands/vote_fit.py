@@ -1,6 +1,7 @@
 """Find the weights of a vote.   python -m ferlab vote-fit validation.csv a.h5 b.h5"""
 
 import argparse
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,12 +69,20 @@ def run(args: argparse.Namespace) -> None:
     if args.truth:
         dataset = held_out.with_labels(dataset, data.read_truth(args.truth, dataset))
     paths = [member.path for member in members]
-    dataset = held_out.rows(dataset, paths, usage=args.usage, report=print)
+    is_folder = Path(args.data).is_dir()
+
+    def read_at(shape):
+        if not is_folder:
+            return data.fit_images(dataset, shape)
+        return data.read(
+            args.data, role="train", class_names=dataset.class_names, image_shape=shape
+        )
+
+    dataset = held_out.rows(dataset, paths, usage=args.usage, read_at=read_at, report=print)
+    members = voting.with_flags(members, args.pixels, class_names)
     probabilities = voting.collect(
         members,
         dataset,
-        class_names=class_names,
-        pixels=args.pixels,
         batch_size=args.batch_size,
         cache_dir=args.cache_dir or voting.default_cache_dir(),
         report=print,
@@ -96,7 +105,7 @@ def run(args: argparse.Namespace) -> None:
         found = metrics.accuracy(labels, _cross_validated(probabilities, labels, args.rounds))
         print(f"fitted weights   {found}, on rows they were not fitted on ({FOLDS} folds)")
     kept = [
-        voting.weighted(member, weight)
+        dataclasses.replace(member, weight=weight)
         for member, weight in zip(members, weights, strict=True)
         if weight
     ]
