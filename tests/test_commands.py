@@ -179,6 +179,22 @@ def test_calibrate_stores_a_temperature_that_test_uses(folder, command):
     assert float(errors[2]) < float(errors[1])
 
 
+def test_retrain_teaches_a_foreign_model_its_own_order(folder):
+    model = reader_of_a_stripe(folder / "order.h5", ALPHABETICAL, "unit")
+    printed = run(
+        *("retrain.py", "validation.csv", model, 0, 1, "--class-names", ",".join(ALPHABETICAL)),
+        *("--learning-rate", 1e-9, "--validation", 40, "--shift", 0, "--no-horizontal-flip"),
+        cwd=folder,
+    )
+    path = folder / printed.splitlines()[-1]
+    metadata = checkpoints.read_metadata(path)
+    assert metadata["history"]["val_accuracy"][-1] > 0.8
+    assert metadata["history"]["accuracy"][-1] > 0.8
+    assert metadata["class_names"] == list(ALPHABETICAL)
+    assert metadata["previous_rows_unknown"]
+    assert len(checkpoints.read_training_rows(path)) == 80
+
+
 def test_the_rest_of_a_calibrated_file_stays_as_it_was(folder):
     import shutil
 

@@ -222,6 +222,10 @@ def test_bad_arguments(work, cnn, tmp_path):
         ("test_by_vote.py", [work / "test.csv", "r.csv", "gone.txt"], "gone.txt"),
         ("csv_to_npz.py", ["gone.csv"], "gone.csv"),
         ("-m ferlab", ["sample", "file"], "file"),
+        ("-m ferlab", ["sample", work], "train.csv: exists already"),
+        ("-m ferlab", ["sample", "s", "--test", "99999999999"], "--test must be from 1"),
+        ("test.py", [work / "test.csv", work / "test.csv", cnn], "is read here"),
+        ("test.py", [work / "test.csv", cnn, cnn], "is read here"),
         ("-m ferlab", ["dance"], "dance"),
     ):
         assert rule in fails(script, *arguments, cwd=tmp_path), (script, arguments)

@@ -1,6 +1,7 @@
 """The vote: its list, its arithmetic, its cache."""
 
 import os
+import re
 import time
 
 import numpy as np
@@ -237,6 +238,35 @@ def test_digests_are_remembered_until_a_file_changes(folder, monkeypatch):
     third, lines = collect(folder, "1 a.h5\n")
     assert lines[0].endswith("from the cache")
     np.testing.assert_array_equal(second, third)
+
+
+def test_the_cache_knows_the_architecture_beside_weights_alone(folder):
+    import json
+
+    import keras
+
+    layers = [keras.layers.Flatten(), keras.layers.Dense(7, activation="softmax", name="scores")]
+    model = keras.Sequential([keras.Input((48, 48, 1)), *layers])
+    model.save_weights(folder / "m.weights.h5")
+    (folder / "m.json").write_text(model.to_json())
+    first, _ = collect(folder, "1 m.weights.h5\n")
+    config = json.loads(model.to_json())
+    config["config"]["layers"][-1]["config"]["activation"] = "sigmoid"
+    (folder / "m.json").write_text(json.dumps(config))
+    second, lines = collect(folder, "1 m.weights.h5\n")
+    assert lines[-1].endswith("predicts")
+    assert not np.allclose(first, second)
+
+
+def test_members_that_do_not_tell_their_classes_are_noted(folder):
+    import keras
+
+    layers = [keras.layers.Flatten(), keras.layers.Dense(7, activation="softmax")]
+    keras.Sequential([keras.Input((48, 48, 1)), *layers]).save(folder / "m.h5")
+    _, lines = collect(folder, "1 a.h5\n1 m.h5\n")
+    assert re.search(r"note: these do not tell their classes, .*: [^,]*m\.h5; classes=", lines[0])
+    _, lines = collect(folder, f"1 a.h5\n1 m.h5 classes={','.join(EMOTIONS)}\n")
+    assert "note" not in lines[0]
 
 
 def test_a_damaged_cache_is_made_anew(folder):

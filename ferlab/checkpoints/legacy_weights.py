@@ -159,8 +159,6 @@ class _Loading:
     def assign(self, layer: keras.layers.Layer, stored: list[_Stored]) -> None:
         variables = layer.weights
         stored = _merged_gates(layer, stored) if self.is_keras_1 else stored
-        if isinstance(layer, keras.layers.Normalization):
-            stored = [array for array in stored if array.kind != "count"]
         if len(stored) != len(variables):
             raise self.error(f"{layer.name} has {len(variables)} arrays, the file {len(stored)}")
         by_kind = {array.kind: array for array in stored}
@@ -176,6 +174,8 @@ class _Loading:
                     f"the file one of {value.shape}"
                 )
             variable.assign(value)
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()  # what it computes with follows from its weights
 
     def converted(self, layer: keras.layers.Layer, value: np.ndarray) -> np.ndarray:
         """The array in the layout of Keras 3 with channels last, correlating."""
@@ -187,8 +187,6 @@ class _Loading:
             value = np.flip(value, range(value.ndim - 2))
         if isinstance(layer, keras.layers.PReLU) and self.repaired.was_channels_first:
             value = value.transpose(1, 2, 0) if value.ndim == 3 else value
-        if isinstance(layer, keras.layers.Normalization) and value.ndim == 0:
-            value = value[None]
         return value
 
     def kernel_of_keras_1(self, layer: keras.layers.Layer, value: np.ndarray) -> np.ndarray:
