@@ -229,6 +229,7 @@ def test_a_finished_training_is_not_trained_again(straight, dataset, tmp_path, m
 def test_nothing_but_the_same_training_is_resumed(straight, dataset, tmp_path):
     options = {"recipe": FOUR_EPOCHS, "keep_epochs": 1}
     train(dataset, tmp_path, **options)
+    checkpoints.save(straight.model, tmp_path / "a.h5", {})
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
     rows = np.arange(299)
     for other, rule in (
