@@ -235,3 +235,30 @@ def test_real_files_that_are_no_checkpoints(wild):
     for path in sorted((wild / "broken").iterdir()):
         with pytest.raises(InputError, match=path.name):
             checkpoints.load(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "vintage", "image_shape", "num_classes"),
+    [
+        ("ntu_WaitingLin_model_best.h5", "Keras 2.0.9, tensorflow backend", (48, 48, 1), 7),
+        ("ntu_der3318_v3_weights.h5", "Keras 2.0.3, tensorflow backend", (48, 48, 1), 7),
+        ("yashsharan_fer2013.hdf5", "Keras 2.2.4, tensorflow backend", (48, 48, 1), 7),
+        (
+            "oarriaga_gender_mini_XCEPTION_2out.hdf5",
+            "Keras 2.0.5, tensorflow backend",
+            (64, 64, 1),
+            2,
+        ),
+    ],
+)
+def test_real_checkpoints_open_and_know_faces(wild, name, vintage, image_shape, num_classes):
+    checkpoint = checkpoints.load(wild / "models" / name)
+    assert checkpoint.vintage == vintage
+    assert (checkpoint.image_shape, checkpoint.num_classes) == (image_shape, num_classes)
+    faces = data.read(wild / "csv" / "der3318_train100.csv", role="train")
+    if num_classes == 2:
+        with pytest.raises(InputError, match="2 outputs, the data 7 classes"):
+            inference.predict(checkpoint, faces)
+        return
+    predicted = inference.predict(checkpoint, faces).argmax(axis=1)
+    assert (predicted == faces.labels).mean() > 0.5
