@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from ferlab import checkpoints, data, inference
+from ferlab.data import Dataset
 from ferlab.errors import InputError
 from ferlab.labels import EMOTIONS
 from models import build_model
@@ -68,6 +69,35 @@ def test_a_foreign_checkpoint_takes_what_the_flags_say(dataset, tmp_path):
         np.testing.assert_allclose(inference.predict(checkpoint, few), expected, atol=1e-5)
     assert checkpoint.class_names is None
     assert checkpoints.recorded_recipe(tmp_path / "foreign.h5") is None
+
+
+@pytest.mark.parametrize(
+    ("pixels", "scale"),
+    [
+        (
+            "standardized",
+            lambda x: (x - x.mean((1, 2, 3), keepdims=True)) / x.std((1, 2, 3), keepdims=True),
+        ),
+        ("caffe", lambda x: x[..., ::-1] - np.array([103.939, 116.779, 123.68])),
+    ],
+)
+def test_scales_of_colour_images(tmp_path, pixels, scale):
+    images = np.random.default_rng(0).integers(0, 256, (6, 8, 9, 3)).astype("uint8")
+    colour = Dataset(
+        images=images,
+        labels=np.full(6, -1),
+        ids=np.arange(6).astype(str),
+        class_names=EMOTIONS,
+    )
+    layers = [keras.layers.Flatten(), keras.layers.Dense(7, activation="softmax")]
+    model = keras.Sequential([keras.Input((8, 9, 3)), *layers])
+    model.set_weights([weights / 100 for weights in model.get_weights()])
+    model.save(tmp_path / "colour.h5")
+    checkpoint = checkpoints.load(tmp_path / "colour.h5", pixels=pixels)
+    expected = np.asarray(model(scale(images.astype("float64")).astype("float32")))
+    np.testing.assert_allclose(inference.predict(checkpoint, colour), expected, atol=1e-5)
+    with pytest.raises(InputError, match="pixels caffe is for images of 3 channels"):
+        checkpoints.pixels.require_scale("grey.h5", "caffe", (48, 48, 1))
 
 
 def test_flags_may_not_contradict_the_file(model, tmp_path):

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ferlab.errors import InputError
 
 if TYPE_CHECKING:
@@ -51,8 +53,7 @@ def on_raw_pixels(
     else:
         layer = keras.layers.Conv2D(3, 1, trainable=False, name="rgb_to_bgr_less_means")
         scaled = layer(images)
-        reverse = keras.ops.eye(3)[::-1][None, None]
-        layer.set_weights([reverse, [-mean for mean in _IMAGENET_MEANS]])
+        layer.set_weights([np.eye(3)[None, None, ::-1], -np.array(_IMAGENET_MEANS)])
     return keras.Model(images, model(scaled), name=f"raw_{model.name}")
 
 
