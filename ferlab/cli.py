@@ -54,7 +54,8 @@ def data_options() -> argparse.ArgumentParser:
         "--class-names",
         metavar="A,B,...",
         help="the classes in the order of their numbers (default: the seven emotions for a table, "
-        "the sorted class folders for a folder)",
+        "the sorted class folders for a folder); of a model that does not tell, the order of its "
+        "outputs",
     )
     return options
 

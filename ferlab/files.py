@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import json
 import os
 import secrets
 from collections.abc import Iterable, Iterator
@@ -79,6 +80,23 @@ def open_to_read(path: str | Path) -> BinaryIO:
         return Path(path).open("rb")
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise InputError(f"{path}: cannot be read: {_reason(error)}") from error
+
+
+def write_json(path: Path, value: dict) -> None:
+    with whole_file(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2) + "\n")
+
+
+def read_json(path: Path) -> dict:
+    """What `write_json` wrote. Raises InputError for anything else."""
+    with open_to_read(path) as file:
+        try:
+            value = json.load(file)
+        except ValueError as error:
+            raise InputError(f"{path}: cannot be read as JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: must be a JSON object. Received: {type(value).__name__}")
+    return value
 
 
 def sniff(path: str | Path) -> str | None:

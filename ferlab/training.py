@@ -6,7 +6,6 @@ A run folder holds what a training leaves behind: `config.json`, `environment.js
 
 import csv
 import datetime
-import json
 import math
 import shutil
 import sys
@@ -121,8 +120,8 @@ def fit(
             log(f"{run_dir}: {finished.stop} of {recipe.epochs} epochs are finished already")
             _write_history(run_dir, metadata["history"], finished)
         else:
-            write_json(run_dir / "config.json", config)
-            write_json(run_dir / "environment.json", metadata["versions"])
+            files.write_json(run_dir / "config.json", config)
+            files.write_json(run_dir / "environment.json", metadata["versions"])
             log(
                 f"{recipe.name}: {model.name}, {model.count_params():,} parameters, "
                 f"{len(train):,} training and {len(validation):,} validation images"
@@ -257,7 +256,7 @@ def _stopped_training(run_dir: Path, config: dict) -> Checkpoint | None:
     last = run_dir / "last.h5"
     if not last.exists():
         return None
-    recorded = read_json(run_dir / "config.json") | checkpoints.read_metadata(last)
+    recorded = files.read_json(run_dir / "config.json") | checkpoints.read_metadata(last)
     require_same_settings(run_dir, _settings(recorded), _settings(config))
     return checkpoints.load(last, with_optimizer=True)
 
@@ -355,23 +354,6 @@ def _metadata(train: Dataset, recipe: Recipe, seed: int, previous: Checkpoint | 
         "versions": backend.versions(),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
-
-
-def write_json(path: Path, value: dict) -> None:
-    with files.whole_file(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2) + "\n")
-
-
-def read_json(path: Path) -> dict:
-    """What `write_json` wrote. Raises InputError for anything else."""
-    with files.open_to_read(path) as file:
-        try:
-            value = json.load(file)
-        except ValueError as error:
-            raise InputError(f"{path}: cannot be read as JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise InputError(f"{path}: must be a JSON object. Received: {type(value).__name__}")
-    return value
 
 
 def _write_history(run_dir: Path, history: dict[str, list[float]], epochs: range) -> None:

@@ -158,7 +158,7 @@ def _finished_trainings(out_dir: Path, vote: dict) -> list[dict]:
 
     from ferlab import training
 
-    earlier = training.read_json(path)
+    earlier = files.read_json(path)
     try:
         training.require_same_settings(path, _settings(earlier), _settings(vote))
         if earlier["members"] > vote["members"]:
@@ -235,9 +235,9 @@ def _accuracy(member: dict, vote: dict) -> str:
 
 def _save(out_dir: Path, vote: dict) -> None:
     """Write `vote.json`, and the list unless it names these members: its weights may be fitted."""
-    from ferlab import files, training
+    from ferlab import files
 
-    training.write_json(out_dir / "vote.json", vote)
+    files.write_json(out_dir / "vote.json", vote)
     members = _members(vote)
     if _listed(out_dir / LIST_NAME) == [out_dir / member["path"] for member in members]:
         return
