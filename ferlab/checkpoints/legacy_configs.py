@@ -7,6 +7,7 @@ the only layout that every backend runs on a CPU.
 """
 
 import inspect
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -131,6 +132,21 @@ _OPERATIONS = {
     "__operators__.mul": "Multiply",
     "math.subtract": "Subtract",
     "math.maximum": "Maximum",
+}
+# What tf.keras 2.0 to 2.3 called them, by the names of the graph's operations.
+_GRAPH_OPERATIONS = {
+    "RealDiv": "math.truediv",
+    "Mul": "math.multiply",
+    "Add": "math.add",
+    "AddV2": "math.add",
+    "Sub": "math.subtract",
+    "Maximum": "math.maximum",
+    "BiasAdd": "nn.bias_add",
+    "Relu": "nn.relu",
+    "Relu6": "nn.relu6",
+    "Softmax": "nn.softmax",
+    "Sigmoid": "math.sigmoid",
+    "Tanh": "math.tanh",
 }
 _ACTIVATIONS = {"nn.relu": "relu", "nn.relu6": "relu6", "nn.softmax": "softmax"} | {
     f"{module}.{name}": name
@@ -395,6 +411,8 @@ class _Repair:
         (calls,) = map(_as_list_of_lists, entry["inbound_nodes"])
         arguments = calls[0][3] if len(calls[0]) > 3 else {}
         tensors = [self.tensor(call) for call in calls]
+        if entry["class_name"] == "TensorFlowOpLayer":
+            function, arguments = _graph_operation(config)
         other = arguments.get("y")
         if function in _ARITHMETIC and isinstance(other, int | float) and other:
             scale, offset = _ARITHMETIC[function](other)
@@ -405,6 +423,8 @@ class _Repair:
         elif function in _OPERATIONS and _is_tensor(other) and len(tensors) == 1:
             layer = _layer(_OPERATIONS[function], {"name": name})
             tensors.append(self.tensor(other))
+        elif function in _OPERATIONS and other is None and len(tensors) == 2:
+            layer = _layer(_OPERATIONS[function], {"name": name})
         elif function == "concat" and "axis" in arguments:
             layer = _layer("Concatenate", {"axis": arguments["axis"], "name": name})
         elif function == "math.reduce_mean" and arguments.get("axis") == [1, 2]:
@@ -562,6 +582,21 @@ class _Repair:
 
 def _is_tensor(value: object) -> bool:
     return isinstance(value, list) and len(value) >= 3 and isinstance(value[0], str)
+
+
+def _graph_operation(config: dict) -> tuple[str, dict]:
+    """(function, arguments) in later tf.keras's words; a constant is kept by its place."""
+    node = config["node_def"]
+    node = json.loads(node) if isinstance(node, str) else node
+    function = _GRAPH_OPERATIONS.get(node["op"], node["op"])
+    constants = config.get("constants") or {}
+    swaps = function in ("math.multiply", "math.add")
+    if not constants:
+        return function, {}
+    if len(constants) > 1 or not ("1" in constants or ("0" in constants and swaps)):
+        return node["op"], {}
+    (value,) = constants.values()
+    return function, {"bias" if function == "nn.bias_add" else "y": value}
 
 
 def _is_channel_reversal(slices: object) -> bool:
