@@ -715,11 +715,6 @@ def test_the_axis_of_a_normalisation_of_vectors(vintage, axis, tmp_path):
     )
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="after a branch's pooling comes to vectors, other branches' images count as vectors too",
-)
 def test_a_normalisation_of_images_beside_a_branch_of_vectors(tmp_path):
     """The axis is told from the order of the layers in the file; 2 rows, 4 columns, 2 channels."""
     vintage = KERAS_2_2_FIRST
@@ -958,17 +953,27 @@ def test_an_operation_that_no_layer_does_is_refused_by_name(tmp_path):
     assert "the layer 'resize' is a TensorFlow operation (image.resize)" in message
 
 
-@pytest.mark.xfail(
-    strict=True, reason="_CONSTANT_VALUE is taken for a layer: Missing node, which names none"
-)
-def test_a_constant_less_an_image_is_refused_by_name(tmp_path):
+def test_a_constant_less_an_image(tmp_path):
     """255 - x: a constant stands in the place of a tensor."""
-    vintage = VINTAGES["tf-2.15"]
     entry, _ = operation("math.subtract", "inverted", "images")
     settings = {"y": ["images", 0, 0], "name": None}
     entry["inbound_nodes"] = [["_CONSTANT_VALUE", -1, 255.0, settings]]
-    path = write(vintage, tmp_path, functional(vintage, SHAPE, [(entry, None)]), {})
-    assert "the layer 'inverted' is a TensorFlow operation (math.subtract)" in refusal(path)
+    assert_network_answers(
+        VINTAGES["tf-2.15"],
+        tmp_path,
+        [(entry, None), operation("math.truediv", "scaled", "inverted", y=255.0, name=None)],
+        {},
+        lambda x, w: (255 - x) / 255,
+        last="scaled",
+        shape=SHAPE,
+        grey=255,
+    )
+
+
+@pytest.mark.parametrize("name", ["keras-2.0", "tf-2.15", "tf-2.15-zip", "keras-3", "keras-3-zip"])
+def test_a_layer_larger_than_any_stored_array_is_refused_before_it_is_built(name, tmp_path):
+    path, _ = changed(VINTAGES[name], tmp_path, "hidden", units=2_000_000_000)
+    assert "the layer 'hidden' has units=2e+09" in refusal(path)
 
 
 @pytest.mark.parametrize(

@@ -187,10 +187,12 @@ def _current(contents: Contents) -> "keras.Model":
     where = str(contents.path)
     if contents.kind == "h5" and contents.architecture is None:
         trust.require_no_code(where, contents.config)
+        trust.require_stored_sizes(where, contents.config, contents.largest)
         with _under_suffix(contents.path, ".h5") as path:
             return keras.models.load_model(path, compile=False, safe_mode=True)
     config = without_training(contents.config)
     trust.require_no_code(where, config)
+    trust.require_stored_sizes(where, config, contents.largest)
     model = keras.saving.deserialize_keras_object(config, safe_mode=True)
     with _weights_alone(contents) as path:
         model.load_weights(path)
@@ -227,6 +229,8 @@ def _repaired(contents: Contents, image_shape: tuple[int, int, int] | None) -> "
     where = str(contents.path)
     if contents.weights == "layers":  # the format of Keras 3, of which tf.keras 2.12 was the first
         config = repair(contents.config, where, image_shape=image_shape).config
+        trust.require_no_code(where, config)
+        trust.require_stored_sizes(where, config, contents.largest)
         model = keras.saving.deserialize_keras_object(config, safe_mode=True)
         with _weights_alone(contents) as path:
             model.load_weights(path)
@@ -234,6 +238,8 @@ def _repaired(contents: Contents, image_shape: tuple[int, int, int] | None) -> "
     with h5py.File(contents.path, "r") as file:
         theano = is_theano(contents, file)
         repaired = repair(contents.config, where, image_shape=image_shape, is_theano=theano)
+        trust.require_no_code(where, repaired.config)
+        trust.require_stored_sizes(where, repaired.config, contents.largest)
         model = keras.saving.deserialize_keras_object(repaired.config, safe_mode=True)
         load_weights(model, contents, repaired, file)
     return model

@@ -32,7 +32,8 @@ class Contents:
     kind: h5 or keras. config: the model's configuration, as the file has it.
     keras_version: '' when it does not tell. backend: '' when it does not tell.
     architecture: the JSON file the configuration came from, if not from the checkpoint.
-    weights: the group of HDF5 that holds them, or 'layers' as Keras 3 keeps them.
+    weights: the group of HDF5 that holds them, or 'layers' as Keras 3 keeps them. largest: the
+    longest side of its arrays.
     """
 
     path: Path
@@ -42,6 +43,7 @@ class Contents:
     backend: str
     architecture: Path | None = None
     weights: str = "model_weights"
+    largest: int = 0
 
     @property
     def is_current(self) -> bool:
@@ -156,9 +158,9 @@ def _archive(path: Path, architecture: Path | None) -> Contents:
         names = archive.namelist()
         told = json.loads(_limited(archive, "metadata.json")) if "metadata.json" in names else {}
         with archive.open("model.weights.h5") as member, h5py.File(member, "r") as file:
-            trust.require_own_data(str(path), file)
+            largest = trust.require_own_data(str(path), file)
     version = str(told.get("keras_version", "")) if isinstance(told, dict) else ""
-    return Contents(path, "keras", config, version, "", weights="layers")
+    return Contents(path, "keras", config, version, "", weights="layers", largest=largest)
 
 
 def _limited(archive: zipfile.ZipFile, name: str) -> bytes:
@@ -171,7 +173,7 @@ def _hdf5(path: Path, architecture: Path | None) -> Contents:
     import h5py
 
     with h5py.File(path, "r") as file:
-        trust.require_own_data(str(path), file)
+        largest = trust.require_own_data(str(path), file)
         version, backend = (_text(file.attrs.get(key, "")) for key in ("keras_version", "backend"))
         text = file.attrs.get("model_config")
         if text is not None:
@@ -181,7 +183,7 @@ def _hdf5(path: Path, architecture: Path | None) -> Contents:
                 raise InputError(f"{path}: holds a configuration but no weights")
             version = version or _text(group.attrs.get("keras_version", ""))
             backend = backend or _text(group.attrs.get("backend", ""))
-            return Contents(path, "h5", _parse(path, text), version, backend)
+            return Contents(path, "h5", _parse(path, text), version, backend, largest=largest)
         if "layer_names" in file.attrs or "layer_names0" in file.attrs:
             weights, layers = "/", attribute_list(file, "layer_names")
         elif "layer_names" in getattr(file.get("model_weights"), "attrs", ()):
@@ -201,7 +203,7 @@ def _hdf5(path: Path, architecture: Path | None) -> Contents:
     config = _read_architecture(architecture)
     version = version or str(config.get("keras_version", ""))
     backend = backend or str(config.get("backend", ""))
-    return Contents(path, "h5", config, version, backend, architecture, weights)
+    return Contents(path, "h5", config, version, backend, architecture, weights, largest)
 
 
 def _refuse_architecture(path: Path, architecture: Path | None) -> None:

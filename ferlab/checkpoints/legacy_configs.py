@@ -125,6 +125,14 @@ _ARITHMETIC = {
     "math.subtract": lambda y: (1.0, -y),
     "__operators__.sub": lambda y: (1.0, -y),
 }
+_CONSTANT_FIRST = {  # 255 - x and the like
+    "math.multiply": lambda c: (c, 0.0),
+    "__operators__.mul": lambda c: (c, 0.0),
+    "math.add": lambda c: (1.0, c),
+    "__operators__.add": lambda c: (1.0, c),
+    "math.subtract": lambda c: (-1.0, c),
+    "__operators__.sub": lambda c: (-1.0, c),
+}
 _OPERATIONS = {
     "math.add": "Add",
     "__operators__.add": "Add",
@@ -258,7 +266,7 @@ class _Repair:
         self.is_theano = is_theano
         self.original_names: dict[str, str] = {}
         self.shifts: dict[str, int] = {}
-        self.in_images = True  # layers come in order; after the first of _ENDS_IMAGES, in vectors
+        self.in_images = True  # whether the next layer takes images: none of _ENDS_IMAGES before it
 
     def error(self, rule: str) -> InputError:
         return InputError(f"{self.where}: {rule}")
@@ -349,10 +357,14 @@ class _Repair:
 
     def functional(self, config: dict) -> dict:
         layers = []
+        gives_images: dict[str, bool] = {}
         self.shifts = {**self.shifts, **_node_shifts(config)}
         for entry in config["layers"]:
+            sources = _sources(entry)
+            self.in_images = all(gives_images.get(source, True) for source in sources)
             if entry["class_name"] in ("TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer"):
                 layers.append(self.operation(entry))
+                gives_images[entry["name"]] = self.in_images
                 continue
             nodes = [self.node(node) for node in entry.get("inbound_nodes") or []]
             if self.is_odd(entry):
@@ -363,6 +375,7 @@ class _Repair:
                 nodes = [[[name, index, 0, {}]] for index in range(len(nodes))]
             name = self.name_of(entry)
             layers.append({**self.layer(entry), "name": name, "inbound_nodes": nodes})
+            gives_images[entry["name"]] = self.in_images
         return _object(
             "keras",
             "Model",
@@ -414,7 +427,11 @@ class _Repair:
         if entry["class_name"] == "TensorFlowOpLayer":
             function, arguments = _graph_operation(config)
         other = arguments.get("y")
-        if function in _ARITHMETIC and isinstance(other, int | float) and other:
+        if calls[0][0] == "_CONSTANT_VALUE" and function in _CONSTANT_FIRST and _is_tensor(other):
+            scale, offset = _CONSTANT_FIRST[function](calls[0][2])
+            layer = _layer("Rescaling", {"scale": scale, "offset": offset, "name": name})
+            tensors = [self.tensor(other)]
+        elif function in _ARITHMETIC and isinstance(other, int | float) and other:
             scale, offset = _ARITHMETIC[function](other)
             layer = _layer("Rescaling", {"scale": scale, "offset": offset, "name": name})
         elif function == "nn.bias_add" and isinstance(arguments.get("bias"), list):
@@ -578,6 +595,12 @@ class _Repair:
         if mode == "concat":
             settings["axis"] = self.channel_axis(config.get("concat_axis", -1))
         return _layer(_MERGE_MODES[mode], settings)
+
+
+def _sources(entry: dict) -> list[str]:
+    """The names of the layers whose outputs a layer takes."""
+    nodes = entry.get("inbound_nodes") or []
+    return [str(call[0]) for node in nodes for call in _as_list_of_lists(node)]
 
 
 def _is_tensor(value: object) -> bool:

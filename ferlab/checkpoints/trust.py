@@ -129,13 +129,32 @@ def _objects(config: object, name: str) -> Iterator[tuple[dict, str]]:
             yield from _objects(value, own)
 
 
-def require_own_data(where: str, file: "h5py.File") -> None:
-    """Raise InputError for an HDF5 file that leads to other files, or unpacks beyond reason."""
+def require_stored_sizes(where: str, config: object, largest: int) -> None:
+    """Raise InputError for a layer that is larger than any array that the file holds for it.
+
+    Its memory would be taken before anybody noticed. largest: the longest side of the arrays.
+    """
+    for entry, name in _objects(config, ""):
+        settings = entry.get("config")
+        for key in ("units", "filters", "output_dim"):
+            size = settings.get(key) if isinstance(settings, dict) else None
+            if isinstance(size, int | float) and size > largest:
+                raise InputError(
+                    f"{where}: the layer {name!r} has {key}={size:g}, but the file holds no "
+                    f"weights of more than {largest:,} a side"
+                )
+
+
+def require_own_data(where: str, file: "h5py.File") -> int:
+    """The longest side of the arrays that the file holds.
+
+    Raises InputError for an HDF5 file that leads to other files, or unpacks beyond reason.
+    """
     import h5py
 
     links: list[tuple[str, object]] = []
     file.visititems_links(lambda name, link: links.append((name, link)))
-    size = 0
+    size, largest = 0, 0
     for name, link in links:
         if not isinstance(link, h5py.HardLink):
             raise InputError(f"{where}: holds a link ({name}), which a checkpoint has no use for")
@@ -144,11 +163,13 @@ def require_own_data(where: str, file: "h5py.File") -> None:
             if dataset.is_virtual or dataset.external:
                 raise InputError(f"{where}: {name} lies in another file; a checkpoint is one file")
             size += dataset.nbytes
+            largest = max(largest, *dataset.shape, 0)
     if size > UNPACKED_LIMIT:
         raise InputError(
             f"{where}: its weights must be {UNPACKED_LIMIT // 2**30} GiB at most. "
             f"Received: {size / 2**30:.1f} GiB"
         )
+    return largest
 
 
 def require_own_archive(where: str, path: Path) -> None:
