@@ -34,6 +34,12 @@ def entry_point(main: Callable[[], None]) -> Callable[[], None]:
     return run
 
 
+def a_few(names: list[str]) -> str:
+    """The first three names of a list that may be long."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
+
+
 def _one_line(message: str) -> str:
     """A path or a class name may hold a line break, or what a terminal would obey."""
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in message)

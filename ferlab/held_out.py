@@ -3,7 +3,6 @@
 Not those kept for the final score, and not those that a model was trained on.
 """
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import numpy as np
 
 from ferlab import checkpoints
 from ferlab.data import SCORING_USAGES, TRAINING_USAGES, Dataset, fit_images
-from ferlab.errors import InputError
+from ferlab.errors import InputError, a_few
 
 
 def rows(
@@ -50,10 +49,9 @@ def rows(
         if metadata is None or metadata.get("previous_rows_unknown"):
             silent.append(str(model))
     if silent:
-        named = ", ".join(silent[:3]) + (f" and {len(silent) - 3} more" if silent[3:] else "")
         report(
-            f"note: not all rows that these were trained on are known: {named}. If those of "
-            f"{dataset.source} were among them, what is found on them is worth nothing"
+            f"note: not all rows that these were trained on are known: {a_few(silent)}. If those "
+            f"of {dataset.source} were among them, what is found on them is worth nothing"
         )
     dataset = dataset.take(chosen)
     if seen.any():
@@ -89,8 +87,3 @@ def _of_usage(dataset: Dataset, usage: str | None) -> np.ndarray:
             f"Received: {', '.join(sorted(set(dataset.usage.tolist())))} alone"
         )
     return dataset.training_rows()
-
-
-def with_labels(dataset: Dataset, labels: np.ndarray) -> Dataset:
-    """The dataset with labels from elsewhere: int64 (n,), -1 for none."""
-    return dataclasses.replace(dataset, labels=labels)

@@ -20,7 +20,7 @@ import numpy as np
 from ferlab import checkpoints, data, files, inference
 from ferlab.checkpoints import Checkpoint
 from ferlab.data import Dataset
-from ferlab.errors import InputError
+from ferlab.errors import InputError, a_few
 from ferlab.labels import is_reordering, parse_class_names, require_same_classes
 
 _OPTION = re.compile(r"\s(pixels|classes|architecture)=(\S*)$", re.IGNORECASE)
@@ -178,16 +178,16 @@ def read_for(
     """
     metadata = [_at(member, checkpoints.read_metadata, member.path) for member in members]
     told = [
-        (member, tuple(map(str, own["class_names"])))
+        (member, tuple(own["class_names"]))
         for member, own in zip(members, metadata, strict=True)
-        if isinstance(own.get("class_names"), list)
+        if own.get("class_names")
     ]
     for member, names in told:
         _require_votable(member, names, class_names or told[0][1])
     is_folder = Path(path).is_dir()
     if is_folder and class_names is None and told:
         class_names = told[0][1]
-    shapes = [tuple(own["image_shape"]) for own in metadata if "image_shape" in own]
+    shapes = [tuple(own["image_shape"]) for own in metadata if own.get("image_shape")]
     return data.read(
         path,
         role=role,
@@ -268,10 +268,10 @@ def _note_silent(members: list[Member], dataset: Dataset, report: Callable[[str]
         and not checkpoints.read_metadata(member.path).get("class_names")
     ]
     if silent:
-        named = ", ".join(silent[:3]) + (f" and {len(silent) - 3} more" if silent[3:] else "")
         report(
             f"note: these do not tell their classes, taken as {', '.join(dataset.class_names)}: "
-            f"{named}; classes= on a line says otherwise, and `python -m ferlab inspect` finds out"
+            f"{a_few(silent)}; classes= on a line says otherwise, and `python -m ferlab inspect` "
+            "finds out"
         )
 
 

@@ -91,13 +91,13 @@ def test_a_model_of_another_image_size_knows_its_rows(tmp_path):
 def test_without_any_label_it_says_so():
     data = faces(4)
     with pytest.raises(InputError, match="needs rows with labels; --truth"):
-        held_out.rows(held_out.with_labels(data, np.full(4, -1)), [], report=print)
+        held_out.rows(dataclasses.replace(data, labels=np.full(4, -1)), [], report=print)
 
 
 def test_rows_without_labels_are_left_out():
     data = faces(8)
     labels = np.where(np.arange(8) < 3, -1, data.labels)
-    assert len(held_out.rows(held_out.with_labels(data, labels), [], report=print)) == 5
+    assert len(held_out.rows(dataclasses.replace(data, labels=labels), [], report=print)) == 5
 
 
 def test_digests_tell_images_apart_and_know_copies():

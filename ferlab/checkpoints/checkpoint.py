@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import logging
-import math
 import shutil
 import tempfile
 import zipfile
@@ -61,14 +60,7 @@ class Checkpoint:
     @property
     def temperature(self) -> float | None:
         """What its logits are divided by to have probabilities that hold; None if never fitted."""
-        temperature = self.metadata.get("temperature")
-        if temperature is None:
-            return None
-        if not isinstance(temperature, int | float) or not 0 < temperature < math.inf:
-            raise InputError(
-                f"{self.path}: a temperature must be above 0. Received: {temperature!r}"
-            )
-        return float(temperature)
+        return self.metadata.get("temperature")
 
     def sized_model(self) -> "keras.Model":
         """The model, on images of `image_shape` where it takes any size."""
@@ -184,16 +176,28 @@ def _current(contents: Contents) -> "keras.Model":
     from ferlab.backend import keras
     from ferlab.checkpoints.legacy_configs import without_training
 
-    where = str(contents.path)
     if contents.kind == "h5" and contents.architecture is None:
-        trust.require_no_code(where, contents.config)
-        trust.require_stored_sizes(where, contents.config, contents.largest)
+        _require_trust(contents, contents.config)
         with _under_suffix(contents.path, ".h5") as path:
             return keras.models.load_model(path, compile=False, safe_mode=True)
-    config = without_training(contents.config)
-    trust.require_no_code(where, config)
-    trust.require_stored_sizes(where, config, contents.largest)
-    model = keras.saving.deserialize_keras_object(config, safe_mode=True)
+    return _with_keras_3_weights(contents, without_training(contents.config))
+
+
+def _require_trust(contents: Contents, config: dict) -> None:
+    trust.require_no_code(str(contents.path), config)
+    trust.require_stored_sizes(str(contents.path), config, contents.largest)
+
+
+def _built(contents: Contents, config: dict) -> "keras.Model":
+    """The model of a configuration in Keras 3's words, its weights as they begin."""
+    from ferlab.backend import keras
+
+    _require_trust(contents, config)
+    return keras.saving.deserialize_keras_object(config, safe_mode=True)
+
+
+def _with_keras_3_weights(contents: Contents, config: dict) -> "keras.Model":
+    model = _built(contents, config)
     with _weights_alone(contents) as path:
         model.load_weights(path)
     return model
@@ -222,25 +226,17 @@ def _legacy(contents: Contents) -> "keras.Model":
 def _repaired(contents: Contents, image_shape: tuple[int, int, int] | None) -> "keras.Model":
     import h5py
 
-    from ferlab.backend import keras
     from ferlab.checkpoints.legacy_configs import repair
     from ferlab.checkpoints.legacy_weights import is_theano, load_weights
 
     where = str(contents.path)
     if contents.weights == "layers":  # the format of Keras 3, of which tf.keras 2.12 was the first
         config = repair(contents.config, where, image_shape=image_shape).config
-        trust.require_no_code(where, config)
-        trust.require_stored_sizes(where, config, contents.largest)
-        model = keras.saving.deserialize_keras_object(config, safe_mode=True)
-        with _weights_alone(contents) as path:
-            model.load_weights(path)
-        return model
+        return _with_keras_3_weights(contents, config)
     with h5py.File(contents.path, "r") as file:
         theano = is_theano(contents, file)
         repaired = repair(contents.config, where, image_shape=image_shape, is_theano=theano)
-        trust.require_no_code(where, repaired.config)
-        trust.require_stored_sizes(where, repaired.config, contents.largest)
-        model = keras.saving.deserialize_keras_object(repaired.config, safe_mode=True)
+        model = _built(contents, repaired.config)
         load_weights(model, contents, repaired, file)
     return model
 
@@ -314,7 +310,7 @@ def _read_optimizer(
 
 def _names(metadata: dict) -> tuple[str, ...] | None:
     names = metadata.get("class_names")
-    return tuple(map(str, names)) if isinstance(names, list) else None
+    return None if names is None else tuple(names)
 
 
 def _pixels(checkpoint: Checkpoint, given: str | None) -> str:

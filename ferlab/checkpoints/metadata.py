@@ -7,6 +7,7 @@ of the rows it was trained on, uint64, so that nobody scores or fits a vote on t
 
 import io
 import json
+import math
 import shutil
 import zipfile
 from pathlib import Path
@@ -120,7 +121,7 @@ _SOUND = {
     "optimizer": _is_dict,
     "pixels": lambda value: isinstance(value, str),
     "seed": lambda value: isinstance(value, int) and value >= 0,
-    "temperature": lambda value: isinstance(value, int | float),
+    "temperature": lambda value: isinstance(value, int | float) and 0 < value < math.inf,
 }
 
 

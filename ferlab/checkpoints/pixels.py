@@ -22,7 +22,7 @@ _IMAGENET_MEANS = (103.939, 116.779, 123.68)  # of B, G and R, in grey levels
 
 def require_scale(where: str, pixels: str, image_shape: tuple[int, int, int]) -> None:
     """Raise InputError for a scale that is unknown, or none for images of that shape."""
-    if not isinstance(pixels, str) or pixels not in PIXEL_SCALES:
+    if pixels not in PIXEL_SCALES:
         raise InputError(f"{where}: pixels must be {', '.join(PIXEL_SCALES)}. Received: {pixels!r}")
     if pixels == "caffe" and image_shape[-1] != 3:
         raise InputError(f"{where}: pixels caffe is for images of 3 channels. Received: 1")

@@ -11,8 +11,9 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
         "calibrate",
         help="fit the temperature that makes a checkpoint's probabilities believable",
         description="Fit one temperature on VALIDATION and store it in MODEL. It changes how sure "
-        "the model is, never what it answers; `test.py --probabilities` uses it. The checkpoint "
-        "is otherwise left as it is. Temperature scaling: Guo et al. 2017.",
+        "the model is, never what it answers; `test.py --probabilities` uses it. With it go the "
+        "pixels and classes it holds for; the model stays as it is. Temperature scaling: Guo et "
+        "al. 2017.",
         parents=[
             cli.data_options(),
             cli.checkpoint_options(),
@@ -38,8 +39,7 @@ def run(args: argparse.Namespace) -> None:
         architecture=args.architecture,
     )
     dataset = inference.read_for(checkpoint, args.data, role="train", class_names=class_names)
-    if args.truth:
-        dataset = held_out.with_labels(dataset, data.read_truth(args.truth, dataset))
+    dataset = data.with_truth(dataset, args.truth)
     dataset = held_out.rows(dataset, [args.checkpoint], usage=args.usage, report=print)
     probabilities = inference.predict(checkpoint, dataset, batch_size=args.batch_size, report=print)
 

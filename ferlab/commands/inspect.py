@@ -85,8 +85,7 @@ def read_labelled(args: argparse.Namespace, image_shape: tuple[int, int, int]) -
         ),
         image_shape=image_shape if is_folder else None,
     )
-    if args.truth:
-        dataset = held_out.with_labels(dataset, data.read_truth(args.truth, dataset))
+    dataset = data.with_truth(dataset, args.truth)
     dataset = held_out.rows(dataset, [], usage=args.usage, report=print)
     if len(dataset) > args.rows:
         drawn = np.random.default_rng(0).choice(len(dataset), args.rows, replace=False)

@@ -65,20 +65,21 @@ def run(args: argparse.Namespace) -> None:
     if len(members) < 2:
         raise InputError(f"a vote needs two or more models. Received: {len(members)}")
     class_names = cli.chosen_class_names(args)
-    dataset = voting.read_for(members, args.data, class_names, role="train")
-    if args.truth:
-        dataset = held_out.with_labels(dataset, data.read_truth(args.truth, dataset))
-    paths = [member.path for member in members]
-    is_folder = Path(args.data).is_dir()
+    whole = voting.read_for(members, args.data, class_names, role="train")
+    whole = data.with_truth(whole, args.truth)
 
-    def read_at(shape):
-        if not is_folder:
-            return data.fit_images(dataset, shape)
+    def folder_at(image_shape: tuple[int, int, int]) -> data.Dataset:
         return data.read(
-            args.data, role="train", class_names=dataset.class_names, image_shape=shape
+            args.data, role="train", class_names=whole.class_names, image_shape=image_shape
         )
 
-    dataset = held_out.rows(dataset, paths, usage=args.usage, read_at=read_at, report=print)
+    dataset = held_out.rows(
+        whole,
+        [member.path for member in members],
+        usage=args.usage,
+        read_at=folder_at if Path(args.data).is_dir() else None,
+        report=print,
+    )
     members = voting.with_flags(members, args.pixels, class_names)
     probabilities = voting.collect(
         members,

@@ -4,7 +4,7 @@ from ferlab.data.csv_files import csv_chunks, write_csv, write_submission
 from ferlab.data.dataset import SCORING_USAGES, TRAINING_USAGES, Dataset, concatenate
 from ferlab.data.images import fit_image, fit_images, read_image
 from ferlab.data.sources import read, write_npz
-from ferlab.data.truth import read_truth
+from ferlab.data.truth import read_truth, with_truth
 
 __all__ = [
     "SCORING_USAGES",
@@ -17,6 +17,7 @@ __all__ = [
     "read",
     "read_image",
     "read_truth",
+    "with_truth",
     "write_csv",
     "write_npz",
     "write_submission",

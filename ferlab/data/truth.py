@@ -1,5 +1,6 @@
 """The labels of a test file that came without them: `id,label`, as a leaderboard keeps them."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -43,3 +44,10 @@ def read_truth(path: str | Path, dataset: Dataset) -> np.ndarray:
     if (labels == UNLABELLED).all():
         raise InputError(f"{path}: has none of the data's ids, such as {dataset.ids[0]!r}")
     return labels
+
+
+def with_truth(dataset: Dataset, path: str | Path | None) -> Dataset:
+    """The dataset with the labels of `read_truth`; itself where no file is given."""
+    if path is None:
+        return dataset
+    return dataclasses.replace(dataset, labels=read_truth(path, dataset))
