@@ -101,6 +101,12 @@ def recipe_options(default: str | None, *, several: bool = False) -> argparse.Ar
         help="flip images at random",
     )
     group.add_argument(
+        "--labels-removed",
+        type=float,
+        metavar="FRACTION",
+        help="of the training labels, for experiments with fewer; chosen in each class by the seed",
+    )
+    group.add_argument(
         "--validation",
         type=_validation,
         metavar="ROWS",

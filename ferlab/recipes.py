@@ -13,6 +13,7 @@ class Recipe:
     validation: rows set apart for validation: a number takes the first rows, a fraction the last,
         a word the rows with that usage.
     shift: largest shift in both directions, as a fraction of the image's side.
+    labels_removed: share of the training rows that are used without their label, if at all.
     """
 
     name: str
@@ -24,6 +25,7 @@ class Recipe:
     shift: float
     horizontal_flip: bool
     optimizer: str = "adam"
+    labels_removed: float = 0.0
 
     def __post_init__(self) -> None:
         if not 1 <= self.epochs <= 1_000_000:
@@ -34,6 +36,10 @@ class Recipe:
             raise InputError(f"--learning-rate must be above 0. Received: {self.learning_rate}")
         if not 0 <= self.shift < 1:
             raise InputError(f"--shift must be from 0 to below 1. Received: {self.shift}")
+        if not 0 <= self.labels_removed < 1:
+            raise InputError(
+                f"--labels-removed must be from 0 to below 1. Received: {self.labels_removed}"
+            )
 
     def override(self, **settings: object) -> "Recipe":
         """This recipe with every setting that is not None replaced."""

@@ -124,6 +124,25 @@ class Dataset:
         self._require_labels(np.union1d(rows, chosen))
         return self.take(rows), self.take(chosen)
 
+    def without_labels(self, share: float, seed: int) -> Self:
+        """The same rows, a share of each class's labels taken away at random.
+
+        So that what is learned from unlabelled images can be compared with the truth. Every class
+        keeps a label. Raises InputError for a share that is not from 0 to below 1.
+        """
+        if not 0 <= share < 1:
+            raise self._error("the share of labels to remove must be from 0 to below 1", share)
+        generator = np.random.default_rng(seed)
+        labels = self.labels.copy()
+        for label in range(self.num_classes):
+            rows = generator.permutation(np.flatnonzero(self.labels == label))
+            labels[rows[: min(round(share * len(rows)), max(len(rows) - 1, 0))]] = UNLABELLED
+        return dataclasses.replace(self, labels=labels)
+
+    def labelled(self) -> Self:
+        """The rows that have a label."""
+        return self.take(self.labels != UNLABELLED)
+
     def of_usage(self, usage: str | None) -> Self:
         """The rows of a usage; None for the training rows. Raises InputError if there are none."""
         if usage is None:
