@@ -25,14 +25,13 @@ def main() -> None:
         image_shape=cli.chosen_image_shape(args),
     )
     train, validation = dataset.split(recipe.validation)
-    seed = args.seed or 0
-    train = train.without_labels(recipe.labels_removed, seed).labelled()
 
     from ferlab import files, training
     from models import build_model
 
     files.require_writable(args.out_dir / "checkpoint.h5")
     run_dir = training.new_run_dir(args.run_dir, recipe.name)
+    seed = args.seed or 0
     training.set_seed(seed)
     model = build_model(recipe.model, train.image_shape, train.num_classes)
     result = training.fit(

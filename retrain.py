@@ -8,7 +8,7 @@ from pathlib import Path
 from ferlab import cli
 from ferlab.errors import InputError, entry_point
 from ferlab.labels import is_reordering
-from ferlab.recipes import RECIPES
+from ferlab.recipes import RECIPES, SemiRecipe
 
 
 def parse_args():
@@ -28,6 +28,11 @@ def main() -> None:
     from ferlab import checkpoints
 
     recorded = checkpoints.recorded_recipe(args.checkpoint)
+    if isinstance(recorded, SemiRecipe):
+        raise InputError(
+            f"{args.checkpoint}: has learned from unlabelled images; "
+            "semi_retrain.py goes on with it"
+        )
     recipe = cli.chosen_recipe(args, recorded or RECIPES["cnn-report"])
     recipe = recipe.override(epochs=args.last_epoch)
     if recorded and recipe.validation != recorded.validation:

@@ -18,7 +18,7 @@ ROUNDS, STEPS = 9, 12
 
 
 def main() -> None:
-    from ferlab import backend, training
+    from ferlab import backend, objectives, training
     from ferlab.backend import keras
     from ferlab.batches import Batches, feed
     from ferlab.drawn_faces import drawn_faces
@@ -32,7 +32,7 @@ def main() -> None:
 
     def contender(recipe, steps):
         training.set_seed(0)
-        model = training.training_model(build_model("cnn", (48, 48, 1), 7), recipe)
+        model = objectives.behind_augmentation(build_model("cnn", (48, 48, 1), 7), recipe)
         model.compile(**settings, metrics=["accuracy"], jit_compile=backend.jit_compile())
 
         def step() -> float:

@@ -19,3 +19,20 @@ def augmentation_layers(recipe: Recipe) -> list[keras.layers.Layer]:
             )
         )
     return layers
+
+
+def strong_augmentation_layers() -> list[keras.layers.Layer]:
+    """What makes a strong view of FixMatch, after the weak one's layers; raw grey levels.
+
+    Turned, zoomed, brighter or darker, more or less contrast, and a patch erased, as RandAugment
+    and Cutout do; of their operations those that leave the expression of a grey face what it is.
+    """
+    return [
+        keras.layers.RandomRotation(15 / 360, fill_mode="nearest", name="random_rotation"),
+        keras.layers.RandomZoom(0.15, fill_mode="nearest", name="random_zoom"),
+        keras.layers.RandomBrightness(0.2, name="random_brightness"),
+        keras.layers.RandomContrast(0.4, name="random_contrast"),
+        keras.layers.RandomErasing(
+            (1.0, 1.0), scale=(0.02, 0.2), fill_value=128, name="random_erasing"
+        ),
+    ]

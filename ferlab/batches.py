@@ -1,44 +1,81 @@
 """Batches of a dataset in a known order, for every Keras backend."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from ferlab.backend import keras
 
 
 class Batches(keras.utils.PyDataset):
-    """Batches of (images, labels), or of (images,) when there are no labels to give.
+    """Batches of (images,), (images, targets) or (images, targets, weights).
 
-    The last batch may be smaller; none is dropped. `shuffle(epoch)` orders the rows by (seed,
-    epoch) alone, so an epoch is the same whether or not others ran before it.
+    Without `steps` an epoch is every row once; the last batch may be smaller, none is dropped.
+    With `steps` it is that many full batches, going through the rows as often as that takes.
+    `shuffle(epoch)` orders the rows by (seed, epoch) alone, so an epoch is the same whether or not
+    others ran before it.
     """
 
     def __init__(
         self,
         images: np.ndarray,
-        labels: np.ndarray | None,
+        targets: np.ndarray | None,
         batch_size: int,
         seed: int = 0,
+        *,
+        steps: int | None = None,
+        weights: Callable[[int], np.ndarray] | None = None,
     ) -> None:
-        """images: uint8 (n, height, width, channels); labels: int64 (n,)."""
+        """images: uint8 (n, height, width, channels); targets: one for each image, if any.
+
+        weights: gives the weight of every row in an epoch, float32 (n,).
+        """
         super().__init__()
-        self.images, self.labels = images, labels
-        self.batch_size, self.seed = batch_size, seed
-        self.order = np.arange(len(images))
+        self.images, self.targets = images, targets
+        self.batch_size, self.seed, self.steps = batch_size, seed, steps
+        self.weights_of, self.weights = weights, weights(0) if weights else None
+        self.order = np.resize(np.arange(len(images)), self._rows())
+
+    def _rows(self) -> int:
+        return len(self.images) if self.steps is None else self.steps * self.batch_size
 
     def __len__(self) -> int:
-        return -(-len(self.images) // self.batch_size)
+        return -(-self._rows() // self.batch_size)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
         rows = self.order[index * self.batch_size : (index + 1) * self.batch_size]
-        if self.labels is None:
-            return (self.images[rows],)
-        return self.images[rows], self.labels[rows]
+        columns = (self.images, self.targets, self.weights)
+        return tuple(column[rows] for column in columns if column is not None)
 
     def shuffle(self, epoch: int) -> None:
-        self.order = np.random.default_rng((self.seed, epoch)).permutation(len(self.images))
+        generator = np.random.default_rng((self.seed, epoch))
+        passes = max(-(-self._rows() // max(len(self.images), 1)), 1)
+        order = [generator.permutation(len(self.images)) for _ in range(passes)]
+        self.order = np.concatenate(order)[: self._rows()]
+        self.weights = self.weights_of(epoch) if self.weights_of else None
 
 
-def feed(batches: Batches):
+class PairedBatches(keras.utils.PyDataset):
+    """Batches of ((images, unlabelled images), targets)."""
+
+    def __init__(self, labelled: Batches, unlabelled: Batches) -> None:
+        """unlabelled: without targets, as many batches as the labelled."""
+        super().__init__()
+        self.labelled, self.unlabelled = labelled, unlabelled
+
+    def __len__(self) -> int:
+        return len(self.labelled)
+
+    def __getitem__(self, index: int) -> tuple:
+        images, targets = self.labelled[index]
+        return (images, *self.unlabelled[index]), targets
+
+    def shuffle(self, epoch: int) -> None:
+        self.labelled.shuffle(epoch)
+        self.unlabelled.shuffle(epoch)
+
+
+def feed(batches: keras.utils.PyDataset):
     """What to hand to Keras's fit, evaluate and predict.
 
     On TensorFlow Keras turns its input into a tf.data pipeline with autotuning, whose thread is
@@ -49,7 +86,9 @@ def feed(batches: Batches):
         return batches
     import tensorflow as tf
 
-    signature = tuple(tf.TensorSpec((None, *part.shape[1:]), part.dtype) for part in batches[0])
+    signature = keras.tree.map_structure(
+        lambda part: tf.TensorSpec((None, *part.shape[1:]), part.dtype), batches[0]
+    )
     dataset = tf.data.Dataset.from_generator(
         lambda: (batches[index] for index in range(len(batches))), output_signature=signature
     )

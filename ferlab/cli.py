@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from ferlab.checkpoints import PIXEL_SCALES
 from ferlab.labels import parse_class_names
-from ferlab.recipes import RECIPES, Recipe, get_recipe
+from ferlab.recipes import RECIPES, Recipe, SemiRecipe, get_recipe, recipe_names
 
 
 class _Parser(argparse.ArgumentParser):
@@ -87,7 +87,8 @@ def recipe_options(default: str | None, *, several: bool = False) -> argparse.Ar
             "--recipes" if several else "--recipe",
             default=default,
             metavar="NAME,NAME,..." if several else "NAME",
-            help=f"{' or '.join(RECIPES)} (default: {default}); the flags below override it",
+            help=f"{' or '.join(recipe_names(type(RECIPES[default])))} (default: {default}); the "
+            "flags below override it",
         )
         group.add_argument("--epochs", type=whole_number(1), metavar="N")
     group.add_argument("--batch-size", type=whole_number(1), metavar="N", help="images a step")
@@ -111,6 +112,63 @@ def recipe_options(default: str | None, *, several: bool = False) -> argparse.Ar
         type=_validation,
         metavar="ROWS",
         help="first rows (2400), last fraction (0.1) or usage (PublicTest) set apart",
+    )
+    return options
+
+
+def semi_supervised_options(*, several_rounds: bool = True) -> argparse.ArgumentParser:
+    """How unlabelled images are learned from; the flags override the recipe."""
+    options = argparse.ArgumentParser(add_help=False)
+    options.set_defaults(recipe_kind=SemiRecipe)
+    group = options.add_argument_group("unlabelled images")
+    group.add_argument(
+        "--threshold",
+        type=float,
+        metavar="CONFIDENCE",
+        help="least probability with which a prediction becomes a pseudo-label",
+    )
+    group.add_argument(
+        "--class-thresholds",
+        type=_class_thresholds,
+        metavar="NAME=CONFIDENCE,...",
+        help="that of single classes, such as happy=0.9,disgust=0.4",
+    )
+    if several_rounds:
+        group.add_argument(
+            "--rounds",
+            type=whole_number(1, 100),
+            metavar="N",
+            help="of self-training, at most (scikit-learn's max_iter); each trains a new model, "
+            "which labels for the next",
+        )
+    group.add_argument(
+        "--soft-labels",
+        action=argparse.BooleanOptionalAction,
+        help="learn the predictor's probabilities rather than its most probable class",
+    )
+    group.add_argument(
+        "--unlabelled-weight",
+        type=float,
+        metavar="WEIGHT",
+        help="of a pseudo-label in the loss, where a given label has 1",
+    )
+    group.add_argument(
+        "--ramp-epochs",
+        type=whole_number(0),
+        metavar="N",
+        help="epochs over which that weight grows from 0",
+    )
+    group.add_argument(
+        "--unlabelled-ratio",
+        type=whole_number(1, 100),
+        metavar="N",
+        help="of fixmatch: unlabelled images a step for each labelled one",
+    )
+    group.add_argument(
+        "--control",
+        action="store_true",
+        help="also train on the given labels alone for as many steps, and say what the unlabelled "
+        "images were worth",
     )
     return options
 
@@ -230,8 +288,9 @@ def held_out_options() -> argparse.ArgumentParser:
 
 def chosen_recipe(args: argparse.Namespace, base: Recipe | None = None) -> Recipe:
     """`base`, or the recipe that `--recipe` names, with the flags' settings. Raises InputError."""
-    settings = {field.name: getattr(args, field.name, None) for field in dataclasses.fields(Recipe)}
-    return (base or get_recipe(args.recipe)).override(**settings)
+    base = base or get_recipe(args.recipe, getattr(args, "recipe_kind", Recipe))
+    settings = {field.name: getattr(args, field.name, None) for field in dataclasses.fields(base)}
+    return base.override(**settings)
 
 
 def chosen_class_names(args: argparse.Namespace) -> tuple[str, ...] | None:
@@ -253,6 +312,22 @@ def _validation(text: str) -> int | float | str:
         except ValueError:
             continue
     return text
+
+
+def _class_thresholds(text: str) -> dict[str, float]:
+    thresholds: dict[str, float] = {}
+    for part in text.split(","):
+        name, _, value = map(str.strip, part.rpartition("="))
+        try:
+            number = float(value)
+        except ValueError:
+            number = None
+        if not name or name in thresholds or number is None:
+            raise argparse.ArgumentTypeError(
+                f"expected NAME=CONFIDENCE, each name once. Received: {part!r}"
+            )
+        thresholds[name] = number
+    return thresholds
 
 
 def whole_number(low: int, high: int = 2**32 - 1) -> Callable[[str], int]:

@@ -1,5 +1,6 @@
 """The pictures: matplotlib only, colour-blind safe, legible at the size they are saved."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from ferlab import files
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-BLUE, ORANGE = "#0072B2", "#D55E00"  # Okabe and Ito's palette
+BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#BBBBBB"  # Okabe and Ito's palette
 
 
 def history_figure(history: dict[str, list[float]], title: str) -> "Figure":
@@ -79,6 +80,66 @@ def confusion_matrix_figure(counts: np.ndarray, class_names: tuple[str, ...], ti
     axes.set_ylabel("true class, with its recall")
     axes.set_title(_plain(title))
     figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
+    return figure
+
+
+def pseudo_labels_figure(labelled_by: Sequence[tuple[str, object]], title: str) -> "Figure":
+    """For each round: the pseudo-labels by class, and how confidence and truth go together.
+
+    labelled_by: who labelled, and `semi_supervised.PseudoLabels`.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import PercentFormatter
+
+    count = len(labelled_by)
+    figure = Figure(figsize=(11, 0.8 + 3.6 * count), layout="constrained")
+    figure.suptitle(_plain(f"{title}: pseudo-labels"))
+    panels = figure.subplots(count, 2, squeeze=False, width_ratios=(1, 1.15))
+    for (who, guesses), (by_class, by_confidence) in zip(labelled_by, panels, strict=True):
+        known = guesses.truth >= 0
+        right = guesses.labels == guesses.truth
+        start = np.zeros(len(guesses.class_names))
+        for rows, colour, label in (
+            (known & right, BLUE, "right"),
+            (known & ~right, ORANGE, "wrong"),
+            (~known, GREY, "truth not known"),
+        ):
+            chosen = guesses.labels[rows & guesses.chosen]
+            counts = np.bincount(chosen, minlength=len(start))
+            by_class.barh(range(len(start)), counts, left=start, color=colour, label=label)
+            start = start + counts
+        by_class.set_yticks(range(len(start)), map(_plain, guesses.class_names))
+        by_class.invert_yaxis()
+        by_class.set_xlabel("pseudo-labels (images)")
+        by_class.set_title(_plain(f"by {who}"), fontsize=10)
+        by_class.legend(fontsize=8)
+
+        edges = np.linspace(0, 1, 21)
+        for rows, colour, label in (
+            (guesses.chosen, BLUE, "taken"),
+            (~guesses.chosen, GREY, "below the threshold"),
+        ):
+            by_confidence.hist(
+                guesses.confidence[rows], edges, color=colour, alpha=0.5, label=label
+            )
+        by_confidence.set_xlabel("confidence (probability of the most probable class)")
+        by_confidence.set_ylabel("unlabelled images")
+        predicted = guesses.probabilities.argmax(axis=1) == guesses.truth
+        bins = np.clip(np.digitize(guesses.confidence, edges) - 1, 0, 19)
+        shares = [
+            (low + 0.025, predicted[rows].mean())
+            for index, low in enumerate(edges[:-1])
+            if (rows := known & (bins == index)).sum() >= 20
+        ]
+        if shares:
+            accuracy = by_confidence.twinx()
+            accuracy.plot(*zip(*shares, strict=True), "o-", color=ORANGE, label="accuracy")
+            accuracy.plot((0, 1), (0, 1), ":", color="black", label="confidence that holds")
+            accuracy.set_ylim(0, 1)
+            accuracy.set_ylabel("accuracy where the truth is known")
+            accuracy.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+            handles = [*by_confidence.get_legend_handles_labels()[0], *accuracy.get_lines()]
+            accuracy.legend(handles=handles, fontsize=8, loc="upper left")
     return figure
 
 

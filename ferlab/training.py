@@ -17,13 +17,12 @@ from pathlib import Path
 import numpy as np
 
 from ferlab import backend, calibration, checkpoints, files, inference, metrics
-from ferlab.acceleration import accelerate
-from ferlab.augmentation import augmentation_layers
 from ferlab.backend import keras
 from ferlab.batches import Batches, feed
 from ferlab.checkpoints import Checkpoint
 from ferlab.data import Dataset
 from ferlab.errors import InputError
+from ferlab.objectives import Supervised
 from ferlab.recipes import Recipe
 
 EVALUATION_BATCH_SIZE = 256
@@ -65,6 +64,7 @@ def fit(
     *,
     seed: int,
     run_dir: Path,
+    objective: Supervised | None = None,
     keep_epochs: int = 0,
     previous: Checkpoint | None = None,
     initial_epoch: int = 0,
@@ -75,6 +75,8 @@ def fit(
     Args:
         model: uncompiled, raw grey levels in; or, with `previous`, that checkpoint's model, whose
             optimiser state and history go on.
+        objective: what is learned from the rows of `train` and perhaps others; by default the
+            labels, less those that the recipe removes.
         keep_epochs: how many of the last epochs leave a checkpoint of their own.
         resume: go on with the training that stopped in `run_dir`, if an epoch of it is finished.
             The Result, whose model is then the one from `last.h5`, equals that of a training that
@@ -83,14 +85,17 @@ def fit(
     Raises InputError when the data do not fit or the training in `run_dir` has other settings,
     KeyboardInterrupt when stopped: the last finished epoch is then in `run_dir / "last.h5"`.
     """
+    if objective is None:
+        train = train.without_labels(recipe.labels_removed, seed).labelled()
+        objective = Supervised(train, recipe)
     _require_fit(model, train, validation)
     _require_history(previous, initial_epoch)
     if initial_epoch >= recipe.epochs:
         raise InputError(
             f"the last epoch must be above the first. Received: {initial_epoch} and {recipe.epochs}"
         )
-    metadata = _metadata(train, recipe, seed, previous)
-    config = {key: metadata[key] for key in ("recipe", "seed", "data", "previous")}
+    metadata = _metadata(train, objective, recipe, seed, previous)
+    config = {key: metadata[key] for key in ("recipe", "seed", "data", "objective", "previous")}
     config |= {"initial_epoch": initial_epoch, "keep_epochs": keep_epochs}
     stopped = _stopped_training(run_dir, config) if resume else None
     finished = range(initial_epoch, initial_epoch)
@@ -100,18 +105,18 @@ def fit(
         finished = range(initial_epoch, initial_epoch + epochs)
         metadata = {key: stopped.metadata.get(key, value) for key, value in metadata.items()}
 
-    trained = training_model(model, recipe)
+    trained = objective.training_model(model)
     settings = {
         "optimizer": _optimizer(recipe, stopped or previous),
-        "loss": "sparse_categorical_crossentropy",
+        "loss": objective.loss,
         "metrics": ["accuracy"],
         "jit_compile": backend.jit_compile(),
     }
     trained.compile(**settings)
     model.compile(**settings)  # so that a saved model carries the optimiser's state
 
-    batches = Batches(train.images, train.labels, recipe.batch_size, seed=seed)
-    rows = _training_rows(train, previous)
+    batches = objective.batches(seed)
+    rows = _training_rows(objective, previous)
     keeper = _Keeper(
         model, metadata, rows, run_dir, finished, first_kept=recipe.epochs - keep_epochs
     )
@@ -124,7 +129,7 @@ def fit(
             files.write_json(run_dir / "environment.json", metadata["versions"])
             log(
                 f"{recipe.name}: {model.name}, {model.count_params():,} parameters, "
-                f"{len(train):,} training and {len(validation):,} validation images"
+                f"{objective} and {len(validation):,} validation images"
             )
             steps = len(batches) * (recipe.epochs - initial_epoch)
             for note in _notes(model, metadata, previous, steps):
@@ -135,7 +140,7 @@ def fit(
                 trained.fit(
                     feed(batches),
                     validation_data=feed(
-                        Batches(validation.images, validation.labels, EVALUATION_BATCH_SIZE)
+                        objective.validation_batches(validation, EVALUATION_BATCH_SIZE)
                     ),
                     epochs=recipe.epochs,
                     initial_epoch=finished.stop,
@@ -171,13 +176,15 @@ def new_run_dir(run_dir: Path | None, name: str, *, resume: bool = False) -> Pat
     return run_dir
 
 
-def publish(result: Result, out_dir: Path, *, suffix: str = "") -> Path:
-    """Write `[val_acc][suffix].h5`, or `dnn_...` for the DNN, and the per-epoch checkpoints.
+def publish(result: Result, out_dir: Path, *, prefix: str | None = None, suffix: str = "") -> Path:
+    """Write `[prefix][val_acc][suffix].h5`, and the per-epoch checkpoints.
 
-    They go to `[val_acc][suffix]/[epoch]_[val_acc].h5`, epochs counted from 0. A name that another
-    training has taken gets -2, -3 and so on.
+    They go to `[prefix][val_acc][suffix]/[epoch]_[val_acc].h5`, epochs counted from 0. A name that
+    another training has taken gets -2, -3 and so on. The prefix of a DNN without a suffix is
+    `dnn_` where none is given.
     """
-    prefix = "dnn_" if result.metadata["recipe"]["model"] == "dnn" and not suffix else ""
+    if prefix is None:
+        prefix = "dnn_" if result.metadata["recipe"]["model"] == "dnn" and not suffix else ""
     stem = f"{prefix}{result.val_accuracy:.6f}{suffix}"
     path = _free_name(out_dir, stem, result.metadata)
     checkpoints.save(result.model, path, result.metadata, training_rows=result.training_rows)
@@ -267,12 +274,13 @@ def _settings(config: dict) -> dict:
         **{f"recipe's {name}": value for name, value in config.get("recipe", {}).items()},
         **{key: config.get(key) for key in ("seed", "previous", "initial_epoch", "keep_epochs")},
         "data": config.get("data", {}).get("fingerprint"),
+        "objective": config.get("objective", {}),
     }
 
 
-def _training_rows(train: Dataset, previous: Checkpoint | None) -> np.ndarray:
+def _training_rows(objective: Supervised, previous: Checkpoint | None) -> np.ndarray:
     """Digests of the rows the model has seen, as far as a previous training tells."""
-    rows = np.unique(train.row_digests())
+    rows = np.unique(objective.seen())
     earlier = checkpoints.read_training_rows(previous.path) if previous else None
     return rows if earlier is None else np.union1d(earlier, rows)
 
@@ -324,16 +332,13 @@ def _notes(
         )
 
 
-def training_model(model: keras.Model, recipe: Recipe) -> keras.Model:
-    """The model behind the recipe's random layers, on the model's own variables."""
-    images = keras.Input(model.input_shape[1:], name="training_images")
-    x = images
-    for layer in augmentation_layers(recipe):
-        x = layer(x)
-    return keras.Model(images, accelerate(model)(x), name=f"{model.name}_training")
-
-
-def _metadata(train: Dataset, recipe: Recipe, seed: int, previous: Checkpoint | None) -> dict:
+def _metadata(
+    train: Dataset,
+    objective: Supervised,
+    recipe: Recipe,
+    seed: int,
+    previous: Checkpoint | None,
+) -> dict:
     history = previous.metadata.get("history", {}) if previous else {}
     return {
         "class_names": list(train.class_names),
@@ -343,6 +348,7 @@ def _metadata(train: Dataset, recipe: Recipe, seed: int, previous: Checkpoint | 
         "seed": seed,
         "history": {name: list(values) for name, values in history.items()},
         "data": {"source": Path(train.source).name, "fingerprint": train.fingerprint()},
+        "objective": objective.record(),
         "previous": previous.path.name if previous else None,
         "previous_rows_unknown": bool(
             previous

@@ -11,9 +11,10 @@ LEVELS = [
     {"ferlab.data", "models", "ferlab.drawn_faces", "ferlab.recipes"},
     {"ferlab.augmentation", "ferlab.acceleration", "ferlab.batches", "ferlab.checkpoints"}
     | {"ferlab.metrics", "ferlab.calibration", "ferlab.costs", "ferlab.ensemble_selection"},
-    {"ferlab.inference", "ferlab.held_out"},
+    {"ferlab.inference", "ferlab.held_out", "ferlab.objectives"},
     {"ferlab.training", "ferlab.voting"},
     {"ferlab.plots"},
+    {"ferlab.semi_supervised"},
     {"ferlab.cli"},
     {"ferlab.commands"},
     {"ferlab.__main__"},

@@ -17,7 +17,7 @@ import numpy as np
 from ferlab import files
 from ferlab.checkpoints.containers import one_line, require_checkpoint
 from ferlab.errors import InputError
-from ferlab.recipes import Recipe
+from ferlab.recipes import Recipe, SemiRecipe
 
 H5_SUFFIXES = (".h5", ".hdf5")
 SUFFIXES = (*H5_SUFFIXES, ".keras")
@@ -169,6 +169,6 @@ def recorded_recipe(path: Path) -> Recipe | None:
     if recorded is None:
         return None
     try:
-        return Recipe(**recorded)
+        return (SemiRecipe if "method" in recorded else Recipe)(**recorded)
     except TypeError as error:
         raise InputError(f"{path}: its recipe is of another version: {error}") from error

@@ -1,0 +1,217 @@
+"""What a training learns from: labels, pseudo-labels, or labels and unlabelled images together.
+
+An objective gives `training.fit` its batches, its loss, and the model that is fitted: the model
+itself behind what is done at random to its images, on the model's own variables.
+"""
+
+import hashlib
+
+import numpy as np
+
+from ferlab.acceleration import accelerate
+from ferlab.augmentation import augmentation_layers, strong_augmentation_layers
+from ferlab.backend import keras
+from ferlab.batches import Batches, PairedBatches
+from ferlab.data import Dataset
+from ferlab.recipes import Recipe, SemiRecipe
+
+
+class Supervised:
+    """Cross-entropy on the given labels.
+
+    steps: of an epoch, where that is not every row once: a control learns for as many as another.
+    """
+
+    loss = "sparse_categorical_crossentropy"
+
+    def __init__(self, train: Dataset, recipe: Recipe, *, steps: int | None = None) -> None:
+        self.train, self.recipe, self.steps = train, recipe, steps
+
+    def __str__(self) -> str:
+        return f"{len(self.train):,} training"
+
+    def seen(self) -> np.ndarray:
+        """Digests of the rows on which nothing may be decided afterwards, uint64 (n,)."""
+        return self.train.row_digests()
+
+    def record(self) -> dict:
+        """What the outcome follows from, beside the training rows and the recipe."""
+        return {} if self.steps is None else {"steps": self.steps}
+
+    def batches(self, seed: int) -> Batches | PairedBatches:
+        train, batch_size = self.train, self.recipe.batch_size
+        return Batches(train.images, train.labels, batch_size, seed, steps=self.steps)
+
+    def validation_batches(self, validation: Dataset, batch_size: int) -> Batches | PairedBatches:
+        return Batches(validation.images, validation.labels, batch_size)
+
+    def training_model(self, model: keras.Model) -> keras.Model:
+        return behind_augmentation(model, self.recipe)
+
+
+class PseudoLabelled(Supervised):
+    """Cross-entropy on given labels and on pseudo-labels, whose weight may grow.
+
+    Lee 2013, "Pseudo-Label: The Simple and Efficient Semi-Supervised Learning Method".
+
+    train: the rows with given labels. images and targets: those with pseudo-labels, uint8 (n,
+    height, width, channels), and what is learned for them, float32 (n, num_classes). known:
+    digests of the rows among them whose truth somebody may know, uint64 (m,). labelled_by: who
+    gave the pseudo-labels, for the record.
+    """
+
+    loss = "categorical_crossentropy"
+
+    def __init__(
+        self,
+        train: Dataset,
+        recipe: SemiRecipe,
+        *,
+        images: np.ndarray,
+        targets: np.ndarray,
+        known: np.ndarray,
+        labelled_by: str,
+    ) -> None:
+        super().__init__(train, recipe)
+        self.images, self.targets, self.known = images, targets, known
+        self.labelled_by = labelled_by
+
+    def __str__(self) -> str:
+        return f"{len(self.train):,} labelled and {len(self.images):,} pseudo-labelled training"
+
+    def seen(self) -> np.ndarray:
+        return np.concatenate([super().seen(), self.known])
+
+    def record(self) -> dict:
+        fingerprint = _fingerprint(self.images, self.targets)
+        return {"pseudo_labels": fingerprint, "labelled_by": self.labelled_by}
+
+    def weights(self, epoch: int) -> np.ndarray:
+        """float32 (rows,): 1 for a given label; a pseudo-label's grows from 0 over the ramp."""
+        ramp = self.recipe.ramp_epochs
+        weight = self.recipe.unlabelled_weight * (min(1.0, epoch / ramp) if ramp else 1.0)
+        ones = np.ones(len(self.train), "float32")
+        return np.concatenate([ones, np.full(len(self.images), weight, "float32")])
+
+    def batches(self, seed: int) -> Batches:
+        return Batches(
+            np.concatenate([self.train.images, self.images]),
+            np.concatenate([self._one_hot(self.train.labels), self.targets]),
+            self.recipe.batch_size,
+            seed,
+            weights=self.weights,
+        )
+
+    def validation_batches(self, validation: Dataset, batch_size: int) -> Batches:
+        return Batches(validation.images, self._one_hot(validation.labels), batch_size)
+
+    def _one_hot(self, labels: np.ndarray) -> np.ndarray:
+        return np.eye(self.train.num_classes, dtype="float32")[labels]
+
+
+class FixMatch(Supervised):
+    """Cross-entropy on given labels, and consistency on unlabelled images.
+
+    What the model is confident of in a weak view of an image it is to say of a strong view too.
+    Sohn et al. 2020, arXiv 2001.07685; the weak view is judged in inference mode here.
+
+    unlabelled: uint8 (n, height, width, channels); a step takes recipe.unlabelled_ratio times as
+    many of them as labelled images. thresholds: float (num_classes,). known: digests of the rows
+    among the unlabelled whose truth somebody may know.
+    """
+
+    def __init__(
+        self,
+        train: Dataset,
+        recipe: SemiRecipe,
+        *,
+        unlabelled: np.ndarray,
+        thresholds: np.ndarray,
+        known: np.ndarray,
+    ) -> None:
+        super().__init__(train, recipe)
+        self.unlabelled, self.thresholds, self.known = unlabelled, thresholds, known
+
+    def __str__(self) -> str:
+        return f"{len(self.train):,} labelled and {len(self.unlabelled):,} unlabelled training"
+
+    def seen(self) -> np.ndarray:
+        return np.concatenate([super().seen(), self.known])
+
+    def record(self) -> dict:
+        return {"unlabelled": _fingerprint(self.unlabelled, self.thresholds)}
+
+    def batches(self, seed: int) -> PairedBatches:
+        labelled = super().batches(seed)
+        count = self.recipe.unlabelled_ratio * self.recipe.batch_size
+        other_seed = seed + 2**32  # a stream of its own
+        unlabelled = Batches(self.unlabelled, None, count, other_seed, steps=len(labelled))
+        return PairedBatches(labelled, unlabelled)
+
+    def validation_batches(self, validation: Dataset, batch_size: int) -> PairedBatches:
+        labelled = super().validation_batches(validation, batch_size)
+        none = Batches(validation.images[:1], None, 1, steps=len(labelled))
+        return PairedBatches(labelled, none)
+
+    def training_model(self, model: keras.Model) -> keras.Model:
+        images, unlabelled = (
+            keras.Input(model.input_shape[1:], name=f"{name}_images")
+            for name in ("labelled", "unlabelled")
+        )
+        step = _TwoViews(accelerate(model), self.recipe, self.thresholds)
+        outputs = step([images, unlabelled])
+        return keras.Model([images, unlabelled], outputs, name=f"{model.name}_training")
+
+
+class _TwoViews(keras.layers.Layer):
+    """The probabilities of the labelled images; FixMatch's loss of the unlabelled is added."""
+
+    def __init__(self, network: keras.Model, recipe: SemiRecipe, thresholds: np.ndarray) -> None:
+        super().__init__(name="two_views")
+        self.network, self.thresholds = network, thresholds.astype("float32")
+        self.weight = recipe.unlabelled_weight
+        self.weak = augmentation_layers(recipe)
+        self.strong = [*augmentation_layers(recipe), *strong_augmentation_layers()]
+
+    def build(self, input_shapes):
+        for layer in (*self.weak, *self.strong):
+            layer.build(input_shapes[0])
+
+    @property
+    def metrics(self):
+        return []  # not those that the network, which is compiled too, has for itself
+
+    def call(self, inputs, training=False):
+        images, unlabelled = inputs
+        if not training:
+            return self.network(images, training=False)
+        ops, count = keras.ops, keras.ops.shape(images)[0]
+        weak, strong = ops.concatenate([images, unlabelled]), unlabelled
+        for layer in self.weak:
+            weak = layer(weak, training=True)
+        for layer in self.strong:
+            strong = layer(strong, training=True)
+        guesses = ops.stop_gradient(self.network(weak[count:], training=False))
+        outputs = self.network(ops.concatenate([weak[:count], strong]), training=True)
+        labels = ops.argmax(guesses, axis=-1)
+        sure = ops.max(guesses, axis=-1) >= ops.take(self.thresholds, labels)
+        losses = keras.losses.sparse_categorical_crossentropy(labels, outputs[count:])
+        self.add_loss(self.weight * ops.mean(ops.cast(sure, losses.dtype) * losses))
+        return outputs[:count]
+
+
+def behind_augmentation(model: keras.Model, recipe: Recipe) -> keras.Model:
+    """The model behind the recipe's random layers, on the model's own variables."""
+    images = keras.Input(model.input_shape[1:], name="training_images")
+    x = images
+    for layer in augmentation_layers(recipe):
+        x = layer(x)
+    return keras.Model(images, accelerate(model)(x), name=f"{model.name}_training")
+
+
+def _fingerprint(*arrays: np.ndarray) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(repr((array.shape, array.dtype.str)).encode())
+        digest.update(np.ascontiguousarray(array))
+    return digest.hexdigest()

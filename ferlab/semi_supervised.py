@@ -1,0 +1,399 @@
+"""Learning from unlabelled images: the rows, the pseudo-labels, the rounds, and the control."""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ferlab import checkpoints, files, inference, metrics, plots, training
+from ferlab.backend import keras
+from ferlab.checkpoints import Checkpoint
+from ferlab.data import Dataset, concatenate
+from ferlab.errors import InputError
+from ferlab.labels import UNLABELLED
+from ferlab.objectives import FixMatch, PseudoLabelled, Supervised
+from ferlab.recipes import Recipe, SemiRecipe
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a semi-supervised training may see, and what it may not.
+
+    labelled: the training rows that keep their label. unlabelled: all others, labels -1: those of
+    the training file whose label was removed or missing, then those of the test file. truth: int64
+    (len(unlabelled),), the removed labels, -1 where nobody knows; never learned from. own: how
+    many of the unlabelled rows, the first, are of the training file.
+    """
+
+    labelled: Dataset
+    unlabelled: Dataset
+    truth: np.ndarray
+    own: int
+    validation: Dataset
+
+    def known(self) -> np.ndarray:
+        """Digests of the training file's own unlabelled rows, uint64 (own,)."""
+        return self.unlabelled.take(np.arange(self.own)).row_digests()
+
+
+def split_rows(
+    dataset: Dataset,
+    test: Dataset,
+    recipe: SemiRecipe,
+    seed: int,
+    report: Callable[[str], None],
+) -> Rows:
+    """Set validation rows apart, remove labels, and leave out what would leak.
+
+    Labels of the test file are not read. Left out are training rows, labelled or not, that are
+    byte for byte a validation or a test row, test rows that are a validation row, and unlabelled
+    rows that are a labelled one. `report` is told how many.
+
+    Raises InputError when the two do not fit, or no labelled or no unlabelled row is left.
+    """
+    of_training = dataset.take(dataset.training_rows())
+    without = of_training.take(of_training.labels == UNLABELLED)
+    train, validation = dataset.take(dataset.labels != UNLABELLED).split(recipe.validation)
+    hidden = train.without_labels(recipe.labels_removed, seed)
+    removed = train.take(hidden.labels == UNLABELLED)
+    labelled, own = hidden.labelled(), concatenate([removed, without])
+
+    forbidden, tested = validation.row_digests(), test.row_digests()
+    copies = {
+        "labelled": np.isin(labelled.row_digests(), np.union1d(forbidden, tested)),
+        "unlabelled": np.isin(own.row_digests(), np.union1d(forbidden, tested)),
+        "test": np.isin(tested, forbidden),
+    }
+    labelled = labelled.take(~copies["labelled"])
+    twice = np.isin(own.row_digests(), labelled.row_digests()) & ~copies["unlabelled"]
+    own = own.take(~copies["unlabelled"] & ~twice)
+    test = test.take(~copies["test"])
+    report(
+        f"left out: {copies['labelled'].sum():,} labelled and {copies['unlabelled'].sum():,} "
+        f"unlabelled rows of {dataset.source} that are byte for byte a validation or test row, "
+        f"{copies['test'].sum():,} of {test.source} that are a validation row, and "
+        f"{twice.sum():,} unlabelled rows that are a labelled one"
+    )
+    rows = Rows(
+        labelled=labelled,
+        unlabelled=_unlabelled([own, test]),
+        truth=np.concatenate([own.labels, np.full(len(test), UNLABELLED)]),
+        own=len(own),
+        validation=validation,
+    )
+    for part, what in ((rows.labelled, "labelled"), (rows.unlabelled, "unlabelled")):
+        if not len(part):
+            raise InputError(f"{dataset.source} and {test.source}: no {what} row is left")
+    return rows
+
+
+def notes(predictor: Checkpoint, rows: Rows) -> list[str]:
+    """What the user should know of the predictor before its pseudo-labels are believed."""
+    seen = checkpoints.read_training_rows(predictor.path)
+    if seen is None or predictor.metadata.get("previous_rows_unknown"):
+        return [
+            f"{predictor.path} does not tell all rows it was trained on; if rows whose labels are "
+            "removed here, or validation rows, were among them, all figures flatter"
+        ]
+    found = {
+        "rows whose labels are removed here": np.isin(rows.known(), seen).sum(),
+        "validation rows": np.isin(rows.validation.row_digests(), seen).sum(),
+    }
+    return [
+        f"{predictor.path} was trained on {count:,} {what}, so the figures flatter"
+        for what, count in found.items()
+        if count
+    ]
+
+
+def _unlabelled(parts: list[Dataset]) -> Dataset:
+    hidden = [
+        dataclasses.replace(part, labels=np.full(len(part), UNLABELLED), usage=None)
+        for part in parts
+    ]
+    return concatenate(hidden)
+
+
+@dataclass(frozen=True)
+class PseudoLabels:
+    """What a model says of the unlabelled rows.
+
+    labels: int64 (n,), -1 for a row below its threshold, which is scikit-learn's word for it.
+    probabilities: float32 (n, num_classes). truth: int64 (n,), -1 where nobody knows.
+    """
+
+    labels: np.ndarray
+    probabilities: np.ndarray
+    truth: np.ndarray
+    class_names: tuple[str, ...]
+
+    @property
+    def confidence(self) -> np.ndarray:
+        return self.probabilities.max(axis=1)
+
+    @property
+    def chosen(self) -> np.ndarray:
+        return self.labels != UNLABELLED
+
+    def targets(self, *, soft: bool) -> np.ndarray:
+        """float32 (n, num_classes): what is learned for each row, of use where it is chosen."""
+        if soft:
+            return self.probabilities
+        return np.eye(len(self.class_names), dtype="float32")[self.labels]
+
+    def write_csv(self, path: Path, ids: np.ndarray) -> None:
+        import pandas as pd
+
+        columns = {"id": ids, "label": self.labels, "confidence": self.confidence}
+        pd.DataFrame({**columns, "truth": self.truth}).to_csv(
+            path, index=False, lineterminator="\n", float_format="%.6f"
+        )
+
+    def lines(self) -> list[str]:
+        """A table to print: how many, how confident, and how right where the truth is known."""
+        width = max(map(len, (*self.class_names, "pseudo-label")))
+        lines = [f"{'pseudo-label':{width}}  rows    confidence  right where the truth is known"]
+        named = [(name, self.labels == label) for label, name in enumerate(self.class_names)]
+        for name, rows in (*named, ("all", self.chosen)):
+            known = rows & (self.truth != UNLABELLED)
+            right = "-"
+            if known.any():
+                right = str(metrics.accuracy(self.truth[known], self.labels[known]))
+            confidence = f"{self.confidence[rows].mean():.3f}" if rows.any() else "-"
+            lines.append(f"{name:{width}}  {rows.sum():>6,}  {confidence:>10}  {right}")
+        return lines
+
+
+def beginning(predictor: Checkpoint, rows: Rows) -> keras.Model:
+    """The predictor's model, for fixmatch to begin with. Raises InputError if it cannot."""
+    names, wanted = predictor.class_names, rows.labelled.class_names
+    if names not in (None, wanted):
+        raise InputError(
+            f"{predictor.path}: fixmatch begins with a model of the classes {', '.join(wanted)}. "
+            f"Received: {', '.join(names)}"
+        )
+    return predictor.raw_pixel_model()
+
+
+def thresholds(recipe: SemiRecipe, class_names: tuple[str, ...]) -> np.ndarray:
+    """float64 (num_classes,): the least confidence for each class. Raises InputError."""
+    for name in recipe.class_thresholds:
+        if name not in class_names:
+            raise InputError(
+                f"--class-thresholds must name classes of {', '.join(class_names)}. "
+                f"Received: {name}"
+            )
+    return np.array([recipe.class_thresholds.get(name, recipe.threshold) for name in class_names])
+
+
+def chosen_labels(probabilities: np.ndarray, rows: Rows, recipe: SemiRecipe) -> PseudoLabels:
+    """The most probable class of each unlabelled row, where it reaches the class's threshold."""
+    names = rows.unlabelled.class_names
+    labels = probabilities.argmax(axis=1).astype(np.int64)
+    labels[probabilities.max(axis=1) < thresholds(recipe, names)[labels]] = UNLABELLED
+    return PseudoLabels(labels, probabilities, rows.truth, names)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished semi-supervised training.
+
+    labelled_by: who gave the pseudo-labels of each round, and these. Of fixmatch, which labels anew
+    at every step, what the predictor and the trained model say. steps: of an epoch of the last
+    round. termination_condition: in scikit-learn's words, max_iter or no_change; None for fixmatch.
+    """
+
+    result: training.Result
+    labelled_by: tuple[tuple[str, PseudoLabels], ...]
+    steps: int
+    termination_condition: str | None
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Rows and a recipe, and what every training of them begins with.
+
+    start: gives an uncompiled model, and the checkpoint whose training it goes on with, if any;
+    called anew for every training. predictor: what labels the unlabelled rows in the first round.
+    """
+
+    rows: Rows
+    recipe: SemiRecipe
+    predictor: Checkpoint
+    start: Callable[[], tuple[keras.Model, Checkpoint | None]]
+    seed: int
+    run_dir: Path
+    keep_epochs: int = 0
+    initial_epoch: int = 0
+    report: Callable[[str], None] = print
+
+    def learn(self) -> Outcome:
+        """Train by the recipe's method, with a folder in `run_dir` for each round.
+
+        Raises InputError when no row reaches its threshold, and what `training.fit` raises.
+        """
+        return self._fixmatch() if self.recipe.method == "fixmatch" else self._self_training()
+
+    def learn_control(self, steps: int) -> training.Result:
+        """Train on the given labels alone, from the same start, for so many steps an epoch."""
+        settings = {
+            field.name: getattr(self.recipe, field.name) for field in dataclasses.fields(Recipe)
+        }
+        recipe = Recipe(**{**settings, "name": f"{self.recipe.name}-control"})
+        return self._fit(Supervised(self.rows.labelled, recipe, steps=steps), "control")
+
+    def _fit(self, objective: Supervised, folder: str) -> training.Result:
+        training.set_seed(self.seed)
+        model, previous = self.start()
+        return training.fit(
+            model,
+            self.rows.labelled,
+            self.rows.validation,
+            objective.recipe,
+            seed=self.seed,
+            run_dir=self.run_dir / folder,
+            objective=objective,
+            keep_epochs=self.keep_epochs,
+            previous=previous,
+            initial_epoch=self.initial_epoch,
+            resume=True,
+        )
+
+    def _self_training(self) -> Outcome:
+        rows, recipe, report = self.rows, self.recipe, self.report
+        predictor, who = self.predictor, self.predictor.path.name
+        labelled_by: list[tuple[str, PseudoLabels]] = []
+        result, objective, condition = None, None, "max_iter"
+        for number in range(1, recipe.rounds + 1):
+            folder = f"round-{number}"
+            report(f"round {number} of {recipe.rounds}, pseudo-labels by {who}")
+            guesses = self._guesses(predictor, folder)
+            if labelled_by and (
+                np.array_equal(guesses.labels, labelled_by[-1][1].labels)
+                or not guesses.chosen.any()
+            ):
+                report("no new pseudo-label, so the rounds end here")
+                condition = "no_change"
+                break
+            if not guesses.chosen.any():
+                raise InputError(
+                    f"{predictor.path}: no row reaches its threshold. "
+                    f"Received: a confidence of {guesses.confidence.max():.3f} at most"
+                )
+            labelled_by.append((who, guesses))
+            pseudo = rows.unlabelled.take(guesses.chosen)
+            objective = PseudoLabelled(
+                rows.labelled,
+                recipe,
+                images=pseudo.images,
+                targets=guesses.targets(soft=recipe.soft_labels)[guesses.chosen],
+                known=rows.known(),
+                labelled_by=who,
+            )
+            result = self._fit(objective, folder)
+            predictor, who = _opened(result), f"the model of round {number}"
+        steps = len(objective.batches(self.seed))
+        return Outcome(result, tuple(labelled_by), steps, condition)
+
+    def _fixmatch(self) -> Outcome:
+        rows = self.rows
+        objective = FixMatch(
+            rows.labelled,
+            self.recipe,
+            unlabelled=rows.unlabelled.images,
+            thresholds=thresholds(self.recipe, rows.labelled.class_names),
+            known=rows.known(),
+        )
+        name = self.predictor.path.name
+        self.report(f"what {name} is sure enough of")
+        before = self._guesses(self.predictor, "round-1")
+        result = self._fit(objective, "round-1")
+        self.report("what the trained model is sure enough of")
+        after = self._guesses(_opened(result), "after")
+        labelled_by = ((name, before), ("the trained model", after))
+        return Outcome(result, labelled_by, len(objective.batches(self.seed)), None)
+
+    def _guesses(self, predictor: Checkpoint, folder: str) -> PseudoLabels:
+        """What the predictor says, or has said before a stop; reported, and kept in the folder."""
+        rows, path = self.rows, self.run_dir / folder / "pseudo_labels.npz"
+        if path.exists():
+            with np.load(path, allow_pickle=False) as archive:
+                probabilities = archive["probabilities"]
+        else:
+            probabilities = inference.predict(predictor, rows.unlabelled)
+        guesses = chosen_labels(probabilities, rows, self.recipe)
+        for line in guesses.lines():
+            self.report(line)
+        with files.whole_file(path.with_suffix(".csv")) as temporary:
+            guesses.write_csv(temporary, rows.unlabelled.ids)
+        if not path.exists():
+            with files.whole_file(path) as temporary:
+                np.savez(temporary, probabilities=probabilities)
+        return guesses
+
+
+def run(
+    experiment: Experiment,
+    *,
+    out_dir: Path,
+    suffix: str = "",
+    with_control: bool = False,
+    scored: Dataset | None = None,
+) -> Path:
+    """Learn, publish and report: pseudo-labels as a table and a picture, accuracies, the control's.
+
+    The checkpoint is `semi_[val_acc].h5`, or with a suffix `[val_acc][suffix].h5`.
+    scored: further labelled rows, such as a test file's, that the models are compared on.
+    """
+    report = experiment.report
+    outcome = experiment.learn()
+    path = training.publish(
+        outcome.result, out_dir, prefix="" if suffix else "semi_", suffix=suffix
+    )
+    picture = path.with_name(f"{path.stem}_pseudo.png")
+    plots.save(plots.pseudo_labels_figure(outcome.labelled_by, path.name), picture)
+    models: dict[str, training.Result | Checkpoint] = {path.name: outcome.result}
+    if with_control:
+        report(f"control: the given labels alone, {outcome.steps:,} steps an epoch as well")
+        control = experiment.learn_control(outcome.steps)
+        control_path = training.publish(control, out_dir, prefix="control_", suffix=suffix)
+        models[control_path.name] = control
+    models["predictor"] = experiment.predictor
+    for part, what in ((experiment.rows.validation, "validation rows"), (scored, "test rows")):
+        if part is not None:
+            report(f"{what}:")
+            for line in comparison(models, part):
+                report(f"  {line}")
+    if outcome.termination_condition:
+        report(f"termination condition: {outcome.termination_condition}")
+    report(str(picture))
+    return path
+
+
+def comparison(models: dict[str, training.Result | Checkpoint], rows: Dataset) -> list[str]:
+    """Lines that say how right each model is on labelled rows, and the first less each other."""
+    right = {
+        name: inference.predict(_opened(model), rows).argmax(axis=1) == rows.labels
+        for name, model in models.items()
+    }
+    (first, firsts), *others = right.items()
+    width = max(map(len, right))
+    return [
+        *(
+            f"{name:{width}}  accuracy {metrics.proportion(int(rows.sum()), len(rows))}"
+            for name, rows in right.items()
+        ),
+        *(
+            f"{first} less {name}: {metrics.paired_difference(firsts, rows)}"
+            for name, rows in others
+        ),
+    ]
+
+
+def _opened(model: training.Result | Checkpoint) -> Checkpoint:
+    if isinstance(model, Checkpoint):
+        return model
+    names = tuple(model.metadata["class_names"])
+    return Checkpoint(Path("model"), model.model, names, "raw", model.metadata)

@@ -1,0 +1,107 @@
+"""Train a checkpoint for more epochs with what a predictor says of the unlabelled images.
+
+python semi_retrain.py train.csv test.csv 0.643750.h5 semi_0.642500.h5 20 30
+    ->   [val_acc]_semi_0.642500.h5
+"""
+
+import dataclasses
+import functools
+from pathlib import Path
+
+from ferlab import cli
+from ferlab.errors import InputError, entry_point
+from ferlab.labels import is_reordering
+from ferlab.recipes import RECIPES, SemiRecipe
+
+
+def parse_args():
+    parser = cli.training_parser(
+        __doc__,
+        None,
+        cli.semi_supervised_options(several_rounds=False),
+        cli.checkpoint_options(),
+        cli.architecture_options(),
+        cli.truth_options(),
+    )
+    parser.add_argument("test", metavar="TEST", help="unlabelled CSV, .npz or folder")
+    parser.add_argument("predictor", type=Path, metavar="PREDICTOR", help="checkpoint that labels")
+    parser.add_argument("existing", type=Path, metavar="EXISTING", help="checkpoint to go on with")
+    parser.add_argument("previous_epoch", type=cli.whole_number(0), metavar="PREVIOUS_EPOCH")
+    parser.add_argument("last_epoch", type=cli.whole_number(1), metavar="LAST_EPOCH")
+    return parser.parse_args()
+
+
+@entry_point
+def main() -> None:
+    args = parse_args()
+
+    from ferlab import checkpoints
+
+    recorded = checkpoints.recorded_recipe(args.existing)
+    recipe = cli.chosen_recipe(args, semi_recipe(recorded))
+    recipe = recipe.override(epochs=args.last_epoch, rounds=1)
+    if recorded and recipe.validation != recorded.validation:
+        raise InputError(
+            f"{args.existing}: --validation must stay {recorded.validation}, "
+            "since the model was trained on other rows"
+        )
+
+    from ferlab import data, files, inference, semi_supervised, training
+
+    class_names = cli.chosen_class_names(args)
+    load = functools.partial(
+        checkpoints.load,
+        pixels=args.pixels,
+        class_names=class_names,
+        architecture=args.architecture,
+    )
+    existing, predictor = load(args.existing, with_optimizer=True), load(args.predictor)
+    dataset, test = (
+        inference.read_for(existing, path, role=role, class_names=class_names)
+        for path, role in ((args.data, "train"), (args.test, "test"))
+    )
+    if is_reordering(existing.class_names, dataset.class_names):
+        dataset = dataset.in_order_of(existing.class_names)
+        test = test.in_order_of(existing.class_names)
+
+    files.require_writable(args.out_dir / "checkpoint.h5")
+    seed = existing.metadata.get("seed", 0) if args.seed is None else args.seed
+    rows = semi_supervised.split_rows(dataset, test, recipe, seed, report=print)
+    for note in semi_supervised.notes(predictor, rows):
+        print(f"note: {note}")
+
+    def start():
+        previous = load(args.existing, with_optimizer=True)
+        return previous.raw_pixel_model(), previous
+
+    experiment = semi_supervised.Experiment(
+        rows,
+        recipe,
+        predictor,
+        start,
+        seed=seed,
+        run_dir=training.new_run_dir(args.run_dir, recipe.name, resume=True),
+        keep_epochs=args.keep_epochs,
+        initial_epoch=args.previous_epoch,
+    )
+    path = semi_supervised.run(
+        experiment,
+        out_dir=args.out_dir,
+        suffix=f"_{args.existing.stem}",
+        with_control=args.control,
+        scored=data.with_truth(test, args.truth).labelled() if args.truth else None,
+    )
+    print(path)
+
+
+def semi_recipe(recorded):
+    """The recipe of the existing checkpoint, with what it lacks from semi-report."""
+    if recorded is None or isinstance(recorded, SemiRecipe):
+        return recorded or RECIPES["semi-report"]
+    return dataclasses.replace(
+        RECIPES["semi-report"], **{**recorded.as_dict(), "name": "semi-report"}
+    )
+
+
+if __name__ == "__main__":
+    main()

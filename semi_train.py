@@ -1,0 +1,89 @@
+"""Train with half of the labels, and with what a predictor says of all other images.
+
+python semi_train.py train.csv test.csv 0.643750.h5   ->   semi_[val_acc].h5
+"""
+
+import functools
+from pathlib import Path
+
+from ferlab import cli
+from ferlab.errors import entry_point
+
+
+def parse_args():
+    parser = cli.training_parser(
+        __doc__,
+        "semi-report",
+        cli.semi_supervised_options(),
+        cli.checkpoint_options(),
+        cli.architecture_options(),
+        cli.truth_options(),
+    )
+    parser.add_argument("test", metavar="TEST", help="unlabelled CSV, .npz or folder")
+    parser.add_argument("predictor", type=Path, metavar="PREDICTOR", help="checkpoint that labels")
+    return parser.parse_args()
+
+
+@entry_point
+def main() -> None:
+    args = parse_args()
+    recipe = cli.chosen_recipe(args)
+
+    from ferlab import data
+
+    dataset = data.read(
+        args.data,
+        role="train",
+        class_names=cli.chosen_class_names(args),
+        image_shape=cli.chosen_image_shape(args),
+    )
+    test = data.read(
+        args.test,
+        role="test",
+        class_names=dataset.class_names,
+        image_shape=dataset.image_shape if Path(args.test).is_dir() else None,
+    )
+
+    from ferlab import checkpoints, files, semi_supervised, training
+    from models import build_model
+
+    files.require_writable(args.out_dir / "checkpoint.h5")
+    seed = args.seed or 0
+    rows = semi_supervised.split_rows(dataset, test, recipe, seed, report=print)
+    load = functools.partial(
+        checkpoints.load,
+        args.predictor,
+        pixels=args.pixels,
+        class_names=cli.chosen_class_names(args),
+        architecture=args.architecture,
+    )
+    predictor = load()
+    for note in semi_supervised.notes(predictor, rows):
+        print(f"note: {note}")
+
+    def start():
+        if recipe.method == "fixmatch":
+            return semi_supervised.beginning(load(), rows), None
+        train = rows.labelled
+        return build_model(recipe.model, train.image_shape, train.num_classes), None
+
+    experiment = semi_supervised.Experiment(
+        rows,
+        recipe,
+        predictor,
+        start,
+        seed=seed,
+        run_dir=training.new_run_dir(args.run_dir, recipe.name, resume=True),
+        keep_epochs=args.keep_epochs,
+    )
+    path = semi_supervised.run(
+        experiment,
+        out_dir=args.out_dir,
+        with_control=args.control,
+        scored=data.with_truth(test, args.truth).labelled() if args.truth else None,
+    )
+    print(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,205 @@
+"""What a training learns from: the batches, the weights, and FixMatch's loss by its definition."""
+
+import keras
+import numpy as np
+import pytest
+from support import faces
+
+from ferlab import objectives
+from ferlab.batches import Batches, feed
+from ferlab.objectives import FixMatch, PseudoLabelled, Supervised
+from ferlab.recipes import RECIPES
+from models import build_model
+
+NONE = np.zeros(0, "uint64")
+SELF_TRAINING = RECIPES["semi-report"].override(model="dnn", batch_size=32)
+FIXMATCH = RECIPES["fixmatch"].override(
+    model="dnn", batch_size=8, unlabelled_ratio=2, shift=0.0, horizontal_flip=False
+)
+
+
+def small_model():
+    images = keras.Input((48, 48, 1))
+    x = keras.layers.Rescaling(1 / 255)(images)
+    x = keras.layers.Flatten()(x)
+    return keras.Model(images, keras.layers.Dense(7, activation="softmax")(x))
+
+
+def test_a_control_has_exactly_the_steps_and_goes_through_the_rows_evenly():
+    images = np.arange(10, dtype=np.uint8).reshape(10, 1, 1, 1)
+    batches = Batches(images, np.arange(10), 4, seed=3, steps=6)
+    batches.shuffle(0)
+    drawn = [batches[index] for index in range(len(batches))]
+    assert [len(batch[1]) for batch in drawn] == [4] * 6
+    labels = np.concatenate([batch[1] for batch in drawn])
+    assert sorted(labels[:10]) == sorted(labels[10:20]) == list(range(10))
+    assert set(np.bincount(labels)) == {2, 3}
+    batches.shuffle(1)
+    assert not np.array_equal(labels, np.concatenate([batches[i][1] for i in range(6)]))
+
+
+def pseudo_labelled(recipe):
+    dataset = faces(60)
+    targets = np.full((20, 7), 1 / 7, "float32")
+    return PseudoLabelled(
+        dataset.take(np.arange(40)),
+        recipe,
+        images=dataset.images[40:],
+        targets=targets,
+        known=NONE,
+        labelled_by="predictor.h5",
+    )
+
+
+def test_given_labels_stay_and_pseudo_labels_are_learned_as_they_are():
+    objective = pseudo_labelled(SELF_TRAINING)
+    batches = objective.batches(seed=0)
+    for epoch in (0, 1):
+        batches.shuffle(epoch)
+        drawn = [batches[index] for index in range(len(batches))]
+        assert sum(len(batch[0]) for batch in drawn) == 60
+        given = {
+            image.tobytes(): label
+            for image, label in zip(objective.train.images, objective.train.labels, strict=True)
+        }
+        seen = 0
+        for images, targets, *_ in drawn:
+            for image, target in zip(images, targets, strict=True):
+                if image.tobytes() in given:
+                    seen += 1
+                    assert target[given[image.tobytes()]] == 1
+                    assert target.sum() == 1
+                else:
+                    np.testing.assert_allclose(target, 1 / 7)
+        assert seen == 40
+
+
+def test_the_weight_of_pseudo_labels_grows_over_the_ramp_and_that_of_labels_does_not():
+    recipe = SELF_TRAINING.override(ramp_epochs=4, unlabelled_weight=0.5)
+    batches = pseudo_labelled(recipe).batches(seed=0)
+    for epoch, weight in ((0, 0), (1, 0.125), (3, 0.375), (4, 0.5), (9, 0.5)):
+        batches.shuffle(epoch)
+        weights = np.concatenate([batches[index][2] for index in range(len(batches))])
+        soft = np.concatenate([batches[index][1] for index in range(len(batches))]).max(1) < 1
+        np.testing.assert_allclose(weights[soft], weight)
+        np.testing.assert_allclose(weights[~soft], 1)
+
+
+def fixmatch(threshold, weight=0.7):
+    dataset = faces(40)
+    recipe = FIXMATCH.override(threshold=threshold, unlabelled_weight=weight)
+    return FixMatch(
+        dataset.take(np.arange(8)),
+        recipe,
+        unlabelled=dataset.images[8:],
+        thresholds=np.full(7, threshold),
+        known=NONE,
+    )
+
+
+def cross_entropy(probabilities, labels):
+    return -np.log(probabilities[np.arange(len(labels)), labels])
+
+
+def test_fixmatch_is_its_definition(monkeypatch):
+    """Sohn et al. 2020, equations 3 and 4, with a strong view that turns an image upside down."""
+    monkeypatch.setattr(
+        objectives,
+        "strong_augmentation_layers",
+        lambda: [keras.layers.Lambda(lambda images: images[:, ::-1])],
+    )
+    keras.utils.set_random_seed(0)
+    model = small_model()
+    everything = faces(40).images.astype("float32")
+    sure = np.sort(np.asarray(model(everything[8:24])).max(axis=1))
+    threshold = float(sure[8:10].mean())  # half of them reach it
+    objective = fixmatch(threshold)
+    trained = objective.training_model(model)
+    trained.compile(optimizer=keras.optimizers.SGD(0.0), loss=objective.loss)
+    images, labels = everything[:8], faces(40).labels[:8]
+    loss = trained.train_on_batch((images, everything[8:24]), labels)
+
+    guesses = np.asarray(model(everything[8:24]))
+    strong = np.asarray(model(everything[8:24][:, ::-1]))
+    mask = guesses.max(axis=1) >= threshold
+    assert 0 < mask.sum() < 16
+    unlabelled = (mask * cross_entropy(strong, guesses.argmax(axis=1))).mean()
+    labelled = cross_entropy(np.asarray(model(images)), labels).mean()
+    assert loss == pytest.approx(labelled + 0.7 * unlabelled, rel=1e-4)
+
+
+def test_unlabelled_images_that_nothing_is_sure_of_teach_nothing():
+    weights = []
+    for unlabelled in (faces(40).images[8:], np.zeros((32, 48, 48, 1), np.uint8)):
+        keras.utils.set_random_seed(0)
+        model, objective = small_model(), fixmatch(threshold=1.0)
+        trained = objective.training_model(model)
+        trained.compile(optimizer=keras.optimizers.SGD(0.1), loss=objective.loss)
+        train = objective.train
+        trained.train_on_batch((train.images, unlabelled[:16]), train.labels)
+        weights.append([np.asarray(weight) for weight in model.get_weights()])
+    for one, other in zip(*weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_fixmatch_pairs_every_labelled_row_with_unlabelled_ones():
+    objective = fixmatch(threshold=0.9)
+    batches = objective.batches(seed=1)
+    batches.shuffle(0)
+    ((images, unlabelled), labels) = batches[0]
+    assert len(batches) == 1
+    assert sorted(labels) == sorted(objective.train.labels)
+    assert (len(images), len(unlabelled)) == (8, 16)
+    rows = {image.tobytes() for image in objective.unlabelled}
+    assert {image.tobytes() for image in unlabelled} <= rows
+    batches.shuffle(1)
+    assert not np.array_equal(batches[0][0][1], unlabelled)
+
+
+def test_fixmatch_validates_on_the_model_itself():
+    objective, validation = fixmatch(threshold=0.9), faces(50, seed=9)
+    model = build_model("dnn", (48, 48, 1), 7)
+    trained = objective.training_model(model)
+    for one in (trained, model):  # as training.fit does
+        one.compile(optimizer="adam", loss=objective.loss, metrics=["accuracy"])
+    found = trained.evaluate(
+        feed(objective.validation_batches(validation, 16)), verbose=0, return_dict=True
+    )
+    predicted = model.predict(feed(Batches(validation.images, None, 16)), verbose=0)
+    labels = validation.labels
+    assert found["accuracy"] == pytest.approx((predicted.argmax(1) == labels).mean())
+    assert found["loss"] == pytest.approx(cross_entropy(predicted, labels).mean(), rel=1e-4)
+
+
+@pytest.mark.parametrize("objective", [fixmatch(0.9), pseudo_labelled(SELF_TRAINING)])
+def test_the_fitted_model_is_the_models_own_variables_in_order(objective):
+    model = build_model("cnn", (48, 48, 1), 7)
+    trained = objective.training_model(model)
+    pairs = zip(trained.trainable_variables, model.trainable_variables, strict=True)
+    assert all(one is other for one, other in pairs)
+
+
+def test_what_an_objective_has_seen_is_told():
+    dataset = faces(30)
+    known = dataset.take(np.arange(20, 30)).row_digests()
+    objective = FixMatch(
+        dataset.take(np.arange(20)),
+        FIXMATCH,
+        unlabelled=dataset.images[20:],
+        thresholds=np.ones(7),
+        known=known,
+    )
+    np.testing.assert_array_equal(np.sort(objective.seen()), np.sort(dataset.row_digests()))
+    supervised = Supervised(dataset, SELF_TRAINING)
+    np.testing.assert_array_equal(supervised.seen(), dataset.row_digests())
+    others = [
+        FixMatch(
+            objective.train,
+            FIXMATCH,
+            unlabelled=dataset.images[20:25],
+            thresholds=np.ones(7),
+            known=known,
+        ),
+        objective,
+    ]
+    assert others[0].record() != others[1].record()
