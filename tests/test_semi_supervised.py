@@ -1,0 +1,277 @@
+"""Learning from unlabelled images: nothing leaks, given labels stay, the control is equal."""
+
+import dataclasses
+import numpy as np
+import pytest
+from support import faces
+
+from ferlab import checkpoints, semi_supervised, training
+from ferlab.data import concatenate
+from ferlab.errors import InputError
+from ferlab.recipes import RECIPES
+from models import build_model
+
+RECIPE = RECIPES["semi-report"].override(
+    model="dnn", epochs=3, batch_size=32, validation=40, threshold=0.0
+)
+
+
+def split(dataset, test, recipe=RECIPE, seed=0, report=print):
+    return semi_supervised.split_rows(dataset, test, recipe, seed, report)
+
+
+def relabelled(dataset, labels):
+    return dataclasses.replace(dataset, labels=np.asarray(labels, dtype=np.int64))
+
+
+def test_half_of_each_classs_labels_are_removed_and_kept_apart_as_truth():
+    dataset, test = faces(200), faces(50, seed=1)
+    rows = split(dataset, test)
+    train = dataset.take(np.arange(40, 200))
+    before = np.bincount(train.labels, minlength=7)
+    after = np.bincount(rows.labelled.labels, minlength=7)
+    assert (abs(after - before / 2) <= 0.5).all()
+    assert len(rows.validation) == 40
+    assert rows.own == len(rows.unlabelled) - 50 == 160 - len(rows.labelled)
+    assert (rows.unlabelled.labels == -1).all()
+    assert (rows.truth[rows.own :] == -1).all()  # of the test file nobody reads a label
+
+    given = dict(zip(dataset.row_digests(), dataset.labels, strict=True))
+    for digest, label in zip(rows.labelled.row_digests(), rows.labelled.labels, strict=True):
+        assert given[digest] == label
+    for digest, label in zip(rows.known(), rows.truth[: rows.own], strict=True):
+        assert given[digest] == label
+
+
+def test_the_seed_alone_chooses_which_labels_go():
+    dataset = faces(100)
+    first, again, other = (dataset.without_labels(0.5, seed).labels for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+    np.testing.assert_array_equal(dataset.without_labels(0, 1).labels, dataset.labels)
+    assert set(dataset.without_labels(0.999, 1).labelled().labels) == set(range(7))
+    with pytest.raises(InputError, match="share of labels"):
+        dataset.without_labels(1.0, 0)
+
+
+def test_copies_of_validation_and_test_rows_are_left_out_and_counted():
+    dataset, test = faces(200), faces(50, seed=1)
+    validation, train = dataset.take(np.arange(40)), dataset.take(np.arange(40, 200))
+    plain = split(dataset, test)
+    labelled, hidden = plain.labelled, plain.unlabelled.take(np.arange(plain.own))
+
+    def copies_of(rows, count):
+        return relabelled(rows.take(np.arange(count)), np.zeros(count))
+
+    said = []
+    rows = split(
+        concatenate([validation, train, relabelled(copies_of(labelled, 3), [-1] * 3)]),
+        concatenate([test, copies_of(labelled, 5), copies_of(hidden, 7), copies_of(validation, 2)]),
+        report=said.append,
+    )
+    numbers = [int(word) for word in said[0].split() if word.isdigit()]
+    assert numbers == [5, 7 + 3, 2, 0]  # the three copies of labelled rows are test rows too
+    pool, kept = rows.unlabelled.row_digests(), rows.labelled.row_digests()
+    assert not np.isin(rows.validation.row_digests(), np.concatenate([pool, kept])).any()
+    assert not np.isin(kept, pool).any()
+    assert not np.isin(kept, test.row_digests()).any()
+    assert rows.own == plain.own - 7
+    assert len(rows.unlabelled) == rows.own + 50 + 5 + 7
+
+    said.clear()
+    rows = split(
+        concatenate([dataset, relabelled(copies_of(labelled, 3), [-1] * 3)]),
+        test,
+        report=said.append,
+    )
+    assert "and 3 unlabelled rows that are a labelled one" in said[0]
+    assert rows.own == plain.own
+
+
+def test_rows_without_a_label_join_the_pool_and_other_usages_do_not():
+    dataset, test = faces(200), faces(50, seed=1)
+    labels = dataset.labels.copy()
+    labels[150:] = -1
+    usage = np.array(["Training"] * 180 + ["PrivateTest"] * 20)
+    mixed = dataclasses.replace(dataset, labels=labels, usage=usage)
+    rows = split(mixed, test, RECIPE.override(labels_removed=0.0))
+    assert len(rows.labelled) == 110
+    assert rows.own == 30
+    private = dataset.take(np.arange(180, 200)).row_digests()
+    seen = [rows.labelled, rows.unlabelled, rows.validation]
+    assert not any(np.isin(private, part.row_digests()).any() for part in seen)
+
+
+def test_nothing_unlabelled_is_an_error():
+    dataset = faces(100)
+    with pytest.raises(InputError, match="no unlabelled row is left"):
+        split(dataset, dataset.take(np.arange(5)), RECIPE.override(labels_removed=0.0))
+
+
+def some_rows(truth, class_names=("a", "b", "c")):
+    dataset = dataclasses.replace(
+        faces(len(truth)), class_names=class_names, labels=np.full(len(truth), -1)
+    )
+    return semi_supervised.Rows(dataset, dataset, np.array(truth), len(truth), dataset)
+
+
+def test_a_row_gets_the_label_whose_threshold_it_reaches():
+    probabilities = np.array(
+        [[0.6, 0.3, 0.1], [0.5, 0.4, 0.1], [0.2, 0.45, 0.35], [0.3, 0.3, 0.4]], "float32"
+    )
+    recipe = RECIPE.override(threshold=0.55, class_thresholds={"b": 0.4, "c": 0.9})
+    guesses = semi_supervised.chosen_labels(probabilities, some_rows([0, 0, 2, -1]), recipe)
+    assert guesses.labels.tolist() == [0, -1, 1, -1]
+    np.testing.assert_array_equal(guesses.targets(soft=True), probabilities)
+    assert guesses.targets(soft=False)[[0, 2]].tolist() == [[1, 0, 0], [0, 1, 0]]
+    lines = guesses.lines()
+    assert [line.split()[:2] for line in lines[1:]] == [
+        ["a", "1"],
+        ["b", "1"],
+        ["c", "0"],
+        ["all", "2"],
+    ]
+    assert "50.00% (n=2" in lines[-1]
+    with pytest.raises(InputError, match="name classes of a, b, c"):
+        semi_supervised.thresholds(recipe.override(class_thresholds={"d": 0.1}), ("a", "b", "c"))
+
+
+def test_a_threshold_is_a_probability():
+    for settings in ({"threshold": 1.1}, {"class_thresholds": {"happy": float("nan")}}):
+        with pytest.raises(InputError, match="must be a probability"):
+            RECIPE.override(**settings)
+
+
+def test_a_setting_of_the_other_method_is_refused():
+    with pytest.raises(InputError, match="for self-training"):
+        RECIPES["fixmatch"].override(rounds=2)
+    with pytest.raises(InputError, match="for fixmatch"):
+        RECIPE.override(unlabelled_ratio=3)
+
+
+@pytest.fixture
+def predictor(tmp_path):
+    """A network at its start, with the rows it claims to be trained on."""
+    training.set_seed(5)
+    model = build_model("dnn", (48, 48, 1), 7)
+    path = tmp_path / "predictor.h5"
+    checkpoints.save(model, path, {"class_names": list(faces(1).class_names), "pixels": "raw"})
+    return checkpoints.load(path)
+
+
+def experiment(tmp_path, predictor, recipe=RECIPE, **options):
+    rows = split(faces(200), faces(50, seed=1), recipe)
+
+    def start():
+        if recipe.method == "fixmatch":
+            again = checkpoints.load(predictor.path)
+            return semi_supervised.beginning(again, rows), None
+        return build_model("dnn", (48, 48, 1), 7), None
+
+    return semi_supervised.Experiment(
+        rows, recipe, predictor, start, seed=0, run_dir=tmp_path / "run", **options
+    )
+
+
+FIXMATCH = RECIPES["fixmatch"].override(
+    model="dnn", epochs=3, batch_size=16, validation=40, threshold=0.2
+)
+
+
+@pytest.mark.parametrize("recipe", [RECIPE, FIXMATCH], ids=lambda recipe: recipe.name)
+def test_a_semi_supervised_training_and_its_control(tmp_path, predictor, recipe):
+    said = []
+    asked = experiment(tmp_path, predictor, recipe, report=said.append)
+    scored = faces(50, seed=1)
+    path = semi_supervised.run(asked, out_dir=tmp_path, with_control=True, scored=scored)
+
+    loaded = checkpoints.load(path, with_optimizer=True)
+    (control_path,) = tmp_path.glob("control_*.h5")
+    control = checkpoints.load(control_path, with_optimizer=True)
+    steps = int(loaded.model.optimizer.iterations)
+    assert path.name == f"semi_{loaded.metadata['history']['val_accuracy'][-1]:.6f}.h5"
+    assert steps == int(control.model.optimizer.iterations) > 0
+    pool = len(asked.rows.labelled) + (len(asked.rows.unlabelled) if recipe is RECIPE else 0)
+    assert steps == 3 * -(-pool // recipe.batch_size)
+    assert checkpoints.recorded_recipe(path) == recipe
+    assert checkpoints.recorded_recipe(control_path).name == f"{recipe.name}-control"
+    assert path.with_name(f"{path.stem}_pseudo.png").stat().st_size > 10_000
+
+    # The rows whose labels were removed may decide nothing later; the test file's may.
+    seen = checkpoints.read_training_rows(path)
+    assert np.isin(asked.rows.known(), seen).all()
+    assert not np.isin(scored.row_digests(), seen).any()
+    assert not np.isin(asked.rows.known(), checkpoints.read_training_rows(control_path)).any()
+
+    text = "\n".join(said)
+    assert f"{path.name} less {control_path.name}: " in text
+    assert text.count("less predictor: ") == 2
+    table = (tmp_path / "run" / "round-1" / "pseudo_labels.csv").read_text().splitlines()
+    assert table[0] == "id,label,confidence,truth"
+    assert len(table) == 1 + len(asked.rows.unlabelled)
+
+
+def test_fixmatch_begins_as_the_predictor(tmp_path, predictor):
+    asked = experiment(tmp_path, predictor, FIXMATCH)
+    model, _ = asked.start()
+    images = faces(5).images
+    np.testing.assert_array_equal(np.asarray(model(images)), np.asarray(predictor.model(images)))
+    other = dataclasses.replace(predictor, class_names=tuple(reversed(predictor.class_names)))
+    with pytest.raises(InputError, match="begins with a model of the classes"):
+        semi_supervised.beginning(other, asked.rows)
+
+
+def test_every_round_is_labelled_by_the_model_before_and_they_end_without_change(
+    tmp_path, predictor
+):
+    asked = experiment(tmp_path, predictor, RECIPE.override(rounds=3, epochs=1))
+    outcome = asked.learn()
+    said_by = [who for who, _ in outcome.labelled_by]
+    assert said_by[:2] == ["predictor.h5", "the model of round 1"]
+    first = checkpoints.load(tmp_path / "run" / "round-1" / "last.h5")
+    of_first = np.asarray(first.model(asked.rows.unlabelled.images))
+    np.testing.assert_allclose(outcome.labelled_by[1][1].probabilities, of_first, atol=1e-5)
+    assert outcome.termination_condition in ("max_iter", "no_change")
+
+    strict = experiment(tmp_path / "strict", predictor, RECIPE.override(threshold=1.0))
+    with pytest.raises(InputError, match="no row reaches its threshold"):
+        strict.learn()
+    unmoved = RECIPE.override(rounds=3, epochs=1, learning_rate=1e-12, shift=0.0)
+    asked = experiment(tmp_path / "unmoved", predictor, unmoved)
+    model = predictor.model
+    outcome = dataclasses.replace(asked, start=lambda: (model, None)).learn()
+    assert outcome.termination_condition == "no_change"
+    assert len(outcome.labelled_by) == 1
+
+
+def test_a_predictor_that_knows_too_much_is_told(tmp_path, predictor):
+    asked = experiment(tmp_path, predictor)
+    assert "does not tell" in semi_supervised.notes(predictor, asked.rows)[0]
+
+    def noted(rows):
+        path = tmp_path / "told.h5"
+        checkpoints.save(predictor.model, path, predictor.metadata, training_rows=rows)
+        return semi_supervised.notes(dataclasses.replace(predictor, path=path), asked.rows)
+
+    assert noted(asked.rows.labelled.row_digests()) == []
+    assert "all figures flatter" not in "".join(noted(asked.rows.known()[:3]))
+    assert "was trained on 3 rows whose labels" in noted(asked.rows.known()[:3])[0]
+    assert "2 validation rows" in noted(asked.rows.validation.row_digests()[:2])[0]
+
+
+def test_comparison_is_paired(predictor):
+    rows = faces(60)
+    exact = predictor.model.predict(rows.images, verbose=0).argmax(axis=1)
+    labels = exact.copy()
+    labels[:15] = (labels[:15] + 1) % 7
+    scored = relabelled(rows, labels)
+    lines = semi_supervised.comparison({"a.h5": predictor, "b.h5": predictor}, scored)
+    assert lines[0].startswith("a.h5  accuracy 75.00% (n=60")
+    assert lines[2].startswith("a.h5 less b.h5: +0.00 points (n=60")
+
+
+def test_a_checkpoint_opens_whose_recipe_is_semi_supervised(tmp_path, predictor):
+    recipe = RECIPE.override(class_thresholds={"happy": 0.9})
+    path = tmp_path / "semi.h5"
+    checkpoints.save(predictor.model, path, {"recipe": recipe.as_dict()})
+    assert checkpoints.recorded_recipe(path) == recipe
