@@ -1,6 +1,7 @@
 """Learning from unlabelled images: nothing leaks, given labels stay, the control is equal."""
 
 import dataclasses
+
 import numpy as np
 import pytest
 from support import faces
