@@ -58,6 +58,8 @@ def main() -> None:
         architecture=args.architecture,
     )
     predictor = load()
+    if recipe.method == "fixmatch" and "recipe" in predictor.metadata:
+        recipe = recipe.override(model=predictor.metadata["recipe"].get("model"))
     for note in semi_supervised.notes(predictor, rows):
         print(f"note: {note}")
 

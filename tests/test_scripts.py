@@ -36,7 +36,7 @@ def work(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def cnn(work):
-    (path,) = work.glob("[01].*.h5")
+    (path,) = work.glob("[01].??????.h5")
     return path
 
 
@@ -126,6 +126,49 @@ def test_retrain_keeps_the_validation_rows_apart(work, cnn):
     assert "--validation must stay 40" in error
 
 
+@pytest.fixture(scope="module")
+def semi(work, dnn):
+    options = ("--validation", 0.1, "--epochs", 1, "--batch-size", 16, "--threshold", 0.1)
+    printed = run(
+        *("semi_train.py", "train.csv", "test.csv", dnn, "--recipe", "fixmatch", *options),
+        *("--control", "--truth", "truth.csv"),
+        cwd=work,
+    )
+    (work / "semi.log").write_text(printed)
+    return work / printed.splitlines()[-1]
+
+
+def test_semi_train_tells_its_pseudo_labels_and_the_difference_to_its_control(work, dnn, semi):
+    printed = (work / "semi.log").read_text()
+    assert re.fullmatch(r"semi_[01]\.\d{6}\.h5", semi.name)
+    assert re.search(rf"note: {dnn} was trained on 7\d rows whose labels are removed", printed)
+    assert printed.count("right where the truth is known") == 2
+    (control,) = work.glob("control_*.h5")
+    assert printed.count(f"{semi.name} less {control.name}: ") == 2  # validation and truth.csv
+    assert "(n=16, 95% interval" in printed
+    assert "(n=50, 95% interval" in printed
+    assert (work / f"{semi.stem}_pseudo.png").exists()
+    assert checkpoints.read_metadata(semi)["recipe"]["model"] == "dnn"
+
+
+def test_semi_retrain_goes_on_and_is_named_after_its_model(work, dnn, semi):
+    arguments = ("train.csv", "test.csv", dnn, semi, 1, 2)
+    path = work / run("semi_retrain.py", *arguments, cwd=work).splitlines()[-1]
+    assert re.fullmatch(rf"[01]\.\d{{6}}_{re.escape(semi.stem)}\.h5", path.name)
+    metadata = checkpoints.read_metadata(path)
+    assert len(metadata["history"]["loss"]) == 2
+    assert metadata["recipe"] | {"epochs": 1} == checkpoints.read_metadata(semi)["recipe"]
+    assert metadata["previous"] == semi.name
+
+    arguments = (*arguments[:3], dnn, 2, 3, "--threshold", 0.1)
+    path = work / run("semi_retrain.py", *arguments, cwd=work).splitlines()[-1]
+    recipe = checkpoints.read_metadata(path)["recipe"]
+    assert (recipe["method"], recipe["labels_removed"]) == ("self-training", 0.0)
+    assert "semi_retrain.py goes on with it" in fails(
+        "retrain.py", "train.csv", semi, 1, 2, cwd=work
+    )
+
+
 def test_vote_with_and_without_the_cache(work, cnn, dnn):
     (work / "model_list.txt").write_text(f"2 {cnn.name}\n1 {dnn.name}\n")
     options = ("--cache-dir", work / "votes", "--truth", "truth.csv")
@@ -195,10 +238,11 @@ def test_bad_tables(tmp_path, text, rule):
     assert rule in fails("train.py", "bad.csv", cwd=tmp_path)
 
 
-def test_bad_arguments(work, cnn, tmp_path):
+def test_bad_arguments(work, cnn, dnn, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("")
     np.savez(tmp_path / "pickle.npz", train_images=np.array([{}], dtype=object))
+    semi = [work / "train.csv", work / "test.csv", dnn, "--validation", "40"]
     for script, arguments, rule in (
         ("train.py", ["gone.csv"], "gone.csv"),
         ("train.py", ["empty"], "class"),
@@ -227,6 +271,20 @@ def test_bad_arguments(work, cnn, tmp_path):
         ("test.py", [work / "test.csv", work / "test.csv", cnn], "is read here"),
         ("test.py", [work / "test.csv", cnn, cnn], "is read here"),
         ("-m ferlab", ["dance"], "dance"),
+        ("train.py", [work / "train.csv", "--recipe", "fixmatch"], "recipe must be one of cnn-rep"),
+        ("train.py", [work / "train.csv", "--labels-removed", "1"], "--labels-removed must be"),
+        ("semi_train.py", [*semi, "--recipe", "cnn-report"], "one of semi-report, fixmatch here"),
+        ("semi_train.py", [*semi, "--threshold", "1.5"], "threshold must be a probability"),
+        ("semi_train.py", [*semi, "--class-thresholds", "happy"], "expected NAME=CONFIDENCE"),
+        ("semi_train.py", [*semi, "--class-thresholds", "glad=0.1"], "must name classes of angry"),
+        ("semi_train.py", [*semi, "--threshold", "1"], "no row reaches its threshold"),
+        ("semi_train.py", [*semi, "--recipe", "fixmatch", "--rounds", "2"], "for self-training"),
+        ("semi_train.py", [*semi, "--ramp-epochs", "20"], "--ramp-epochs must be below the 20"),
+        ("semi_train.py", [*semi, "--truth", "gone.csv"], "gone.csv"),
+        ("semi_train.py", [*semi[:2], "gone.h5", *semi[3:]], "gone.h5"),
+        ("semi_train.py", [semi[0], "empty", *semi[2:]], "empty"),
+        ("semi_retrain.py", [*semi[:3], cnn, "1", "3"], "has had 2 epochs"),
+        ("semi_retrain.py", [*semi[:3], cnn, "2", "2"], "last epoch must be above"),
     ):
         assert rule in fails(script, *arguments, cwd=tmp_path), (script, arguments)
 
