@@ -136,7 +136,7 @@ def test_a_resumed_training_equals_one_that_never_stopped(
 
     stopped(monkeypatch, unsaved, work)
     assert len(checkpoints.read_metadata(tmp_path / "last.h5")["history"]["loss"]) == 2
-    resumed = work(resume=True)
+    resumed = work()
     require_equal(straight, resumed)
     rows = csv_rows(tmp_path)
     assert [int(row["epoch"]) for row in rows] == [0, 1, 2, 3]
@@ -150,7 +150,7 @@ def test_a_resumed_cnn_equals_one_that_never_stopped(dataset, tmp_path, monkeypa
         return train(few, tmp_path / name, recipe=recipe, **options)
 
     stopped(monkeypatch, "last", lambda: work("stopped"))
-    require_equal(work("straight"), work("stopped", resume=True))
+    require_equal(work("straight"), work("stopped"))
 
 
 def test_a_retraining_is_resumed_too(straight, dataset, tmp_path, monkeypatch):
@@ -173,7 +173,7 @@ def test_a_retraining_is_resumed_too(straight, dataset, tmp_path, monkeypatch):
         )
 
     stopped(monkeypatch, "last", retrain)
-    resumed = retrain(resume=True)
+    resumed = retrain()
     assert same(weights_of(straight.model), weights_of(resumed.model))
     assert resumed.metadata["previous"] == path.name
     assert resumed.history["val_loss"] == straight.history["val_loss"]
@@ -184,7 +184,7 @@ def test_a_killed_training_is_resumed(tmp_path):
     code = (
         "import sys; from pathlib import Path; from test_training import *;"
         "train(faces(300), Path(sys.argv[1]), recipe=RECIPE.override(model='dnn', epochs=12),"
-        "      keep_epochs=8, resume=True)"
+        "      keep_epochs=8)"
     )
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     process = subprocess.Popen(
@@ -201,14 +201,14 @@ def test_a_killed_training_is_resumed(tmp_path):
     process.wait()
 
     options = {"recipe": RECIPE.override(model="dnn", epochs=12), "keep_epochs": 8}
-    resumed = train(faces(300), tmp_path / "killed", resume=True, **options)
+    resumed = train(faces(300), tmp_path / "killed", **options)
     print(f"killed {moment} s after the first epoch")
     require_equal(train(faces(300), tmp_path / "straight", **options), resumed)
     assert [int(row["epoch"]) for row in csv_rows(tmp_path / "killed")] == list(range(12))
 
 
 def test_a_finished_training_is_not_trained_again(straight, dataset, tmp_path, monkeypatch):
-    options = {"recipe": FOUR_EPOCHS, "keep_epochs": 3, "resume": True}
+    options = {"recipe": FOUR_EPOCHS, "keep_epochs": 3}
     first = train(dataset, tmp_path / "run", **options)
     (tmp_path / "run" / "history.csv").write_text("epoch,loss\n0,1\n0,1\n")
 
@@ -228,7 +228,7 @@ def test_a_finished_training_is_not_trained_again(straight, dataset, tmp_path, m
 
 def test_nothing_but_the_same_training_is_resumed(straight, dataset, tmp_path):
     options = {"recipe": FOUR_EPOCHS, "keep_epochs": 1}
-    train(dataset, tmp_path, **options)
+    train(dataset, tmp_path, **options).run.release()
     checkpoints.save(straight.model, tmp_path / "a.h5", {})
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
     rows = np.arange(299)
@@ -237,19 +237,18 @@ def test_nothing_but_the_same_training_is_resumed(straight, dataset, tmp_path):
         ({"recipe": FOUR_EPOCHS.override(shift=0.2)}, "recipe's shift 0.1. Received: 0.2"),
         ({"seed": 3}, "seed 0. Received: 3"),
         ({"keep_epochs": 2}, "keep_epochs 1. Received: 2"),
-        ({"dataset": dataset.take(rows)}, "data "),
+        ({"dataset": dataset.take(rows)}, "data's fingerprint"),
         ({"previous": Checkpoint(tmp_path / "a.h5", straight.model, None, "raw")}, "previous None"),
     ):
         with pytest.raises(InputError, match=rule):
-            train(**{"dataset": dataset, "run_dir": tmp_path, "resume": True, **options, **other})
+            train(**{"dataset": dataset, "run_dir": tmp_path, **options, **other})
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
 
 
 def test_a_training_killed_in_its_first_epoch_begins_anew(straight, dataset, tmp_path):
     (tmp_path / "config.json").write_text('{"seed": 7}')
     (tmp_path / "history.csv").write_text("epoch,loss\n0,1\n")
-    assert training.new_run_dir(tmp_path, "again", resume=True) == tmp_path
-    resumed = train(dataset, tmp_path, recipe=FOUR_EPOCHS, keep_epochs=3, resume=True)
+    resumed = train(dataset, tmp_path, recipe=FOUR_EPOCHS, keep_epochs=3)
     require_equal(straight, resumed)
     assert json.loads((tmp_path / "config.json").read_text())["seed"] == 0
     assert len(csv_rows(tmp_path)) == 4
@@ -363,8 +362,8 @@ def test_run_folder_and_names(dataset, tmp_path):
     with (tmp_path / "run" / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [float(row["val_accuracy"]) for row in rows] == accuracies
-    with pytest.raises(InputError, match="already holds a run"):
-        training.new_run_dir(tmp_path / "run", "again")
+    with pytest.raises(InputError, match=r"recipe's epochs 3\. Received: 4"):
+        train(dataset, tmp_path / "run", recipe=recipe.override(epochs=4), keep_epochs=2)
 
 
 def test_a_taken_name_is_not_overwritten_by_another_training(dataset, tmp_path):
