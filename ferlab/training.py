@@ -542,7 +542,9 @@ class _Keeper(keras.callbacks.Callback):
     def what_is_kept(self) -> str:
         if not self.finished:
             return "no epoch is finished, so nothing is kept"
-        return f"the {len(self.finished)} finished epochs are in {self.run_dir / LAST_NAME}"
+        epochs = len(self.finished)
+        what = f"{epochs} finished epochs are" if epochs > 1 else "finished epoch is"
+        return f"the {what} in {self.run_dir / LAST_NAME}"
 
 
 class _Soundness(keras.callbacks.Callback):
