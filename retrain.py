@@ -57,7 +57,6 @@ def main() -> None:
     train, validation = dataset.split(recipe.validation)
 
     files.require_writable(args.out_dir / "checkpoint.h5")
-    run_dir = training.new_run_dir(args.run_dir, recipe.name)
     seed = previous.metadata.get("seed", 0) if args.seed is None else args.seed
     training.set_seed(seed)
     result = training.fit(
@@ -66,7 +65,7 @@ def main() -> None:
         validation,
         recipe,
         seed=seed,
-        run_dir=run_dir,
+        run_dir=args.run_dir,
         keep_epochs=args.keep_epochs,
         previous=previous,
         initial_epoch=args.previous_epoch,

@@ -46,7 +46,7 @@ def main() -> None:
             "since the model was trained on other rows"
         )
 
-    from ferlab import data, files, inference, semi_supervised, training
+    from ferlab import data, files, inference, semi_supervised
 
     class_names = cli.chosen_class_names(args)
     load = functools.partial(
@@ -80,8 +80,9 @@ def main() -> None:
         predictor,
         start,
         seed=seed,
-        run_dir=training.new_run_dir(args.run_dir, recipe.name, resume=True),
+        run_dir=args.run_dir,
         keep_epochs=args.keep_epochs,
+        existing=existing,
         initial_epoch=args.previous_epoch,
     )
     path = semi_supervised.run(

@@ -44,7 +44,7 @@ def main() -> None:
         image_shape=dataset.image_shape if Path(args.test).is_dir() else None,
     )
 
-    from ferlab import checkpoints, files, semi_supervised, training
+    from ferlab import checkpoints, files, semi_supervised
     from models import build_model
 
     files.require_writable(args.out_dir / "checkpoint.h5")
@@ -75,7 +75,7 @@ def main() -> None:
         predictor,
         start,
         seed=seed,
-        run_dir=training.new_run_dir(args.run_dir, recipe.name, resume=True),
+        run_dir=args.run_dir,
         keep_epochs=args.keep_epochs,
     )
     path = semi_supervised.run(

@@ -30,7 +30,6 @@ def main() -> None:
     from models import build_model
 
     files.require_writable(args.out_dir / "checkpoint.h5")
-    run_dir = training.new_run_dir(args.run_dir, recipe.name)
     seed = args.seed or 0
     training.set_seed(seed)
     model = build_model(recipe.model, train.image_shape, train.num_classes)
@@ -40,7 +39,7 @@ def main() -> None:
         validation,
         recipe,
         seed=seed,
-        run_dir=run_dir,
+        run_dir=args.run_dir,
         keep_epochs=args.keep_epochs,
     )
     print(training.publish(result, args.out_dir))

@@ -40,6 +40,8 @@ try:
         # Among others, that many models in one process mean much tracing.
         logging.getLogger("tensorflow").setLevel(logging.ERROR)
         import keras
+except FileNotFoundError as failure:  # what tempfile raises where every disk is full
+    raise InputError(f"keras cannot be imported: {failure.strerror}") from failure
 except (ImportError, ValueError) as failure:
     raise InputError(
         "KERAS_BACKEND must be tensorflow, jax or torch, and that one be installed. "

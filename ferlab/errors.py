@@ -1,9 +1,12 @@
 """What a user can mend, and how it is told: one line on stderr, exit code 2."""
 
+import contextlib
+import errno
 import functools
 import os
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 
 class InputError(Exception):
@@ -22,16 +25,29 @@ def entry_point(main: Callable[[], None]) -> Callable[[], None]:
             main()
             sys.stdout.flush()
         except InputError as error:
-            print(f"error: {_one_line(str(error))}", file=sys.stderr)
-            sys.exit(2)
+            _end(2, f"error: {_one_line(str(error))}")
         except KeyboardInterrupt:
-            print("stopped", file=sys.stderr)
-            sys.exit(130)
+            _end(130, "stopped")
         except BrokenPipeError:  # the reader of our output went away: `... | head`
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(141)
+            _end(141)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            # Every file of ours has been named above, so this is `train.py ... > log.txt`.
+            _end(2, f"error: the output cannot be written: {error.strerror}")
 
     return run
+
+
+def _end(code: int, message: str | None = None) -> NoReturn:
+    with contextlib.suppress(OSError):  # stderr may lie on the full disk too
+        if message:
+            print(message, file=sys.stderr, flush=True)
+    try:
+        sys.stdout.flush()
+    except OSError:  # what is left in the buffer has nowhere to go, and Python will try again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
 
 
 def a_few(names: list[str]) -> str:

@@ -2,9 +2,11 @@
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -12,6 +14,7 @@ from typing import BinaryIO
 from ferlab.errors import InputError
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+_SCRAP = ".ferlab-"  # what a file's name begins with until it is whole
 _KINDS = (  # (offset, the bytes there, what such a file is)
     (0, b"version https://git-lfs", "a Git LFS pointer (run `git lfs pull`)"),
     (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
@@ -46,19 +49,60 @@ def whole_file(path: str | Path) -> Iterator[Path]:
 
     The temporary file exists, is empty and has the suffix of `path`. If the block raises, the
     file and the folders made for it go away and an older `path` stays as it was. A link is
-    written through. Raises InputError for a place that cannot be written and for a full disk.
+    written through. What is there afterwards is still there after a power cut. Raises InputError
+    for a place that cannot be written and for a full disk.
     """
-    with _new_file_beside(path) as (temporary, target):
+    with _new_file_beside(path) as (temporary, target, missing):
         try:
             yield temporary
-            with temporary.open("rb") as file:
+            with temporary.open("r+b") as file:  # Windows syncs no file open for reading alone
                 os.fsync(file.fileno())
             temporary.replace(target)
+            for folder in (target.parent, *(folder.parent for folder in missing)):
+                _sync_folder(folder)
         except OSError as error:
             # An error about another file is not ours to explain.
             if error.errno in _NO_ROOM or str(error.filename) == str(temporary):
                 raise _not_written(path, error) from error
             raise
+
+
+@contextlib.contextmanager
+def written(path: str | Path) -> Iterator[None]:
+    """Say of any OSError in the block, in one line, that `path` cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise _not_written(path, error) from error
+
+
+def move(source: Path, path: Path) -> None:
+    """Put a finished file in the place of `path`, as `whole_file` does, from any file system."""
+    with written(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            source.replace(path)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            with whole_file(path) as temporary:
+                shutil.copyfile(source, temporary)
+            source.unlink()
+    for folder in (path.parent, path.parent.parent):
+        _sync_folder(folder)
+
+
+def sweep(folder: Path, name: str | None = None) -> None:
+    """Remove what killed writers of the file `name` left in a folder; without it, of any file.
+
+    Raises InputError if one cannot be removed. The caller sees to it that no living one is at it.
+    """
+    pattern = f"{_SCRAP}*" if name is None else f"{_scrap_prefix(name)}*"
+    for scrap in folder.glob(pattern):
+        try:
+            scrap.unlink(missing_ok=True)
+        except OSError as error:
+            raise InputError(f"{scrap}: cannot be removed: {_reason(error)}") from error
 
 
 def require_writable(path: str | Path) -> None:
@@ -126,8 +170,8 @@ class _TrialEnds(Exception):
 
 
 @contextlib.contextmanager
-def _new_file_beside(path: str | Path) -> Iterator[tuple[Path, Path]]:
-    """(an empty file, the real `path` beside it); the file goes, with new folders, on failure."""
+def _new_file_beside(path: str | Path) -> Iterator[tuple[Path, Path, list[Path]]]:
+    """(an empty file, the real `path` beside it, new folders); on failure file and folders go."""
     temporary, missing = None, []
     try:
         try:
@@ -141,12 +185,13 @@ def _new_file_beside(path: str | Path) -> Iterator[tuple[Path, Path]]:
             missing = [folder for folder in target.parents if not folder.exists()]
             if missing:
                 target.parent.mkdir(parents=True, exist_ok=True)
-            name = target.with_name(f".ferlab-{secrets.token_hex(6)}{target.suffix}")
+            scrap = f"{_scrap_prefix(target.name)}{secrets.token_hex(4)}{target.suffix}"
+            name = target.with_name(scrap)
             name.touch(exist_ok=False)  # the umask decides on its permissions, as for open()
             temporary = name
         except (OSError, ValueError) as error:
             raise _not_written(path, error) from error
-        yield temporary, target
+        yield temporary, target, missing
     except BaseException:
         with contextlib.suppress(OSError):
             if temporary:
@@ -155,6 +200,28 @@ def _new_file_beside(path: str | Path) -> Iterator[tuple[Path, Path]]:
             with contextlib.suppress(OSError):  # never made, or something else has moved in
                 folder.rmdir()
         raise
+
+
+def _scrap_prefix(name: str) -> str:
+    """What the temporary files of a file called `name` begin with, however long that is."""
+    return f"{_SCRAP}{hashlib.blake2b(os.fsencode(name), digest_size=4).hexdigest()}-"
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the names in a folder survive a power cut, where the platform can."""
+    if not hasattr(os, "O_DIRECTORY"):  # Windows
+        return
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except PermissionError:  # a folder to write into, not to look into
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems cannot
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def _not_written(path: str | Path, error: OSError | ValueError) -> InputError:

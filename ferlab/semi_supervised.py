@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ferlab import checkpoints, files, inference, metrics, plots, training
+from ferlab import checkpoints, files, inference, metrics, plots, runs, training
 from ferlab.backend import keras
 from ferlab.checkpoints import Checkpoint
 from ferlab.data import Dataset, concatenate
@@ -15,6 +15,8 @@ from ferlab.errors import InputError
 from ferlab.labels import UNLABELLED
 from ferlab.objectives import FixMatch, PseudoLabelled, Supervised
 from ferlab.recipes import Recipe, SemiRecipe
+
+FIRST_ROUND = "round-1"  # its folder, in that of the run
 
 
 @dataclass(frozen=True)
@@ -215,8 +217,9 @@ class Outcome:
 class Experiment:
     """Rows and a recipe, and what every training of them begins with.
 
-    start: gives an uncompiled model, and the checkpoint whose training it goes on with, if any;
-    called anew for every training. predictor: what labels the unlabelled rows in the first round.
+    predictor: what labels the unlabelled rows in the first round. start: gives an uncompiled model,
+    and `existing` once more, if that is to be gone on with; called anew for every training.
+    run_dir: has a folder for each training; `run` finds it where none is given.
     """
 
     rows: Rows
@@ -224,10 +227,27 @@ class Experiment:
     predictor: Checkpoint
     start: Callable[[], tuple[keras.Model, Checkpoint | None]]
     seed: int
-    run_dir: Path
+    run_dir: Path | None = None
     keep_epochs: int = 0
+    existing: Checkpoint | None = None
     initial_epoch: int = 0
     report: Callable[[str], None] = print
+
+    def settings(self) -> dict:
+        """What the outcome follows from, for `runs.open_run`."""
+        rows = self.rows
+        return {
+            "recipe": self.recipe.as_dict(),
+            "seed": self.seed,
+            "labelled rows": rows.labelled.fingerprint(),
+            "unlabelled rows": rows.unlabelled.fingerprint(),
+            "validation rows": rows.validation.fingerprint(),
+            **training.checkpoint_settings("predictor", self.predictor),
+            **training.checkpoint_settings("existing", self.existing),
+            "initial_epoch": self.initial_epoch,
+            "keep_epochs": self.keep_epochs,
+            "backend": keras.backend.backend(),
+        }
 
     def learn(self) -> Outcome:
         """Train by the recipe's method, with a folder in `run_dir` for each round.
@@ -258,7 +278,6 @@ class Experiment:
             keep_epochs=self.keep_epochs,
             previous=previous,
             initial_epoch=self.initial_epoch,
-            resume=True,
         )
 
     def _self_training(self) -> Outcome:
@@ -267,7 +286,7 @@ class Experiment:
         labelled_by: list[tuple[str, PseudoLabels]] = []
         result, objective, condition = None, None, "max_iter"
         for number in range(1, recipe.rounds + 1):
-            folder = f"round-{number}"
+            folder = FIRST_ROUND if number == 1 else f"round-{number}"
             report(f"round {number} of {recipe.rounds}, pseudo-labels by {who}")
             guesses = self._guesses(predictor, folder)
             if labelled_by and (
@@ -282,6 +301,7 @@ class Experiment:
                     f"{predictor.path}: no row reaches its threshold. "
                     f"Received: a confidence of {guesses.confidence.max():.3f} at most"
                 )
+            self._keep(guesses, folder)
             labelled_by.append((who, guesses))
             pseudo = rows.unlabelled.take(guesses.chosen)
             objective = PseudoLabelled(
@@ -308,30 +328,35 @@ class Experiment:
         )
         name = self.predictor.path.name
         self.report(f"what {name} is sure enough of")
-        before = self._guesses(self.predictor, "round-1")
-        result = self._fit(objective, "round-1")
+        before = self._guesses(self.predictor, FIRST_ROUND)
+        self._keep(before, FIRST_ROUND)
+        result = self._fit(objective, FIRST_ROUND)
         self.report("what the trained model is sure enough of")
         after = self._guesses(_opened(result), "after")
+        self._keep(after, "after")
         labelled_by = ((name, before), ("the trained model", after))
         return Outcome(result, labelled_by, len(objective.batches(self.seed)), None)
 
     def _guesses(self, predictor: Checkpoint, folder: str) -> PseudoLabels:
-        """What the predictor says, or has said before a stop; reported, and kept in the folder."""
-        rows, path = self.rows, self.run_dir / folder / "pseudo_labels.npz"
+        """What the predictor says, or has said before a stop."""
+        path = self.run_dir / folder / "pseudo_labels.npz"
         if path.exists():
             with np.load(path, allow_pickle=False) as archive:
                 probabilities = archive["probabilities"]
         else:
-            probabilities = inference.predict(predictor, rows.unlabelled)
-        guesses = chosen_labels(probabilities, rows, self.recipe)
+            probabilities = inference.predict(predictor, self.rows.unlabelled)
+        guesses = chosen_labels(probabilities, self.rows, self.recipe)
         for line in guesses.lines():
             self.report(line)
-        with files.whole_file(path.with_suffix(".csv")) as temporary:
-            guesses.write_csv(temporary, rows.unlabelled.ids)
-        if not path.exists():
-            with files.whole_file(path) as temporary:
-                np.savez(temporary, probabilities=probabilities)
         return guesses
+
+    def _keep(self, guesses: PseudoLabels, folder: str) -> None:
+        """Write them for people, and exactly, so that after a stop none is predicted again."""
+        path = self.run_dir / folder / "pseudo_labels.npz"
+        with files.whole_file(path.with_suffix(".csv")) as temporary:
+            guesses.write_csv(temporary, self.rows.unlabelled.ids)
+        with files.whole_file(path) as temporary:
+            np.savez(temporary, probabilities=guesses.probabilities)
 
 
 def run(
@@ -345,21 +370,25 @@ def run(
     """Learn, publish and report: pseudo-labels as a table and a picture, accuracies, the control's.
 
     The checkpoint is `semi_[val_acc].h5`, or with a suffix `[val_acc][suffix].h5`.
+    The same experiment that was stopped goes on, as `runs.open_run` finds it.
     scored: further labelled rows, such as a test file's, that the models are compared on.
     """
     report = experiment.report
-    outcome = experiment.learn()
-    path = training.publish(
-        outcome.result, out_dir, prefix="" if suffix else "semi_", suffix=suffix
-    )
-    picture = path.with_name(f"{path.stem}_pseudo.png")
-    plots.save(plots.pseudo_labels_figure(outcome.labelled_by, path.name), picture)
-    models: dict[str, training.Result | Checkpoint] = {path.name: outcome.result}
-    if with_control:
-        report(f"control: the given labels alone, {outcome.steps:,} steps an epoch as well")
-        control = experiment.learn_control(outcome.steps)
-        control_path = training.publish(control, out_dir, prefix="control_", suffix=suffix)
-        models[control_path.name] = control
+    settings, name = experiment.settings(), experiment.recipe.name
+    with runs.open_run(settings, experiment.run_dir, name=name, valued=FIRST_ROUND) as held:
+        experiment = dataclasses.replace(experiment, run_dir=held.path)
+        outcome = experiment.learn()
+        prefix = "" if suffix else "semi_"
+        path = training.publish(outcome.result, out_dir, prefix=prefix, suffix=suffix)
+        picture = path.with_name(f"{path.stem}_pseudo.png")
+        plots.save(plots.pseudo_labels_figure(outcome.labelled_by, path.name), picture)
+        models: dict[str, training.Result | Checkpoint] = {path.name: outcome.result}
+        if with_control:
+            report(f"control: the given labels alone, {outcome.steps:,} steps an epoch as well")
+            control = experiment.learn_control(outcome.steps)
+            control_path = training.publish(control, out_dir, prefix="control_", suffix=suffix)
+            models[control_path.name] = control
+        held.finish(path)
     models["predictor"] = experiment.predictor
     for part, what in ((experiment.rows.validation, "validation rows"), (scored, "test rows")):
         if part is not None:

@@ -2,10 +2,12 @@
 
 A run folder holds what a training leaves behind: `config.json`, `environment.json`, `history.csv`,
 `log.txt`, `last.h5`, the checkpoint of the last finished epoch, and in `epochs/` those to be kept.
+A training that was stopped, however suddenly, goes on from there when it is begun again.
 """
 
 import csv
 import datetime
+import hashlib
 import math
 import shutil
 import sys
@@ -16,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ferlab import backend, calibration, checkpoints, files, inference, metrics
+from ferlab import backend, calibration, checkpoints, files, inference, metrics, runs
 from ferlab.backend import keras
 from ferlab.batches import Batches, feed
 from ferlab.checkpoints import Checkpoint
@@ -26,12 +28,13 @@ from ferlab.objectives import Supervised
 from ferlab.recipes import Recipe
 
 EVALUATION_BATCH_SIZE = 256
+LAST_NAME, EPOCHS_NAME = "last.h5", "epochs"
 FIRST_STEPS = (3, 10)  # steps timed for the forecast: the first ones build the graph
 
 
 @dataclass(frozen=True)
 class Result:
-    """A finished training.
+    """A finished training. No other process gets its `run` until it is published or released.
 
     snapshots: the per-epoch checkpoints of the last epochs, in order. training_rows: as in
     `checkpoints.save`.
@@ -41,6 +44,7 @@ class Result:
     metadata: dict
     snapshots: tuple[Path, ...]
     training_rows: np.ndarray
+    run: runs.Run
 
     @property
     def history(self) -> dict[str, list[float]]:
@@ -63,27 +67,29 @@ def fit(
     recipe: Recipe,
     *,
     seed: int,
-    run_dir: Path,
+    run_dir: Path | None = None,
     objective: Supervised | None = None,
     keep_epochs: int = 0,
     previous: Checkpoint | None = None,
     initial_epoch: int = 0,
-    resume: bool = False,
 ) -> Result:
-    """Train `model` in place by `recipe`, for the epochs from initial_epoch to recipe.epochs.
+    """Train `model` by `recipe`, for the epochs from initial_epoch to recipe.epochs.
+
+    A training with the same settings and data that was stopped goes on. The Result, whose model is
+    then the one from `last.h5`, equals that of a training that never stopped; if no epoch is left,
+    nothing is trained. Otherwise `model` is trained in place.
 
     Args:
         model: uncompiled, raw grey levels in; or, with `previous`, that checkpoint's model, whose
             optimiser state and history go on.
+        run_dir: see `runs.open_run`.
         objective: what is learned from the rows of `train` and perhaps others; by default the
             labels, less those that the recipe removes.
         keep_epochs: how many of the last epochs leave a checkpoint of their own.
-        resume: go on with the training that stopped in `run_dir`, if an epoch of it is finished.
-            The Result, whose model is then the one from `last.h5`, equals that of a training that
-            never stopped; if no epoch is left, nothing is trained.
 
-    Raises InputError when the data do not fit or the training in `run_dir` has other settings,
-    KeyboardInterrupt when stopped: the last finished epoch is then in `run_dir / "last.h5"`.
+    Raises InputError when the data do not fit, when the training in `run_dir` has other settings or
+    another process is at it, and when a loss is no number; KeyboardInterrupt when stopped. The last
+    finished epoch is then in `last.h5` of the run folder.
     """
     if objective is None:
         train = train.without_labels(recipe.labels_removed, seed).labelled()
@@ -95,9 +101,49 @@ def fit(
             f"the last epoch must be above the first. Received: {initial_epoch} and {recipe.epochs}"
         )
     metadata = _metadata(train, objective, recipe, seed, previous)
-    config = {key: metadata[key] for key in ("recipe", "seed", "data", "objective", "previous")}
-    config |= {"initial_epoch": initial_epoch, "keep_epochs": keep_epochs}
-    stopped = _stopped_training(run_dir, config) if resume else None
+    settings = {
+        **{key: metadata[key] for key in ("recipe", "seed", "objective")},
+        "data": {**metadata["data"], "validation_fingerprint": validation.fingerprint()},
+        **checkpoint_settings("previous", previous),
+        "initial_epoch": initial_epoch,
+        "keep_epochs": keep_epochs,
+        "backend": keras.backend.backend(),
+    }
+    run = runs.open_run(settings, run_dir, name=recipe.name, valued=LAST_NAME)
+    try:
+        return _train(
+            run,
+            model,
+            objective,
+            validation,
+            recipe,
+            metadata,
+            seed=seed,
+            keep_epochs=keep_epochs,
+            previous=previous,
+            initial_epoch=initial_epoch,
+        )
+    except BaseException:
+        run.release()
+        raise
+
+
+def _train(
+    run: runs.Run,
+    model: keras.Model,
+    objective: Supervised,
+    validation: Dataset,
+    recipe: Recipe,
+    metadata: dict,
+    *,
+    seed: int,
+    keep_epochs: int,
+    previous: Checkpoint | None,
+    initial_epoch: int,
+) -> Result:
+    """Do in a run folder what is still to be done. `metadata` is that before the first epoch."""
+    files.sweep(run.path / EPOCHS_NAME)
+    stopped = _stopped_training(run)
     finished = range(initial_epoch, initial_epoch)
     if stopped:
         model = stopped.model
@@ -118,15 +164,18 @@ def fit(
     batches = objective.batches(seed)
     rows = _training_rows(objective, previous)
     keeper = _Keeper(
-        model, metadata, rows, run_dir, finished, first_kept=recipe.epochs - keep_epochs
+        model, metadata, rows, run.path, finished, first_kept=recipe.epochs - keep_epochs
     )
-    with _Log(run_dir / "log.txt") as log:
+    with _Log(run.path / "log.txt") as log:
+        if run.goes_on:
+            log(
+                f"goes on with {run.path}, {finished.stop} of {recipe.epochs} epochs are finished; "
+                "to begin anew, delete it"
+            )
         if stopped:
-            log(f"{run_dir}: {finished.stop} of {recipe.epochs} epochs are finished already")
-            _write_history(run_dir, metadata["history"], finished)
+            _write_history(run.path, metadata["history"], finished)
         else:
-            files.write_json(run_dir / "config.json", config)
-            files.write_json(run_dir / "environment.json", metadata["versions"])
+            files.write_json(run.path / "environment.json", metadata["versions"])
             log(
                 f"{recipe.name}: {model.name}, {model.count_params():,} parameters, "
                 f"{objective} and {len(validation):,} validation images"
@@ -149,31 +198,18 @@ def fit(
                     callbacks=[
                         _EpochRandomness(trained, batches, seed),
                         _Forecast(log, len(batches), recipe.epochs - finished.stop),
+                        _Soundness(keeper),
                         keeper,
                     ],
                 )
             except KeyboardInterrupt:
-                log(keeper.what_is_kept())
+                log(f"stopped: {keeper.what_is_kept()}; the same command goes on")
                 raise
         metadata["temperature"] = _temperature(model, validation, metadata)
-        result = Result(model, metadata, tuple(keeper.snapshots), rows)
+        result = Result(model, metadata, tuple(keeper.snapshots), rows, run)
         correct = round(result.val_accuracy * len(validation))
         log(f"validation accuracy {metrics.proportion(correct, len(validation))}")
     return result
-
-
-def new_run_dir(run_dir: Path | None, name: str, *, resume: bool = False) -> Path:
-    """The folder of a run: the given one, or `runs/<time>-<name>`.
-
-    Raises InputError when it cannot be written, or the given one already holds a run that is not
-    to be resumed.
-    """
-    if run_dir is None:
-        run_dir = Path("runs") / f"{datetime.datetime.now():%Y%m%d-%H%M%S-%f}-{name}"
-    if not resume and (run_dir / "history.csv").exists():
-        raise InputError(f"{run_dir}: already holds a run; choose another --run-dir")
-    files.require_writable(run_dir / "log.txt")
-    return run_dir
 
 
 def publish(result: Result, out_dir: Path, *, prefix: str | None = None, suffix: str = "") -> Path:
@@ -181,34 +217,28 @@ def publish(result: Result, out_dir: Path, *, prefix: str | None = None, suffix:
 
     They go to `[prefix][val_acc][suffix]/[epoch]_[val_acc].h5`, epochs counted from 0. A name that
     another training has taken gets -2, -3 and so on. The prefix of a DNN without a suffix is
-    `dnn_` where none is given.
+    `dnn_` where none is given. The run is finished with that.
     """
     if prefix is None:
         prefix = "dnn_" if result.metadata["recipe"]["model"] == "dnn" and not suffix else ""
     stem = f"{prefix}{result.val_accuracy:.6f}{suffix}"
-    path = _free_name(out_dir, stem, result.metadata)
-    checkpoints.save(result.model, path, result.metadata, training_rows=result.training_rows)
-    for snapshot in result.snapshots:
-        target = path.with_suffix("") / snapshot.name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(snapshot, target)
-    if result.snapshots:
-        shutil.rmtree(result.snapshots[0].parent)  # a killed training may have left scraps there
+    with runs.publishing_into(out_dir):
+        path = _free_name(out_dir, stem, result.metadata)
+        files.sweep(out_dir, path.name)
+        checkpoints.save(result.model, path, result.metadata, training_rows=result.training_rows)
+        for snapshot in result.snapshots:
+            if snapshot.exists():
+                files.sweep(path.with_suffix(""), snapshot.name)
+                files.move(snapshot, path.with_suffix("") / snapshot.name)
+    epochs = result.run.path / EPOCHS_NAME
+    if epochs.exists():
+        shutil.rmtree(epochs)  # a training that was killed on a GPU may have left others there
+    result.run.finish(path)
     return path
 
 
 def snapshot_name(epoch: int, val_accuracy: float) -> str:
     return f"{epoch}_{val_accuracy:.6f}.h5"
-
-
-def require_same_settings(where: Path, recorded: dict, asked: dict) -> None:
-    """Raise InputError naming the first asked setting whose recorded value is another."""
-    for name, value in asked.items():
-        if recorded.get(name) != value:
-            raise InputError(
-                f"{where}: goes on only with the settings it began with: {name} "
-                f"{recorded.get(name)}. Received: {value}"
-            )
 
 
 def _free_name(out_dir: Path, stem: str, metadata: dict) -> Path:
@@ -255,26 +285,22 @@ def _require_history(previous: Checkpoint | None, initial_epoch: int) -> None:
         )
 
 
-def _stopped_training(run_dir: Path, config: dict) -> Checkpoint | None:
-    """`last.h5` with its optimiser; None where no epoch is finished, so that all begins anew.
-
-    Raises InputError when it is of a training with other settings.
-    """
-    last = run_dir / "last.h5"
-    if not last.exists():
-        return None
-    recorded = files.read_json(run_dir / "config.json") | checkpoints.read_metadata(last)
-    require_same_settings(run_dir, _settings(recorded), _settings(config))
-    return checkpoints.load(last, with_optimizer=True)
+def _stopped_training(run: runs.Run) -> Checkpoint | None:
+    """`last.h5` with its optimiser; None where no epoch is finished, so that all begins anew."""
+    last = run.path / LAST_NAME
+    return checkpoints.load(last, with_optimizer=True) if last.exists() else None
 
 
-def _settings(config: dict) -> dict:
-    """What a training's outcome follows from, under the names for messages."""
+def checkpoint_settings(role: str, checkpoint: Checkpoint | None) -> dict:
+    """What an outcome follows from that begins with a checkpoint, for `runs.open_run`."""
+    if checkpoint is None:
+        return {role: None}
+    with files.open_to_read(checkpoint.path) as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {
-        **{f"recipe's {name}": value for name, value in config.get("recipe", {}).items()},
-        **{key: config.get(key) for key in ("seed", "previous", "initial_epoch", "keep_epochs")},
-        "data": config.get("data", {}).get("fingerprint"),
-        "objective": config.get("objective", {}),
+        role: checkpoint.path.name,
+        f"{role}_sha256": digest,
+        f"{role}_pixels": checkpoint.pixels,  # it may not tell them itself
     }
 
 
@@ -384,11 +410,8 @@ class _Log:
         self.path = path
 
     def __enter__(self) -> "_Log":
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.file = self.path.open("a", encoding="utf-8")
-        except OSError as error:
-            raise InputError(f"{self.path}: cannot be written: {error.strerror}") from error
+        with files.written(self.path):
+            self.file = self.path.open("ab", buffering=0)  # so none is left over on a full disk
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -396,8 +419,8 @@ class _Log:
 
     def __call__(self, line: str) -> None:
         print(line, flush=True)
-        self.file.write(f"{datetime.datetime.now():%Y-%m-%d %H:%M:%S}  {line}\n")
-        self.file.flush()
+        with files.written(self.path):
+            self.file.write(f"{datetime.datetime.now():%Y-%m-%d %H:%M:%S}  {line}\n".encode())
 
 
 class _EpochRandomness(keras.callbacks.Callback):
@@ -502,11 +525,6 @@ class _Keeper(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         row = {name: float(value) for name, value in (logs or {}).items()}
-        if not math.isfinite(row["loss"]):
-            raise InputError(
-                f"epoch {epoch}: the loss is {row['loss']}; a smaller --learning-rate than "
-                f"{float(self.kept_model.optimizer.learning_rate):g} may help"
-            )
         row["learning_rate"] = float(self.kept_model.optimizer.learning_rate)
         row["seconds"] = round(time.perf_counter() - self.start, 3)
         history = self.metadata["history"]
@@ -518,18 +536,51 @@ class _Keeper(keras.callbacks.Callback):
             snapshot = self._snapshot(epoch, row["val_accuracy"])
             self._save(snapshot)
             self.snapshots.append(snapshot)
-        self._save(self.run_dir / "last.h5")
+        self._save(self.run_dir / LAST_NAME)
         self.finished = epochs
 
     def _save(self, path: Path) -> None:
         checkpoints.save(self.kept_model, path, self.metadata, training_rows=self.training_rows)
 
     def _snapshot(self, epoch: int, val_accuracy: float) -> Path:
-        return self.run_dir / "epochs" / snapshot_name(epoch, val_accuracy)
+        return self.run_dir / EPOCHS_NAME / snapshot_name(epoch, val_accuracy)
 
     def what_is_kept(self) -> str:
         if not self.finished:
-            return "stopped before an epoch was finished: nothing is kept"
-        return (
-            f"stopped: the {len(self.finished)} finished epochs are in {self.run_dir / 'last.h5'}"
+            return "no epoch is finished, so nothing is kept"
+        epochs = len(self.finished)
+        what = f"{epochs} finished epochs are" if epochs > 1 else "finished epoch is"
+        return f"the {what} in {self.run_dir / LAST_NAME}"
+
+
+class _Soundness(keras.callbacks.Callback):
+    """Stops a training that is lost to nan or infinity, before anything of that is saved."""
+
+    def __init__(self, keeper: _Keeper) -> None:
+        super().__init__()
+        self.keeper, self.kept_model = keeper, keeper.kept_model
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        self.epoch = epoch + 1  # as the progress bar counts
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        loss = logs["loss"]  # the epoch's mean, which no later step mends
+        if not math.isfinite(loss):
+            self._stop(f"epoch {self.epoch}, step {batch + 1}: the loss is {loss}")
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        for name, value in logs.items():
+            if not math.isfinite(value):
+                self._stop(f"epoch {self.epoch}: the {name} is {value}")
+        # The last step may have spoilt the weights after its loss was taken.
+        for variable in (*self.kept_model.variables, *self.kept_model.optimizer.variables):
+            if not np.isfinite(keras.ops.convert_to_numpy(variable)).all():
+                self._stop(f"epoch {self.epoch}: {variable.path} is not finite")
+
+    def _stop(self, what: str) -> None:
+        if sys.stdout.isatty():
+            print()  # the progress bar holds this line
+        raise InputError(
+            f"{what} at learning rate {float(self.kept_model.optimizer.learning_rate):g}; "
+            f"a smaller --learning-rate may help; {self.keeper.what_is_kept()}"
         )

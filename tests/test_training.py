@@ -5,6 +5,8 @@ import dataclasses
 import json
 import os
 import random
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +17,7 @@ import numpy as np
 import pytest
 from support import ROOT, faces
 
-from ferlab import checkpoints, training
+from ferlab import checkpoints, files, training
 from ferlab.acceleration import FusedBatchNormalization, accelerate
 from ferlab.augmentation import augmentation_layers
 from ferlab.batches import Batches, feed
@@ -136,7 +138,7 @@ def test_a_resumed_training_equals_one_that_never_stopped(
 
     stopped(monkeypatch, unsaved, work)
     assert len(checkpoints.read_metadata(tmp_path / "last.h5")["history"]["loss"]) == 2
-    resumed = work(resume=True)
+    resumed = work()
     require_equal(straight, resumed)
     rows = csv_rows(tmp_path)
     assert [int(row["epoch"]) for row in rows] == [0, 1, 2, 3]
@@ -150,7 +152,7 @@ def test_a_resumed_cnn_equals_one_that_never_stopped(dataset, tmp_path, monkeypa
         return train(few, tmp_path / name, recipe=recipe, **options)
 
     stopped(monkeypatch, "last", lambda: work("stopped"))
-    require_equal(work("straight"), work("stopped", resume=True))
+    require_equal(work("straight"), work("stopped"))
 
 
 def test_a_retraining_is_resumed_too(straight, dataset, tmp_path, monkeypatch):
@@ -173,7 +175,7 @@ def test_a_retraining_is_resumed_too(straight, dataset, tmp_path, monkeypatch):
         )
 
     stopped(monkeypatch, "last", retrain)
-    resumed = retrain(resume=True)
+    resumed = retrain()
     assert same(weights_of(straight.model), weights_of(resumed.model))
     assert resumed.metadata["previous"] == path.name
     assert resumed.history["val_loss"] == straight.history["val_loss"]
@@ -184,7 +186,7 @@ def test_a_killed_training_is_resumed(tmp_path):
     code = (
         "import sys; from pathlib import Path; from test_training import *;"
         "train(faces(300), Path(sys.argv[1]), recipe=RECIPE.override(model='dnn', epochs=12),"
-        "      keep_epochs=8, resume=True)"
+        "      keep_epochs=8)"
     )
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     process = subprocess.Popen(
@@ -201,14 +203,14 @@ def test_a_killed_training_is_resumed(tmp_path):
     process.wait()
 
     options = {"recipe": RECIPE.override(model="dnn", epochs=12), "keep_epochs": 8}
-    resumed = train(faces(300), tmp_path / "killed", resume=True, **options)
+    resumed = train(faces(300), tmp_path / "killed", **options)
     print(f"killed {moment} s after the first epoch")
     require_equal(train(faces(300), tmp_path / "straight", **options), resumed)
     assert [int(row["epoch"]) for row in csv_rows(tmp_path / "killed")] == list(range(12))
 
 
 def test_a_finished_training_is_not_trained_again(straight, dataset, tmp_path, monkeypatch):
-    options = {"recipe": FOUR_EPOCHS, "keep_epochs": 3, "resume": True}
+    options = {"recipe": FOUR_EPOCHS, "keep_epochs": 3}
     first = train(dataset, tmp_path / "run", **options)
     (tmp_path / "run" / "history.csv").write_text("epoch,loss\n0,1\n0,1\n")
 
@@ -228,7 +230,7 @@ def test_a_finished_training_is_not_trained_again(straight, dataset, tmp_path, m
 
 def test_nothing_but_the_same_training_is_resumed(straight, dataset, tmp_path):
     options = {"recipe": FOUR_EPOCHS, "keep_epochs": 1}
-    train(dataset, tmp_path, **options)
+    train(dataset, tmp_path, **options).run.release()
     checkpoints.save(straight.model, tmp_path / "a.h5", {})
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
     rows = np.arange(299)
@@ -237,19 +239,18 @@ def test_nothing_but_the_same_training_is_resumed(straight, dataset, tmp_path):
         ({"recipe": FOUR_EPOCHS.override(shift=0.2)}, "recipe's shift 0.1. Received: 0.2"),
         ({"seed": 3}, "seed 0. Received: 3"),
         ({"keep_epochs": 2}, "keep_epochs 1. Received: 2"),
-        ({"dataset": dataset.take(rows)}, "data "),
+        ({"dataset": dataset.take(rows)}, "data's fingerprint"),
         ({"previous": Checkpoint(tmp_path / "a.h5", straight.model, None, "raw")}, "previous None"),
     ):
         with pytest.raises(InputError, match=rule):
-            train(**{"dataset": dataset, "run_dir": tmp_path, "resume": True, **options, **other})
+            train(**{"dataset": dataset, "run_dir": tmp_path, **options, **other})
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
 
 
 def test_a_training_killed_in_its_first_epoch_begins_anew(straight, dataset, tmp_path):
     (tmp_path / "config.json").write_text('{"seed": 7}')
     (tmp_path / "history.csv").write_text("epoch,loss\n0,1\n")
-    assert training.new_run_dir(tmp_path, "again", resume=True) == tmp_path
-    resumed = train(dataset, tmp_path, recipe=FOUR_EPOCHS, keep_epochs=3, resume=True)
+    resumed = train(dataset, tmp_path, recipe=FOUR_EPOCHS, keep_epochs=3)
     require_equal(straight, resumed)
     assert json.loads((tmp_path / "config.json").read_text())["seed"] == 0
     assert len(csv_rows(tmp_path)) == 4
@@ -363,8 +364,8 @@ def test_run_folder_and_names(dataset, tmp_path):
     with (tmp_path / "run" / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [float(row["val_accuracy"]) for row in rows] == accuracies
-    with pytest.raises(InputError, match="already holds a run"):
-        training.new_run_dir(tmp_path / "run", "again")
+    with pytest.raises(InputError, match=r"recipe's epochs 3\. Received: 4"):
+        train(dataset, tmp_path / "run", recipe=recipe.override(epochs=4), keep_epochs=2)
 
 
 def test_a_taken_name_is_not_overwritten_by_another_training(dataset, tmp_path):
@@ -387,7 +388,9 @@ def test_ctrl_c_keeps_the_finished_epochs(dataset, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         train(dataset, tmp_path, recipe=RECIPE.override(model="dnn", epochs=4))
     assert len(checkpoints.read_metadata(tmp_path / "last.h5")["history"]["loss"]) == 2
-    assert "2 finished epochs" in (tmp_path / "log.txt").read_text()
+    log = (tmp_path / "log.txt").read_text()
+    assert "2 finished epochs" in log
+    assert "the same command goes on" in log
 
 
 def test_unlabelled_or_other_data_is_refused(dataset, tmp_path):
@@ -402,9 +405,127 @@ def test_unlabelled_or_other_data_is_refused(dataset, tmp_path):
 
 def test_a_loss_that_is_no_number_stops_the_run_and_leaves_no_checkpoint(dataset, tmp_path):
     recipe = RECIPE.override(model="dnn", epochs=3, learning_rate=1e30)
-    with pytest.raises(InputError, match="smaller --learning-rate"):
+    rule = (
+        r"^epoch 1, step [2-4]: the loss is (nan|inf) at learning rate 1e\+30; a smaller .*nothing"
+    )
+    with pytest.raises(InputError, match=rule):
         train(dataset, tmp_path, recipe=recipe)
     assert not (tmp_path / "last.h5").exists()
+
+
+def spoil_at_the_end_of_epoch_two(monkeypatch, spoil):
+    begin = training._Soundness.on_epoch_end
+
+    def spoilt(self, epoch, logs=None):
+        begin(self, epoch, spoil(self, logs) if epoch == 1 else logs)
+
+    monkeypatch.setattr(training._Soundness, "on_epoch_end", spoilt)
+
+
+def spoil_a_weight(self, logs):
+    weight = self.kept_model.weights[0]
+    weight.assign(np.full(weight.shape, np.inf))
+    return logs
+
+
+def spoil_the_optimiser(self, logs):
+    variable = self.kept_model.optimizer.variables[-1]
+    variable.assign(np.full(variable.shape, np.nan))
+    return logs
+
+
+@pytest.mark.parametrize(
+    ("spoil", "rule"),
+    [
+        (lambda self, logs: {**logs, "val_loss": np.nan}, "the val_loss is nan"),
+        (spoil_a_weight, r"\S+kernel is not finite"),
+        (spoil_the_optimiser, r"\S+ is not finite"),
+    ],
+)
+def test_nothing_that_is_no_number_is_saved(dataset, tmp_path, monkeypatch, spoil, rule):
+    spoil_at_the_end_of_epoch_two(monkeypatch, spoil)
+    recipe = RECIPE.override(model="dnn", epochs=3)
+    kept = re.escape(f"the finished epoch is in {tmp_path / 'last.h5'}")
+    with pytest.raises(InputError, match=f"^epoch 2: {rule} at learning rate 0.001; .*; {kept}$"):
+        train(dataset, tmp_path, recipe=recipe, keep_epochs=3)
+    last = checkpoints.load(tmp_path / "last.h5", with_optimizer=True)
+    assert len(last.metadata["history"]["loss"]) == len(csv_rows(tmp_path)) == 1
+    for variable in (*last.model.variables, *last.model.optimizer.variables):
+        assert np.isfinite(np.asarray(variable)).all()
+    assert [path.name[0] for path in (tmp_path / "epochs").iterdir()] == ["0"]
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of its own, and what sets its size in bytes."""
+    place = tmp_path / "disk"
+    place.mkdir()
+
+    def resize(size, *options):
+        return subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", ",".join([f"size={size}", *options]), "tmpfs", place],
+            check=False,
+            capture_output=True,
+        ).returncode
+
+    if not shutil.which("mount") or resize(4096):
+        pytest.skip("this user may mount no file system")
+    yield place, lambda size: resize(size, "remount")
+    subprocess.run(["umount", place], check=True)  # refused while a file is left open
+
+
+def test_a_full_disk_is_one_line_and_the_training_goes_on_with_more_room(
+    dataset, tmp_path, small_disk
+):
+    disk, resize = small_disk
+    few = dataset.take(np.arange(80))
+    few = dataclasses.replace(few, images=few.images[:, ::6, ::6])
+    recipe = RECIPE.override(model="dnn", epochs=3, batch_size=32, validation=20)
+
+    def work(place):
+        result = train(few, place / "run", recipe=recipe, keep_epochs=2)
+        return result, training.publish(result, place / "out")
+
+    straight, path = work(tmp_path)
+    one = path.stat().st_size
+    told = []
+    # no room for the folder's small files; for the first epoch's, the second's, the third's; ...
+    for size in (4096, 12288, one // 2, one + 40960, 2 * one + 50000, 4 * one):
+        assert resize(size) == 0
+        with pytest.raises(InputError, match="cannot be written: No space left on device") as error:
+            work(disk)
+        told.append(str(error.value).split(":")[0].removeprefix(f"{disk}/"))
+        for checkpoint in disk.rglob("*.h5"):
+            checkpoints.load(checkpoint, with_optimizer=True)
+        assert not list(disk.rglob(".ferlab-*"))
+    assert len(set(told)) > 3, told
+    assert resize(8 * one) == 0
+    resumed, again = work(disk)
+    assert again.name == path.name
+    assert same(weights_of(straight.model), weights_of(resumed.model))
+    names = [sorted(file.name for file in out.rglob("*.h5")) for out in (path.parent, disk / "out")]
+    assert names[0] == names[1]
+
+
+def test_publishing_moves_across_file_systems_and_sweeps_what_a_kill_left(
+    dataset, tmp_path, small_disk
+):
+    disk, resize = small_disk
+    assert resize(400 * 2**20) == 0
+    recipe = RECIPE.override(model="dnn", epochs=2)
+    result = train(dataset, tmp_path / "run", recipe=recipe, keep_epochs=2)
+    snapshots = {path.name: path.read_bytes() for path in result.snapshots}
+    name = f"dnn_{result.val_accuracy:.6f}"
+    scraps = [disk / f"{files._scrap_prefix(f'{name}.h5')}0.h5"]
+    scraps += [disk / name / f"{files._scrap_prefix(snapshot)}0.h5" for snapshot in snapshots]
+    other = disk / f"{files._scrap_prefix('other.h5')}0.h5"  # perhaps of a living process
+    (disk / name).mkdir()
+    for path in (*scraps, other):
+        path.touch()
+    path = training.publish(result, disk)
+    assert {file.name: file.read_bytes() for file in (disk / name).iterdir()} == snapshots
+    assert sorted(disk.iterdir()) == sorted([path, disk / name, other])
+    assert not (tmp_path / "run" / "epochs").exists()
 
 
 def test_going_on_needs_a_later_epoch(dataset, tmp_path):

@@ -155,7 +155,7 @@ def test_a_killed_vote_goes_on(work, tmp_path):
 
     printed = run("train.csv", *VOTE, *SHORT, cwd=tmp_path)
     assert "training 1 of 2" not in printed
-    assert "of 8 epochs are finished already" in printed
+    assert "of 8 epochs are finished" in printed
     require_same_vote(work / "vote", tmp_path / "vote")
 
 
@@ -180,7 +180,7 @@ def test_a_vote_killed_before_it_notes_a_training_does_not_train_it_again(work, 
     unmoved.rename(copy / noted["run"] / "epochs" / unmoved.name)
 
     printed = run("train.csv", *VOTE, *SHORT, cwd=tmp_path)
-    assert "8 of 8 epochs are finished already" in printed
+    assert "8 of 8 epochs are finished" in printed
     assert "Epoch" not in printed
     assert member_lines(copy) == member_lines(work / "vote")
     assert (copy / "model_list.txt").read_text().splitlines()[1:] == list_before.splitlines()[1:]

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import io
 import logging
 import shutil
 import tempfile
@@ -16,7 +17,13 @@ import numpy as np
 from ferlab import files
 from ferlab.checkpoints import containers, pixels, trust
 from ferlab.checkpoints.containers import Contents, one_line
-from ferlab.checkpoints.metadata import read_metadata, require_suffix, write_metadata
+from ferlab.checkpoints.metadata import (
+    H5_SUFFIXES,
+    add_to_archive,
+    add_to_h5,
+    read_metadata,
+    require_suffix,
+)
 from ferlab.errors import InputError
 
 if TYPE_CHECKING:
@@ -109,10 +116,33 @@ def save(
     require_suffix(path)
     optimizer = getattr(model, "optimizer", None)
     config = keras.optimizers.serialize(optimizer) if optimizer else None
+    metadata = {**metadata, "optimizer": config}
     with files.whole_file(path) as temporary:
-        with _without_hdf5_warning():
+        if path.suffix in H5_SUFFIXES:
+            temporary.write_bytes(_h5_bytes(model, metadata, training_rows))
+        else:
             model.save(temporary)
-        write_metadata(temporary, {**metadata, "optimizer": config}, training_rows)
+            add_to_archive(temporary, metadata, training_rows)
+
+
+def _h5_bytes(model: "keras.Model", metadata: dict, training_rows: np.ndarray | None) -> memoryview:
+    """The `.h5` file, made in memory.
+
+    On a full disk h5py fails in ways that are no OSError, and then crashes the process (seen with
+    h5py 3.14): its file stays open and cannot be flushed.
+    """
+    import h5py
+
+    class NamedFile(h5py.File):  # Keras tells the format by the name's end
+        def __str__(self) -> str:
+            return "checkpoint.h5"
+
+    buffer = io.BytesIO()
+    with NamedFile(buffer, "w") as file:
+        with _without_hdf5_warning():
+            model.save(file)
+        add_to_h5(file, metadata, training_rows)
+    return buffer.getbuffer()
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ import math
 import shutil
 import zipfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,6 +19,9 @@ from ferlab import files
 from ferlab.checkpoints.containers import one_line, require_checkpoint
 from ferlab.errors import InputError
 from ferlab.recipes import Recipe, SemiRecipe
+
+if TYPE_CHECKING:
+    import h5py
 
 H5_SUFFIXES = (".h5", ".hdf5")
 SUFFIXES = (*H5_SUFFIXES, ".keras")
@@ -33,19 +37,16 @@ def require_suffix(path: Path) -> None:
         raise InputError(f"{path}: a checkpoint's name must end in {', '.join(SUFFIXES)}")
 
 
-def write_metadata(path: Path, metadata: dict, training_rows: np.ndarray | None) -> None:
-    """Add them to a file that Keras has just written."""
-    text = json.dumps(metadata)
-    if require_checkpoint(path) == "h5":
-        import h5py
+def add_to_h5(file: "h5py.File", metadata: dict, training_rows: np.ndarray | None) -> None:
+    file.attrs[METADATA_ATTRIBUTE] = json.dumps(metadata)
+    if training_rows is not None:
+        file[ROWS_DATASET] = training_rows
 
-        with h5py.File(path, "a") as file:
-            file.attrs[METADATA_ATTRIBUTE] = text
-            if training_rows is not None:
-                file[ROWS_DATASET] = training_rows
-        return
+
+def add_to_archive(path: Path, metadata: dict, training_rows: np.ndarray | None) -> None:
+    """Add them to a `.keras` archive that Keras has just written."""
     with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr(METADATA_MEMBER, text)
+        archive.writestr(METADATA_MEMBER, json.dumps(metadata))
         if training_rows is not None:
             buffer = io.BytesIO()
             np.save(buffer, training_rows, allow_pickle=False)
@@ -60,9 +61,10 @@ def update_metadata(path: Path, changes: dict) -> None:
         if require_checkpoint(path) == "h5":
             import h5py
 
-            shutil.copyfile(path, temporary)
-            with h5py.File(temporary, "a") as file:
+            buffer = io.BytesIO(path.read_bytes())  # not on the disk: see checkpoint._h5_bytes
+            with h5py.File(buffer, "a") as file:
                 file.attrs[METADATA_ATTRIBUTE] = text
+            temporary.write_bytes(buffer.getbuffer())
         else:
             with zipfile.ZipFile(path) as old, zipfile.ZipFile(temporary, "w") as new:
                 for member in old.infolist():

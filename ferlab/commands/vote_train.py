@@ -13,9 +13,10 @@ from ferlab.errors import InputError
 from ferlab.recipes import Recipe, get_recipe
 
 if TYPE_CHECKING:
+    from ferlab.data import Dataset
     from ferlab.training import Result
 
-LIST_NAME = "model_list.txt"
+LIST_NAME, VOTE_NAME = "model_list.txt", "vote.json"
 MOST_MEMBERS = 10_000
 MOST_SEED = 2**31 - 1  # the first training's; the last one's has to be a seed too
 
@@ -75,6 +76,16 @@ def run(args: argparse.Namespace) -> None:
         image_shape=cli.chosen_image_shape(args),
     )
     train, validation = dataset.split(recipes[0].validation)
+
+    from ferlab import runs
+
+    with runs.hold(args.out_dir):
+        _train_members(args, recipes, train, validation)
+
+
+def _train_members(
+    args: argparse.Namespace, recipes: list[Recipe], train: "Dataset", validation: "Dataset"
+) -> None:
     vote = {
         "members": args.members,
         "snapshots": args.snapshots,
@@ -115,9 +126,8 @@ def run(args: argparse.Namespace) -> None:
             validation,
             recipe,
             seed=seed,
-            run_dir=training.new_run_dir(run_dir, recipe.name, resume=True),
+            run_dir=run_dir,
             keep_epochs=args.snapshots if args.snapshots > 1 else 0,
-            resume=True,
         )
         listed = len(_members(vote))
         vote["trainings"].append(_published(result, args.out_dir, run_dir, args.snapshots))
@@ -146,21 +156,21 @@ def _finished_trainings(out_dir: Path, vote: dict) -> list[dict]:
     Raises InputError when the folder cannot be written, or holds something else than a part of
     this vote.
     """
-    from ferlab import files
+    from ferlab import files, runs
 
-    path = out_dir / "vote.json"
+    path = out_dir / VOTE_NAME
     files.require_writable(path)
+    for name in (VOTE_NAME, LIST_NAME):
+        files.sweep(out_dir, name)
     if not path.exists():
         for foreign in (out_dir / LIST_NAME, out_dir / "runs"):
             if foreign.exists():
                 raise InputError(f"{foreign}: is of no vote-train; choose another --out-dir")
         return []
 
-    from ferlab import training
-
     earlier = files.read_json(path)
     try:
-        training.require_same_settings(path, _settings(earlier), _settings(vote))
+        runs.require_same_settings(path, _settings(earlier), _settings(vote))
         if earlier["members"] > vote["members"]:
             raise InputError(
                 f"{path}: --members must be {earlier['members']} or more. "
@@ -237,7 +247,7 @@ def _save(out_dir: Path, vote: dict) -> None:
     """Write `vote.json`, and the list unless it names these members: its weights may be fitted."""
     from ferlab import files
 
-    files.write_json(out_dir / "vote.json", vote)
+    files.write_json(out_dir / VOTE_NAME, vote)
     members = _members(vote)
     if _listed(out_dir / LIST_NAME) == [out_dir / member["path"] for member in members]:
         return

@@ -1,0 +1,293 @@
+"""The run folder: the same settings lead to it again, one process at a time, until it is finished.
+
+Also the scripts as a user runs them: killed, twice at once, and on a disk that is full.
+"""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from support import ROOT, faces
+
+from ferlab import checkpoints, data, files, runs  # noqa: F401, `elsewhere` uses files
+from ferlab.errors import InputError
+
+SETTINGS = {"recipe": {"name": "a", "epochs": 2}, "seed": 0, "data": {"source": "x.csv"}}
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def open_run(run_dir=None, settings=SETTINGS, valued="last.h5"):
+    return runs.open_run(settings, run_dir, name="a", valued=valued)
+
+
+@contextlib.contextmanager
+def elsewhere(code):
+    """Run code in another process, which lives until the block ends. Gives the line it prints."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"from test_runs import *\n{code}\ninput()"],
+        env=ENVIRONMENT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process.stdout.readline().strip()
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_the_same_settings_lead_to_the_unfinished_folder(tmp_path):
+    first = open_run()
+    assert re.fullmatch(r"runs/\d{8}-\d{6}-\d{6}-a", str(first.path))
+    assert not first.goes_on
+    first.release()
+    assert not (first.path / ".lock").exists()
+    renamed = {**SETTINGS, "data": {"source": "y.csv"}}
+    again = open_run(settings=renamed)
+    assert (again.path, again.goes_on) == (first.path, True)
+    again.release()
+    for other in ({**SETTINGS, "seed": 1}, {**SETTINGS, "more": 1}, {"seed": 0}):
+        run = open_run(settings=other)
+        assert run.path != first.path
+        run.finish(tmp_path / "model.h5")
+
+
+def test_the_newest_unfinished_folder_is_taken():
+    older, newer = (runs._new(SETTINGS, "a") for _ in range(2))
+    older.release()
+    newer.release()
+    run = open_run()
+    assert run.path == newer.path
+    run.finish(run.path / "model.h5")
+    assert json.loads((newer.path / "result.json").read_text())["checkpoint"].endswith("model.h5")
+    run = open_run()
+    assert run.path == older.path
+    run.finish(run.path / "model.h5")
+    assert open_run().path not in (older.path, newer.path)
+
+
+def test_a_given_folder_goes_on_with_its_settings_only(tmp_path):
+    place = tmp_path / "my" / "run"
+    with open_run(place) as run:
+        assert not run.goes_on
+        (place / "last.h5").touch()
+    with open_run(place) as run:
+        assert run.goes_on
+    before = {path.name: path.read_bytes() for path in place.iterdir()}
+    for other, rule in (
+        ({**SETTINGS, "recipe": {"name": "a", "epochs": 3}}, "recipe's epochs 2. Received: 3"),
+        ({**SETTINGS, "more": 1}, "more None. Received: 1"),
+        ({"recipe": SETTINGS["recipe"]}, "seed 0. Received: None"),
+    ):
+        with pytest.raises(InputError, match=re.escape(rule)):
+            open_run(place, other)
+    assert {path.name: path.read_bytes() for path in place.iterdir()} == before
+    (place / "last.h5").unlink()  # then there is nothing to lose
+    with open_run(place, {**SETTINGS, "seed": 1}) as run:
+        assert not run.goes_on
+    assert json.loads((place / "config.json").read_text())["seed"] == 1
+
+
+def test_a_finished_given_folder_still_goes_on(tmp_path):
+    open_run(tmp_path / "run").finish(tmp_path / "model.h5")
+    run = open_run(tmp_path / "run")
+    assert run.goes_on
+    assert run.is_finished
+
+
+def test_one_process_at_a_time_and_none_once_it_is_killed(tmp_path):
+    with elsewhere("run = open_run(); print(run.path)") as taken:
+        place = tmp_path / taken
+        before = {path: path.stat() for path in [place, *place.iterdir()]}
+        with pytest.raises(InputError, match="another process is at work in it"):
+            open_run(place)
+        with pytest.raises(InputError, match="another process"):
+            runs.hold(place)
+        assert {path: path.stat() for path in [place, *place.iterdir()]} == before
+        own = open_run()
+        assert str(own.path) != taken
+        own.finish(tmp_path / "model.h5")
+    assert (place / ".lock").exists()  # left by the kill, and held by nobody
+    run = open_run()
+    assert (str(run.path), run.goes_on) == (taken, True)
+
+
+def test_a_process_is_not_shut_out_by_itself(tmp_path):
+    first, second = open_run(tmp_path / "run"), open_run(tmp_path / "run")
+    code = "try: open_run(Path('run')); print('in')\nexcept InputError: print('out')"
+    code = f"from pathlib import Path\n{code}"
+    first.release()
+    with elsewhere(code) as printed:
+        assert printed == "out"
+    second.release()
+    with elsewhere(code) as printed:
+        assert printed == "in"
+
+
+def test_scraps_of_a_kill_go_when_the_folder_is_opened_again(tmp_path):
+    with elsewhere(
+        "run = open_run(); context = files.whole_file(run.path / 'last.h5')\n"
+        "context.__enter__().write_text('half'); print(run.path)"
+    ) as taken:
+        (scrap,) = (tmp_path / taken).glob(".ferlab-*.h5")
+        open_run().finish(tmp_path / "model.h5")
+        assert scrap.exists()  # of a living process
+    open_run()
+    assert not scrap.exists()
+    assert not (tmp_path / taken / "last.h5").exists()
+
+
+def test_what_was_never_begun_is_used_and_what_is_foreign_is_not(tmp_path):
+    begun_just_now = tmp_path / "runs" / "20200101-000000-000000-a"
+    foreign = tmp_path / "runs" / "20300101-000000-000000-a"
+    old = tmp_path / "runs" / "20310101-000000-000000-a"
+    for place in (begun_just_now, foreign, old, tmp_path / "runs" / "list"):
+        place.mkdir(parents=True)
+    (begun_just_now / ".lock").touch()
+    (foreign / "events.out").touch()
+    (old / "config.json").write_text('{"recipe": {"name": "a"}, "seed": 0, "data": []}')
+    (tmp_path / "runs" / "list" / "config.json").write_text("[]")
+    (tmp_path / "runs" / "file").touch()
+    run = open_run()
+    assert run.path.resolve() == begun_just_now
+    assert not run.goes_on
+
+
+def test_a_folder_that_nothing_was_written_into_goes_again(tmp_path):
+    runs.hold(tmp_path / "a" / "b").release()
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"run: cannot be written: Not a directory"):
+        runs.hold(tmp_path / "file" / "run")
+
+
+def test_publishers_into_one_folder_wait_for_each_other(tmp_path):
+    out = tmp_path / "out"
+    code = (
+        "from pathlib import Path\n"
+        "with runs.publishing_into(Path('out')):\n"
+        "    print('in', flush=True); time.sleep(0.5); (Path('out') / 'name.h5').touch()"
+    )
+    with elsewhere(code) as printed:
+        assert printed == "in"
+        with runs.publishing_into(out):
+            assert (out / "name.h5").exists()
+    assert [path.name for path in out.iterdir()] == ["name.h5"]
+
+
+def write_faces(folder):
+    drawn = faces(120, seed=1)
+    data.write_csv(folder / "train.csv", drawn.images, labels=drawn.labels)
+
+
+SHORT = ("train.csv", "--epochs", "6", "--batch-size", "16")
+
+
+def start(*options, cwd):
+    return subprocess.Popen(
+        [sys.executable, ROOT / "dnn_train.py", *SHORT, *map(str, options)],
+        cwd=cwd,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process, code=0):
+    printed, error = process.communicate(timeout=300)
+    assert process.returncode == code, printed + error
+    return printed if code == 0 else error
+
+
+def wait_for(folder, pattern, process):
+    while not list(folder.glob(pattern)):
+        assert process.poll() is None
+        time.sleep(0.002)
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    """Where a training that nothing stopped has published."""
+    folder = tmp_path_factory.mktemp("straight")
+    write_faces(folder)
+    finish(start("--keep-epochs", 2, cwd=folder))
+    return folder
+
+
+def require_equal(straight, folder):
+    paths = [sorted(place.rglob("*[0-9].h5")) for place in (straight, folder)]
+    names = [
+        [path.relative_to(place) for path in found]
+        for place, found in zip((straight, folder), paths, strict=True)
+    ]
+    assert names[0] == names[1]
+    assert len(names[0]) == 3
+    for one, other in zip(*paths, strict=True):
+        opened = [checkpoints.load(path, with_optimizer=True) for path in (one, other)]
+        for variables in (
+            [checkpoint.model.variables for checkpoint in opened],
+            [checkpoint.model.optimizer.variables for checkpoint in opened],
+        ):
+            for pair in zip(*variables, strict=True):
+                assert np.array_equal(*map(np.asarray, pair))
+        histories = [checkpoint.metadata["history"] for checkpoint in opened]
+        assert histories[0]["val_loss"] == histories[1]["val_loss"]
+    assert not list(folder.rglob(".ferlab-*"))
+
+
+def test_a_killed_script_goes_on_when_it_is_run_again(straight, tmp_path):
+    write_faces(tmp_path)
+    process = start("--keep-epochs", 2, cwd=tmp_path)
+    wait_for(tmp_path, "runs/*/last.h5", process)
+    process.send_signal(signal.SIGSTOP)  # it is alive, and no quicker than the next command
+    (taken,) = (tmp_path / "runs").iterdir()
+    before = {path: path.read_bytes() for path in taken.iterdir() if path.is_file()}
+    second = start("--keep-epochs", 2, "--run-dir", taken, cwd=tmp_path)
+    assert finish(second, code=2) == (
+        f"error: {taken}: another process is at work in it; choose another folder\n"
+    )
+    assert {path: path.read_bytes() for path in taken.iterdir() if path.is_file()} == before
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+
+    printed = finish(start("--keep-epochs", 2, cwd=tmp_path))
+    (told,) = re.findall(r"goes on with (\S+), (\d) of 6 epochs are finished", printed)
+    assert told[0] == f"runs/{taken.name}"
+    assert int(told[1]) > 0
+    assert (taken / "result.json").exists()
+    require_equal(straight, tmp_path)
+
+
+def test_a_script_stopped_by_a_limit_on_files_goes_on_without_it(straight, tmp_path):
+    resource = pytest.importorskip("resource")
+    write_faces(tmp_path)
+    options = [sys.executable, ROOT / "dnn_train.py", *SHORT, "--keep-epochs", "2"]
+    limited = subprocess.run(
+        options,
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (10**7, 10**7)),
+    )
+    assert limited.returncode == 2, limited.stderr
+    assert re.fullmatch(
+        r"error: runs/\S+/last.h5: cannot be written: File too large\n", limited.stderr
+    )
+    assert "goes on with" in finish(start("--keep-epochs", 2, cwd=tmp_path))
+    require_equal(straight, tmp_path)
