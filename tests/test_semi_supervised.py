@@ -276,3 +276,46 @@ def test_a_checkpoint_opens_whose_recipe_is_semi_supervised(tmp_path, predictor)
     path = tmp_path / "semi.h5"
     checkpoints.save(predictor.model, path, {"recipe": recipe.as_dict()})
     assert checkpoints.recorded_recipe(path) == recipe
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [RECIPE.override(soft_labels=True, ramp_epochs=2, rounds=2), FIXMATCH.override(shift=0.1)],
+    ids=lambda recipe: recipe.name,
+)
+def test_a_stopped_training_goes_on_in_its_round_and_in_its_control(
+    tmp_path, predictor, recipe, monkeypatch
+):
+    def work(name, **options):
+        (tmp_path / name).mkdir(exist_ok=True)
+        monkeypatch.chdir(tmp_path / name)
+        asked = dataclasses.replace(experiment(tmp_path, predictor, recipe), run_dir=None)
+        return semi_supervised.run(asked, out_dir=tmp_path / name, with_control=True)
+
+    def stopped_in(folder):
+        save = checkpoints.save
+
+        def save_or_stop(model, path, metadata, **options):
+            if path.parent.name == folder and len(metadata["history"]["loss"]) == 2:
+                raise KeyboardInterrupt
+            save(model, path, metadata, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoints, "save", save_or_stop)
+            with pytest.raises(KeyboardInterrupt):
+                work("stopped")
+
+    straight = work("straight")
+    last = "round-1" if recipe.method == "fixmatch" else "round-2"
+    for folder in dict.fromkeys(("round-1", last, "control")):
+        stopped_in(folder)
+    again = work("stopped")
+    assert again.name == straight.name
+    assert len(list((tmp_path / "stopped" / "runs").iterdir())) == 1
+    for one in (tmp_path / "straight").glob("*.h5"):
+        other = tmp_path / "stopped" / one.name
+        opened = [checkpoints.load(path, with_optimizer=True) for path in (one, other)]
+        for pair in zip(*[one.model.variables for one in opened], strict=True):
+            np.testing.assert_array_equal(*map(np.asarray, pair))
+        for pair in zip(*[one.model.optimizer.variables for one in opened], strict=True):
+            np.testing.assert_array_equal(*map(np.asarray, pair))
