@@ -49,12 +49,15 @@ def split_rows(
 ) -> Rows:
     """Set validation rows apart, remove labels, and leave out what would leak.
 
-    Labels of the test file are not read. Left out are training rows, labelled or not, that are
-    byte for byte a validation or a test row, test rows that are a validation row, and unlabelled
-    rows that are a labelled one. `report` is told how many.
+    Labels of the test file are not read, nor its rows of usage 'Training', where it is the training
+    file once more. Left out are training rows, labelled or not, that are byte for byte a validation
+    or a test row, test rows that are a validation row, and unlabelled rows that are a labelled one.
+    `report` is told how many.
 
     Raises InputError when the two do not fit, or no labelled or no unlabelled row is left.
     """
+    if test.usage is not None:
+        test = test.take(np.setdiff1d(np.arange(len(test)), test.training_rows()))
     of_training = dataset.take(dataset.training_rows())
     without = of_training.take(of_training.labels == UNLABELLED)
     train, validation = dataset.take(dataset.labels != UNLABELLED).split(recipe.validation)
@@ -369,8 +372,9 @@ def run(
 ) -> Path:
     """Learn, publish and report: pseudo-labels as a table and a picture, accuracies, the control's.
 
-    The checkpoint is `semi_[val_acc].h5`, or with a suffix `[val_acc][suffix].h5`.
-    The same experiment that was stopped goes on, as `runs.open_run` finds it.
+    The checkpoint is `semi_[val_acc].h5`, or with a suffix `[val_acc][suffix].h5`. An experiment
+    that was stopped goes on, as `runs.open_run` finds it.
+
     scored: further labelled rows, such as a test file's, that the models are compared on.
     """
     report = experiment.report

@@ -103,6 +103,15 @@ def test_rows_without_a_label_join_the_pool_and_other_usages_do_not():
     assert not any(np.isin(private, part.row_digests()).any() for part in seen)
 
 
+def test_one_file_may_hold_training_and_test_rows():
+    usage = np.array(["Training"] * 150 + ["PublicTest"] * 30 + ["PrivateTest"] * 20)
+    dataset = dataclasses.replace(faces(200), usage=usage)
+    rows = split(dataset, dataset, RECIPE.override(labels_removed=0.0, validation="PublicTest"))
+    assert (len(rows.labelled), len(rows.validation), rows.own) == (150, 30, 0)
+    private = dataset.take(np.arange(180, 200)).row_digests()
+    np.testing.assert_array_equal(rows.unlabelled.row_digests(), private)
+
+
 def test_nothing_unlabelled_is_an_error():
     dataset = faces(100)
     with pytest.raises(InputError, match="no unlabelled row is left"):
