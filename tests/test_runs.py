@@ -21,6 +21,7 @@ from ferlab.errors import InputError
 
 SETTINGS = {"recipe": {"name": "a", "epochs": 2}, "seed": 0, "data": {"source": "x.csv"}}
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+ENVIRONMENT.pop("TF_CPP_MIN_LOG_LEVEL", None)  # importing JAX sets it
 
 
 @pytest.fixture(autouse=True)
