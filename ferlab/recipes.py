@@ -82,6 +82,8 @@ class SemiRecipe(Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.method not in SEMI_METHODS:
+            raise InputError(f"method must be one of {SEMI_METHODS}. Received: {self.method!r}")
         for name, value in {"": self.threshold, **self.class_thresholds}.items():
             if not 0 <= value <= 1:
                 raise InputError(
