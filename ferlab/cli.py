@@ -197,7 +197,8 @@ def run_options() -> argparse.ArgumentParser:
         "--run-dir",
         type=Path,
         metavar="DIR",
-        help="config, history and log of the run (default: a new folder in runs/)",
+        help="config, history and log of the run (default: in runs/, the folder where a training "
+        "with the same settings was stopped, else a new one)",
     )
     return options
 
