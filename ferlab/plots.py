@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ferlab import files
+from ferlab.pseudo_labels import PseudoLabels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -83,10 +84,10 @@ def confusion_matrix_figure(counts: np.ndarray, class_names: tuple[str, ...], ti
     return figure
 
 
-def pseudo_labels_figure(labelled_by: Sequence[tuple[str, object]], title: str) -> "Figure":
+def pseudo_labels_figure(labelled_by: Sequence[tuple[str, PseudoLabels]], title: str) -> "Figure":
     """For each round: the pseudo-labels by class, and how confidence and truth go together.
 
-    labelled_by: who labelled, and `semi_supervised.PseudoLabels`.
+    labelled_by: who labelled, and what.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter

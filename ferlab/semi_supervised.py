@@ -1,4 +1,4 @@
-"""Learning from unlabelled images: the rows, the pseudo-labels, the rounds, and the control."""
+"""Learning from unlabelled images: which rows may be seen, the rounds, and the control."""
 
 import dataclasses
 from collections.abc import Callable
@@ -14,6 +14,7 @@ from ferlab.data import Dataset, concatenate
 from ferlab.errors import InputError
 from ferlab.labels import UNLABELLED
 from ferlab.objectives import FixMatch, PseudoLabelled, Supervised
+from ferlab.pseudo_labels import PseudoLabels, choose, thresholds
 from ferlab.recipes import Recipe, SemiRecipe
 
 FIRST_ROUND = "round-1"  # its folder, in that of the run
@@ -121,56 +122,6 @@ def _unlabelled(parts: list[Dataset]) -> Dataset:
     return concatenate(hidden)
 
 
-@dataclass(frozen=True)
-class PseudoLabels:
-    """What a model says of the unlabelled rows.
-
-    labels: int64 (n,), -1 for a row below its threshold, which is scikit-learn's word for it.
-    probabilities: float32 (n, num_classes). truth: int64 (n,), -1 where nobody knows.
-    """
-
-    labels: np.ndarray
-    probabilities: np.ndarray
-    truth: np.ndarray
-    class_names: tuple[str, ...]
-
-    @property
-    def confidence(self) -> np.ndarray:
-        return self.probabilities.max(axis=1)
-
-    @property
-    def chosen(self) -> np.ndarray:
-        return self.labels != UNLABELLED
-
-    def targets(self, *, soft: bool) -> np.ndarray:
-        """float32 (n, num_classes): what is learned for each row, of use where it is chosen."""
-        if soft:
-            return self.probabilities
-        return np.eye(len(self.class_names), dtype="float32")[self.labels]
-
-    def write_csv(self, path: Path, ids: np.ndarray) -> None:
-        import pandas as pd
-
-        columns = {"id": ids, "label": self.labels, "confidence": self.confidence}
-        pd.DataFrame({**columns, "truth": self.truth}).to_csv(
-            path, index=False, lineterminator="\n", float_format="%.6f"
-        )
-
-    def lines(self) -> list[str]:
-        """A table to print: how many, how confident, and how right where the truth is known."""
-        width = max(map(len, (*self.class_names, "pseudo-label")))
-        lines = [f"{'pseudo-label':{width}}  rows    confidence  right where the truth is known"]
-        named = [(name, self.labels == label) for label, name in enumerate(self.class_names)]
-        for name, rows in (*named, ("all", self.chosen)):
-            known = rows & (self.truth != UNLABELLED)
-            right = "-"
-            if known.any():
-                right = str(metrics.accuracy(self.truth[known], self.labels[known]))
-            confidence = f"{self.confidence[rows].mean():.3f}" if rows.any() else "-"
-            lines.append(f"{name:{width}}  {rows.sum():>6,}  {confidence:>10}  {right}")
-        return lines
-
-
 def beginning(predictor: Checkpoint, rows: Rows) -> keras.Model:
     """The predictor's model, for fixmatch to begin with. Raises InputError if it cannot."""
     names, wanted = predictor.class_names, rows.labelled.class_names
@@ -180,25 +131,6 @@ def beginning(predictor: Checkpoint, rows: Rows) -> keras.Model:
             f"Received: {', '.join(names)}"
         )
     return predictor.raw_pixel_model()
-
-
-def thresholds(recipe: SemiRecipe, class_names: tuple[str, ...]) -> np.ndarray:
-    """float64 (num_classes,): the least confidence for each class. Raises InputError."""
-    for name in recipe.class_thresholds:
-        if name not in class_names:
-            raise InputError(
-                f"--class-thresholds must name classes of {', '.join(class_names)}. "
-                f"Received: {name}"
-            )
-    return np.array([recipe.class_thresholds.get(name, recipe.threshold) for name in class_names])
-
-
-def chosen_labels(probabilities: np.ndarray, rows: Rows, recipe: SemiRecipe) -> PseudoLabels:
-    """The most probable class of each unlabelled row, where it reaches the class's threshold."""
-    names = rows.unlabelled.class_names
-    labels = probabilities.argmax(axis=1).astype(np.int64)
-    labels[probabilities.max(axis=1) < thresholds(recipe, names)[labels]] = UNLABELLED
-    return PseudoLabels(labels, probabilities, rows.truth, names)
 
 
 @dataclass(frozen=True)
@@ -348,7 +280,8 @@ class Experiment:
                 probabilities = archive["probabilities"]
         else:
             probabilities = inference.predict(predictor, self.rows.unlabelled)
-        guesses = chosen_labels(probabilities, self.rows, self.recipe)
+        names = self.rows.unlabelled.class_names
+        guesses = choose(probabilities, self.recipe, names, truth=self.rows.truth)
         for line in guesses.lines():
             self.report(line)
         return guesses

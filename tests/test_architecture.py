@@ -11,7 +11,8 @@ LEVELS = [
     {"ferlab.data", "models", "ferlab.drawn_faces", "ferlab.recipes"},
     {"ferlab.augmentation", "ferlab.acceleration", "ferlab.batches", "ferlab.checkpoints"}
     | {"ferlab.metrics", "ferlab.calibration", "ferlab.costs", "ferlab.ensemble_selection"},
-    {"ferlab.inference", "ferlab.held_out", "ferlab.objectives", "ferlab.runs"},
+    {"ferlab.inference", "ferlab.held_out"}
+    | {"ferlab.objectives", "ferlab.pseudo_labels", "ferlab.runs"},
     {"ferlab.training", "ferlab.voting"},
     {"ferlab.plots"},
     {"ferlab.semi_supervised"},

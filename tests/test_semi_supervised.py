@@ -9,6 +9,7 @@ from support import faces
 from ferlab import checkpoints, semi_supervised, training
 from ferlab.data import concatenate
 from ferlab.errors import InputError
+from ferlab.pseudo_labels import choose, thresholds
 from ferlab.recipes import RECIPES
 from models import build_model
 
@@ -118,19 +119,13 @@ def test_nothing_unlabelled_is_an_error():
         split(dataset, dataset.take(np.arange(5)), RECIPE.override(labels_removed=0.0))
 
 
-def some_rows(truth, class_names=("a", "b", "c")):
-    dataset = dataclasses.replace(
-        faces(len(truth)), class_names=class_names, labels=np.full(len(truth), -1)
-    )
-    return semi_supervised.Rows(dataset, dataset, np.array(truth), len(truth), dataset)
-
-
 def test_a_row_gets_the_label_whose_threshold_it_reaches():
     probabilities = np.array(
         [[0.6, 0.3, 0.1], [0.5, 0.4, 0.1], [0.2, 0.45, 0.35], [0.3, 0.3, 0.4]], "float32"
     )
     recipe = RECIPE.override(threshold=0.55, class_thresholds={"b": 0.4, "c": 0.9})
-    guesses = semi_supervised.chosen_labels(probabilities, some_rows([0, 0, 2, -1]), recipe)
+    names = ("a", "b", "c")
+    guesses = choose(probabilities, recipe, names, truth=np.array([0, 0, 2, -1]))
     assert guesses.labels.tolist() == [0, -1, 1, -1]
     np.testing.assert_array_equal(guesses.targets(soft=True), probabilities)
     assert guesses.targets(soft=False)[[0, 2]].tolist() == [[1, 0, 0], [0, 1, 0]]
@@ -143,7 +138,7 @@ def test_a_row_gets_the_label_whose_threshold_it_reaches():
     ]
     assert "50.00% (n=2" in lines[-1]
     with pytest.raises(InputError, match="name classes of a, b, c"):
-        semi_supervised.thresholds(recipe.override(class_thresholds={"d": 0.1}), ("a", "b", "c"))
+        thresholds(recipe.override(class_thresholds={"d": 0.1}), names)
 
 
 def test_a_threshold_is_a_probability():
