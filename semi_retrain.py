@@ -5,7 +5,6 @@ python semi_retrain.py train.csv test.csv 0.643750.h5 semi_0.642500.h5 20 30
 """
 
 import dataclasses
-import functools
 from pathlib import Path
 
 from ferlab import cli
@@ -38,8 +37,8 @@ def main() -> None:
     from ferlab import checkpoints
 
     recorded = checkpoints.recorded_recipe(args.existing)
-    recipe = cli.chosen_recipe(args, semi_recipe(recorded))
-    recipe = recipe.override(epochs=args.last_epoch, rounds=1)
+    base = semi_recipe(recorded).override(epochs=args.last_epoch, rounds=1, ramp_epochs=0)
+    recipe = cli.chosen_recipe(args, base)
     if recorded and recipe.validation != recorded.validation:
         raise InputError(
             f"{args.existing}: --validation must stay {recorded.validation}, "
@@ -49,12 +48,17 @@ def main() -> None:
     from ferlab import data, files, inference, semi_supervised
 
     class_names = cli.chosen_class_names(args)
-    load = functools.partial(
-        checkpoints.load,
-        pixels=args.pixels,
-        class_names=class_names,
-        architecture=args.architecture,
-    )
+
+    def load(path, **options):
+        told = checkpoints.read_metadata(path).get("class_names")
+        return checkpoints.load(
+            path,
+            pixels=args.pixels,
+            class_names=None if told else class_names,
+            architecture=args.architecture,
+            **options,
+        )
+
     existing, predictor = load(args.existing, with_optimizer=True), load(args.predictor)
     dataset, test = (
         inference.read_for(existing, path, role=role, class_names=class_names)
@@ -67,8 +71,6 @@ def main() -> None:
     files.require_writable(args.out_dir / "checkpoint.h5")
     seed = existing.metadata.get("seed", 0) if args.seed is None else args.seed
     rows = semi_supervised.split_rows(dataset, test, recipe, seed, report=print)
-    for note in semi_supervised.notes(predictor, rows):
-        print(f"note: {note}")
 
     def start():
         previous = load(args.existing, with_optimizer=True)

@@ -29,12 +29,27 @@ def main() -> None:
     args = parse_args()
     recipe = cli.chosen_recipe(args)
 
-    from ferlab import data
+    from ferlab import checkpoints, data, files, inference, semi_supervised
+    from models import build_model
 
+    class_names = cli.chosen_class_names(args)
+    told = checkpoints.read_metadata(args.predictor).get("class_names")
+    load = functools.partial(
+        checkpoints.load,
+        args.predictor,
+        pixels=args.pixels,
+        class_names=None if told else class_names,
+        architecture=args.architecture,
+    )
+    predictor = load()
     dataset = data.read(
         args.data,
         role="train",
-        class_names=cli.chosen_class_names(args),
+        class_names=inference.data_class_names(
+            class_names,
+            is_folder=Path(args.data).is_dir(),
+            is_the_models=not predictor.tells_classes,
+        ),
         image_shape=cli.chosen_image_shape(args),
     )
     test = data.read(
@@ -44,28 +59,15 @@ def main() -> None:
         image_shape=dataset.image_shape if Path(args.test).is_dir() else None,
     )
 
-    from ferlab import checkpoints, files, semi_supervised
-    from models import build_model
-
     files.require_writable(args.out_dir / "checkpoint.h5")
     seed = args.seed or 0
     rows = semi_supervised.split_rows(dataset, test, recipe, seed, report=print)
-    load = functools.partial(
-        checkpoints.load,
-        args.predictor,
-        pixels=args.pixels,
-        class_names=cli.chosen_class_names(args),
-        architecture=args.architecture,
-    )
-    predictor = load()
     if recipe.method == "fixmatch" and "recipe" in predictor.metadata:
         recipe = recipe.override(model=predictor.metadata["recipe"].get("model"))
-    for note in semi_supervised.notes(predictor, rows):
-        print(f"note: {note}")
 
     def start():
         if recipe.method == "fixmatch":
-            return semi_supervised.beginning(load(), rows), None
+            return load().raw_pixel_model(), None
         train = rows.labelled
         return build_model(recipe.model, train.image_shape, train.num_classes), None
 

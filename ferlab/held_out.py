@@ -35,7 +35,7 @@ def rows(
     if not len(chosen):
         raise InputError(f"{dataset.source}: needs rows with labels; --truth may bring them")
     seen = np.zeros(len(chosen), dtype=bool)
-    silent = []
+    silent, pooled = [], []
     digests = {dataset.image_shape: dataset.row_digests()}
     for model in models:
         trained_on, metadata = checkpoints.read_training_rows(model), None
@@ -48,10 +48,17 @@ def rows(
             seen |= np.isin(digests[shape][chosen], trained_on)
         if metadata is None or metadata.get("previous_rows_unknown"):
             silent.append(str(model))
+        if metadata and {"unlabelled", "pseudo_labels"} & set(metadata.get("objective") or {}):
+            pooled.append(str(model))
     if silent:
         report(
             f"note: not all rows that these were trained on are known: {a_few(silent)}. If those "
             f"of {dataset.source} were among them, what is found on them is worth nothing"
+        )
+    if pooled:
+        report(
+            f"note: these have learned from unlabelled images too: {a_few(pooled)}. Where those of "
+            f"{dataset.source} were among them, they are surer of them than of others"
         )
     dataset = dataset.take(chosen)
     if seen.any():

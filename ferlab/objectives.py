@@ -52,12 +52,14 @@ class Supervised:
 class PseudoLabelled(Supervised):
     """Cross-entropy on given labels and on pseudo-labels, whose weight may grow.
 
-    Lee 2013, "Pseudo-Label: The Simple and Efficient Semi-Supervised Learning Method".
+    After Lee 2013, "Pseudo-Label: The Simple and Efficient Semi-Supervised Learning Method", who
+    labels anew at every step; here pseudo-labels stay as a predictor gave them, and a batch mixes
+    both kinds.
 
     train: the rows with given labels. images and targets: those with pseudo-labels, uint8 (n,
     height, width, channels), and what is learned for them, float32 (n, num_classes). known:
     digests of the rows among them whose truth somebody may know, uint64 (m,). labelled_by: who
-    gave the pseudo-labels, for the record.
+    gave the pseudo-labels, for the record. initial_epoch: when the weight begins to grow.
     """
 
     loss = "categorical_crossentropy"
@@ -71,8 +73,10 @@ class PseudoLabelled(Supervised):
         targets: np.ndarray,
         known: np.ndarray,
         labelled_by: str,
+        initial_epoch: int = 0,
     ) -> None:
         super().__init__(train, recipe)
+        self.initial_epoch = initial_epoch
         self.images, self.targets, self.known = images, targets, known
         self.labelled_by = labelled_by
 
@@ -89,7 +93,8 @@ class PseudoLabelled(Supervised):
     def weights(self, epoch: int) -> np.ndarray:
         """float32 (rows,): 1 for a given label; a pseudo-label's grows from 0 over the ramp."""
         ramp = self.recipe.ramp_epochs
-        weight = self.recipe.unlabelled_weight * (min(1.0, epoch / ramp) if ramp else 1.0)
+        passed = max(0, epoch - self.initial_epoch)
+        weight = self.recipe.unlabelled_weight * (min(1.0, passed / ramp) if ramp else 1.0)
         ones = np.ones(len(self.train), "float32")
         return np.concatenate([ones, np.full(len(self.images), weight, "float32")])
 
@@ -113,7 +118,9 @@ class FixMatch(Supervised):
     """Cross-entropy on given labels, and consistency on unlabelled images.
 
     What the model is confident of in a weak view of an image it is to say of a strong view too.
-    Sohn et al. 2020, arXiv 2001.07685; the weak view is judged in inference mode here.
+    Sohn et al. 2020, arXiv 2001.07685. Other than there: the weak view is judged in inference
+    mode, the recipe's optimiser at a constant rate takes the place of SGD with a cosine schedule
+    and of averaged weights, and the labelled images are not among the unlabelled.
 
     unlabelled: uint8 (n, height, width, channels); a step takes recipe.unlabelled_ratio times as
     many of them as labelled images. thresholds: float (num_classes,). known: digests of the rows

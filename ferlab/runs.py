@@ -26,6 +26,7 @@ RUNS_DIR = Path("runs")
 CONFIG_NAME = "config.json"
 MARK_NAME = "result.json"
 LOCK_NAME = ".lock"
+BARE = {CONFIG_NAME, "environment.json", "log.txt", "history.csv"}  # nothing that took long
 NOT_COMPARED = "source"  # the name of a setting that decides nothing: a file may be renamed
 
 
@@ -43,7 +44,9 @@ class Run:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: type | None, *error: object) -> None:
+        if kind is InputError and not self.goes_on and _names(self.path) == {CONFIG_NAME}:
+            (self.path / CONFIG_NAME).unlink()
         self.release()
 
     @property
@@ -70,10 +73,12 @@ def open_run(settings: dict, run_dir: Path | None, *, name: str, valued: str) ->
         settings: what the outcome follows from, as JSON; `source` in it is not compared.
         run_dir: without one it is the newest unfinished run of these settings in `runs/` that no
             process is at, else a new `runs/<time>-<name>`. A given one may be finished.
-        valued: what in the folder is worth keeping, such as `last.h5`; a given folder without
-            it is taken over even if its settings are others.
+        valued: what the run would go on with, such as `last.h5`, so that it needs settings.
 
-    Raises InputError when the given folder has a valued run of other settings, which it names, when
+    A given folder in which nothing but settings and logs lie yet is taken over, even if its
+    settings are others.
+
+    Raises InputError when the given folder has a run of other settings, which it names, when
     another process is at it, or when it cannot be written.
     """
     settings = json.loads(json.dumps(settings))  # what is read back knows no tuples
@@ -84,7 +89,7 @@ def open_run(settings: dict, run_dir: Path | None, *, name: str, valued: str) ->
         config = run.path / CONFIG_NAME
         if (run.path / valued).exists() or config.exists():
             recorded = files.read_json(config)
-            if (run.path / valued).exists():
+            if _names(run.path) - BARE:
                 require_same_settings(run.path, recorded, settings)
             run.goes_on = not any(_differences(recorded, settings))
         _begin(run, settings)
@@ -205,9 +210,14 @@ def _may_go_on(folder: Path, settings: dict, name: str) -> bool:
     try:
         return not any(_differences(files.read_json(folder / CONFIG_NAME), settings))
     except InputError:  # none, or not ours
-        return folder.name.endswith(f"-{name}") and all(
-            path.name.startswith(".") for path in folder.iterdir()
-        )
+        return folder.name.endswith(f"-{name}") and not _names(folder)
+
+
+def _names(folder: Path) -> set[str]:
+    """What lies in it, but for locks and scraps; nothing if it has just gone."""
+    with contextlib.suppress(FileNotFoundError):
+        return {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+    return set()
 
 
 def _differences(recorded: dict, asked: dict) -> Iterator[str]:

@@ -57,6 +57,8 @@ def split_rows(
 
     Raises InputError when the two do not fit, or no labelled or no unlabelled row is left.
     """
+    if not (dataset.labels != UNLABELLED).any():
+        raise InputError(f"{dataset.source}: no row has a label; training needs some that do")
     if test.usage is not None:
         test = test.take(np.setdiff1d(np.arange(len(test)), test.training_rows()))
     of_training = dataset.take(dataset.training_rows())
@@ -91,24 +93,27 @@ def split_rows(
     )
     for part, what in ((rows.labelled, "labelled"), (rows.unlabelled, "unlabelled")):
         if not len(part):
-            raise InputError(f"{dataset.source} and {test.source}: no {what} row is left")
+            raise InputError(
+                f"{dataset.source} and {test.source}: no {what} row is left, without those left out"
+            )
     return rows
 
 
-def notes(predictor: Checkpoint, rows: Rows) -> list[str]:
-    """What the user should know of the predictor before its pseudo-labels are believed."""
-    seen = checkpoints.read_training_rows(predictor.path)
-    if seen is None or predictor.metadata.get("previous_rows_unknown"):
+def notes(checkpoint: Checkpoint, rows: Rows, scored: Dataset | None = None) -> list[str]:
+    """What of the rows here a checkpoint, which labels or is gone on with, has known before."""
+    seen = checkpoints.read_training_rows(checkpoint.path)
+    if seen is None or checkpoint.metadata.get("previous_rows_unknown"):
         return [
-            f"{predictor.path} does not tell all rows it was trained on; if rows whose labels are "
+            f"{checkpoint.path} does not tell all rows it was trained on; if rows whose labels are "
             "removed here, or validation rows, were among them, all figures flatter"
         ]
     found = {
         "rows whose labels are removed here": np.isin(rows.known(), seen).sum(),
         "validation rows": np.isin(rows.validation.row_digests(), seen).sum(),
+        "test rows": 0 if scored is None else np.isin(scored.row_digests(), seen).sum(),
     }
     return [
-        f"{predictor.path} was trained on {count:,} {what}, so the figures flatter"
+        f"{checkpoint.path} was trained on {count:,} {what}, so the figures flatter"
         for what, count in found.items()
         if count
     ]
@@ -120,17 +125,6 @@ def _unlabelled(parts: list[Dataset]) -> Dataset:
         for part in parts
     ]
     return concatenate(hidden)
-
-
-def beginning(predictor: Checkpoint, rows: Rows) -> keras.Model:
-    """The predictor's model, for fixmatch to begin with. Raises InputError if it cannot."""
-    names, wanted = predictor.class_names, rows.labelled.class_names
-    if names not in (None, wanted):
-        raise InputError(
-            f"{predictor.path}: fixmatch begins with a model of the classes {', '.join(wanted)}. "
-            f"Received: {', '.join(names)}"
-        )
-    return predictor.raw_pixel_model()
 
 
 @dataclass(frozen=True)
@@ -184,6 +178,33 @@ class Experiment:
             "backend": keras.backend.backend(),
         }
 
+    def require_sound(self) -> None:
+        """Raise InputError for what would fail later, before anything is written."""
+        predictor, recipe, names = self.predictor, self.recipe, self.rows.labelled.class_names
+        inference.require_same_task(predictor, self.rows.labelled)  # by rows that have labels
+        thresholds(recipe, names)
+        training.require_epochs(self.existing, self.initial_epoch, recipe)
+        if recipe.ramp_epochs >= recipe.epochs - self.initial_epoch:
+            raise InputError(
+                f"--ramp-epochs must be below the {recipe.epochs - self.initial_epoch} epochs to "
+                f"train. Received: {recipe.ramp_epochs}"
+            )
+        if self.origin is not None and predictor.image_shape != self.rows.labelled.image_shape:
+            raise InputError(
+                f"{predictor.path}: fixmatch begins with a model of images of "
+                f"{self.rows.labelled.image_shape}. Received: {predictor.image_shape}"
+            )
+        if self.origin is not None and predictor.class_names not in (None, names):
+            raise InputError(
+                f"{predictor.path}: fixmatch begins with a model of the classes "
+                f"{', '.join(names)}, in this order. Received: {', '.join(predictor.class_names)}"
+            )
+
+    @property
+    def origin(self) -> Checkpoint | None:
+        """The predictor, where fixmatch begins with its weights."""
+        return self.predictor if self.recipe.method == "fixmatch" and not self.existing else None
+
     def learn(self) -> Outcome:
         """Train by the recipe's method, with a folder in `run_dir` for each round.
 
@@ -212,6 +233,7 @@ class Experiment:
             objective=objective,
             keep_epochs=self.keep_epochs,
             previous=previous,
+            origin=self.origin,
             initial_epoch=self.initial_epoch,
         )
 
@@ -246,6 +268,7 @@ class Experiment:
                 targets=guesses.targets(soft=recipe.soft_labels)[guesses.chosen],
                 known=rows.known(),
                 labelled_by=who,
+                initial_epoch=self.initial_epoch,
             )
             result = self._fit(objective, folder)
             predictor, who = _opened(result), f"the model of round {number}"
@@ -311,6 +334,10 @@ def run(
     scored: further labelled rows, such as a test file's, that the models are compared on.
     """
     report = experiment.report
+    experiment.require_sound()
+    for checkpoint in filter(None, (experiment.predictor, experiment.existing)):
+        for note in notes(checkpoint, experiment.rows, scored):
+            report(f"note: {note}")
     settings, name = experiment.settings(), experiment.recipe.name
     with runs.open_run(settings, experiment.run_dir, name=name, valued=FIRST_ROUND) as held:
         experiment = dataclasses.replace(experiment, run_dir=held.path)

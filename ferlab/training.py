@@ -71,6 +71,7 @@ def fit(
     objective: Supervised | None = None,
     keep_epochs: int = 0,
     previous: Checkpoint | None = None,
+    origin: Checkpoint | None = None,
     initial_epoch: int = 0,
 ) -> Result:
     """Train `model` by `recipe`, for the epochs from initial_epoch to recipe.epochs.
@@ -86,6 +87,7 @@ def fit(
         objective: what is learned from the rows of `train` and perhaps others; by default the
             labels, less those that the recipe removes.
         keep_epochs: how many of the last epochs leave a checkpoint of their own.
+        origin: the checkpoint whose weights `model` has, where neither optimiser nor history go on.
 
     Raises InputError when the data do not fit, when the training in `run_dir` has other settings or
     another process is at it, and when a loss is no number; KeyboardInterrupt when stopped. The last
@@ -95,16 +97,13 @@ def fit(
         train = train.without_labels(recipe.labels_removed, seed).labelled()
         objective = Supervised(train, recipe)
     _require_fit(model, train, validation)
-    _require_history(previous, initial_epoch)
-    if initial_epoch >= recipe.epochs:
-        raise InputError(
-            f"the last epoch must be above the first. Received: {initial_epoch} and {recipe.epochs}"
-        )
-    metadata = _metadata(train, objective, recipe, seed, previous)
+    require_epochs(previous, initial_epoch, recipe)
+    metadata = _metadata(train, objective, recipe, seed, previous, origin)
     settings = {
         **{key: metadata[key] for key in ("recipe", "seed", "objective")},
         "data": {**metadata["data"], "validation_fingerprint": validation.fingerprint()},
         **checkpoint_settings("previous", previous),
+        **checkpoint_settings("origin", origin),
         "initial_epoch": initial_epoch,
         "keep_epochs": keep_epochs,
         "backend": keras.backend.backend(),
@@ -121,6 +120,7 @@ def fit(
             seed=seed,
             keep_epochs=keep_epochs,
             previous=previous,
+            origin=origin,
             initial_epoch=initial_epoch,
         )
     except BaseException:
@@ -139,6 +139,7 @@ def _train(
     seed: int,
     keep_epochs: int,
     previous: Checkpoint | None,
+    origin: Checkpoint | None,
     initial_epoch: int,
 ) -> Result:
     """Do in a run folder what is still to be done. `metadata` is that before the first epoch."""
@@ -162,7 +163,7 @@ def _train(
     model.compile(**settings)  # so that a saved model carries the optimiser's state
 
     batches = objective.batches(seed)
-    rows = _training_rows(objective, previous)
+    rows = _training_rows(objective, previous or origin)
     keeper = _Keeper(
         model, metadata, rows, run.path, finished, first_kept=recipe.epochs - keep_epochs
     )
@@ -276,12 +277,16 @@ def _require_fit(model: keras.Model, train: Dataset, validation: Dataset) -> Non
             raise InputError(f"{part.source}: training and validation need labelled rows")
 
 
-def _require_history(previous: Checkpoint | None, initial_epoch: int) -> None:
-    """A checkpoint that tells how many epochs it has had is not to be told otherwise."""
+def require_epochs(previous: Checkpoint | None, initial_epoch: int, recipe: Recipe) -> None:
+    """Raise InputError unless there are epochs to train, after those that `previous` has had."""
     history = previous.metadata.get("history") if previous else None
     if history and len(history["loss"]) != initial_epoch:
         raise InputError(
             f"{previous.path}: has had {len(history['loss'])} epochs. Received: {initial_epoch}"
+        )
+    if initial_epoch >= recipe.epochs:
+        raise InputError(
+            f"the last epoch must be above the first. Received: {initial_epoch} and {recipe.epochs}"
         )
 
 
@@ -364,7 +369,9 @@ def _metadata(
     recipe: Recipe,
     seed: int,
     previous: Checkpoint | None,
+    origin: Checkpoint | None,
 ) -> dict:
+    before = previous or origin
     history = previous.metadata.get("history", {}) if previous else {}
     return {
         "class_names": list(train.class_names),
@@ -376,11 +383,12 @@ def _metadata(
         "data": {"source": Path(train.source).name, "fingerprint": train.fingerprint()},
         "objective": objective.record(),
         "previous": previous.path.name if previous else None,
+        "origin": origin.path.name if origin else None,
         "previous_rows_unknown": bool(
-            previous
+            before
             and (
-                checkpoints.read_training_rows(previous.path) is None
-                or previous.metadata.get("previous_rows_unknown")
+                checkpoints.read_training_rows(before.path) is None
+                or before.metadata.get("previous_rows_unknown")
             )
         ),
         "versions": backend.versions(),

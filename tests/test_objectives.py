@@ -85,6 +85,13 @@ def test_the_weight_of_pseudo_labels_grows_over_the_ramp_and_that_of_labels_does
         np.testing.assert_allclose(weights[~soft], 1)
 
 
+def test_the_ramp_begins_where_the_training_does():
+    objective = pseudo_labelled(SELF_TRAINING.override(ramp_epochs=4))
+    objective.initial_epoch = 10
+    for epoch, weight in ((10, 0), (12, 0.5), (14, 1), (19, 1)):
+        assert objective.weights(epoch)[-1] == weight
+
+
 def fixmatch(threshold, weight=0.7):
     dataset = faces(40)
     recipe = FIXMATCH.override(threshold=threshold, unlabelled_weight=weight)

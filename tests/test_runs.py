@@ -102,6 +102,23 @@ def test_a_given_folder_goes_on_with_its_settings_only(tmp_path):
     assert json.loads((place / "config.json").read_text())["seed"] == 1
 
 
+def test_a_folder_with_another_kinds_work_in_it_is_not_taken_over(tmp_path):
+    with open_run(tmp_path / "run") as run:
+        (run.path / "last.h5").touch()
+    with pytest.raises(InputError, match="goes on only with the settings"):
+        open_run(tmp_path / "run", {**SETTINGS, "seed": 1}, valued="round-1")
+
+
+def test_bad_input_takes_its_new_folder_back(tmp_path):
+    with pytest.raises(InputError), open_run(tmp_path / "run"):
+        raise InputError("no")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "run" / "round-1").mkdir(parents=True)
+    with pytest.raises(InputError), open_run(tmp_path / "run"):
+        raise InputError("no")
+    assert (tmp_path / "run" / "config.json").exists()
+
+
 def test_a_finished_given_folder_still_goes_on(tmp_path):
     open_run(tmp_path / "run").finish(tmp_path / "model.h5")
     run = open_run(tmp_path / "run")

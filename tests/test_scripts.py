@@ -282,6 +282,8 @@ def test_bad_arguments(work, cnn, dnn, tmp_path):
         ("semi_train.py", [*semi, "--ramp-epochs", "20"], "--ramp-epochs must be below the 20"),
         ("semi_train.py", [*semi, "--truth", "gone.csv"], "gone.csv"),
         ("semi_train.py", [*semi[:2], "gone.h5", *semi[3:]], "gone.h5"),
+        ("semi_train.py", [work / "test.csv", *semi[1:]], "no row has a label"),
+        ("semi_train.py", [semi[0], *semi[:1], *semi[2:]], "no labelled row is left"),
         ("semi_train.py", [semi[0], "empty", *semi[2:]], "empty"),
         ("semi_retrain.py", [*semi[:3], cnn, "1", "3"], "has had 2 epochs"),
         ("semi_retrain.py", [*semi[:3], cnn, "2", "2"], "last epoch must be above"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from support import faces
 
-from ferlab import checkpoints, semi_supervised, training
+from ferlab import checkpoints, held_out, semi_supervised, training
 from ferlab.data import concatenate
 from ferlab.errors import InputError
 from ferlab.pseudo_labels import choose, thresholds
@@ -169,8 +169,7 @@ def experiment(tmp_path, predictor, recipe=RECIPE, **options):
 
     def start():
         if recipe.method == "fixmatch":
-            again = checkpoints.load(predictor.path)
-            return semi_supervised.beginning(again, rows), None
+            return checkpoints.load(predictor.path).raw_pixel_model(), None
         return build_model("dnn", (48, 48, 1), 7), None
 
     return semi_supervised.Experiment(
@@ -221,9 +220,60 @@ def test_fixmatch_begins_as_the_predictor(tmp_path, predictor):
     model, _ = asked.start()
     images = faces(5).images
     np.testing.assert_array_equal(np.asarray(model(images)), np.asarray(predictor.model(images)))
-    other = dataclasses.replace(predictor, class_names=tuple(reversed(predictor.class_names)))
+    asked.require_sound()
+    names = tuple(reversed(predictor.class_names))
+    other = dataclasses.replace(predictor, class_names=names, metadata={})
     with pytest.raises(InputError, match="begins with a model of the classes"):
-        semi_supervised.beginning(other, asked.rows)
+        dataclasses.replace(asked, predictor=other).require_sound()
+    recipe = dataclasses.replace(asked, predictor=other, recipe=RECIPE)
+    recipe.require_sound()  # self-training puts its answers into the data's order
+
+
+def test_what_fixmatch_begins_with_has_seen_its_rows_too(tmp_path, predictor):
+    far = faces(5, seed=77).row_digests()
+    path = tmp_path / "told.h5"
+    checkpoints.save(predictor.model, path, predictor.metadata, training_rows=far)
+    asked = experiment(tmp_path, checkpoints.load(path), FIXMATCH)
+    said = semi_supervised.run(asked, out_dir=tmp_path, with_control=True)
+    for published in (said, *tmp_path.glob("control_*.h5")):
+        assert np.isin(far, checkpoints.read_training_rows(published)).all()
+        assert checkpoints.read_metadata(published)["origin"] == "told.h5"
+        assert not checkpoints.read_metadata(published)["previous_rows_unknown"]
+
+    notes = []
+    held_out.rows(faces(50, seed=1), [said], report=notes.append)
+    assert "learned from unlabelled images too" in notes[0]
+    unknown = experiment(tmp_path / "unknown", predictor, FIXMATCH.override(epochs=1))
+    path = semi_supervised.run(unknown, out_dir=tmp_path)
+    assert checkpoints.read_metadata(path)["previous_rows_unknown"]
+
+
+@pytest.mark.parametrize("classes", [3, 7, 10])
+def test_a_predictor_of_other_classes_is_refused_before_anything_is_written(tmp_path, classes):
+    path, names = tmp_path / "other.h5", [f"class {number}" for number in range(classes)]
+    model = build_model("dnn", (48, 48, 1), classes)
+    checkpoints.save(model, path, {"class_names": names, "pixels": "raw"})
+    before = sorted(tmp_path.rglob("*"))
+    for recipe in (RECIPE, FIXMATCH):
+        with pytest.raises(InputError, match="must have the same classes"):
+            semi_supervised.run(
+                experiment(tmp_path, checkpoints.load(path), recipe), out_dir=tmp_path
+            )
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_what_fails_early_leaves_nothing(tmp_path, predictor):
+    before = sorted(tmp_path.rglob("*"))
+    for settings, options, rule in (
+        ({"threshold": 1.0}, {}, "no row reaches its threshold"),
+        ({"class_thresholds": {"joy": 0.1}}, {}, "name classes"),
+        ({"ramp_epochs": 2}, {"initial_epoch": 1}, "below the 2 epochs to train"),
+        ({}, {"initial_epoch": 3}, "last epoch must be above"),
+    ):
+        asked = experiment(tmp_path, predictor, RECIPE.override(**settings), **options)
+        with pytest.raises(InputError, match=rule):
+            semi_supervised.run(asked, out_dir=tmp_path)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_every_round_is_labelled_by_the_model_before_and_they_end_without_change(
