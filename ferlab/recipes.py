@@ -154,5 +154,5 @@ def get_recipe(name: str, kind: type[Recipe] = Recipe) -> Recipe:
     """Raises InputError with the valid names for one that is not of that kind."""
     if name not in recipe_names(kind):
         known = ", ".join(recipe_names(kind))
-        raise InputError(f"recipe must be one of {known} here. Received: {name!r}")
+        raise InputError(f"recipe must be one of {known}. Received: {name!r}")
     return RECIPES[name]

@@ -273,7 +273,7 @@ def test_bad_arguments(work, cnn, dnn, tmp_path):
         ("-m ferlab", ["dance"], "dance"),
         ("train.py", [work / "train.csv", "--recipe", "fixmatch"], "recipe must be one of cnn-rep"),
         ("train.py", [work / "train.csv", "--labels-removed", "1"], "--labels-removed must be"),
-        ("semi_train.py", [*semi, "--recipe", "cnn-report"], "one of semi-report, fixmatch here"),
+        ("semi_train.py", [*semi, "--recipe", "cnn-report"], "one of semi-report, fixmatch."),
         ("semi_train.py", [*semi, "--threshold", "1.5"], "threshold must be a probability"),
         ("semi_train.py", [*semi, "--class-thresholds", "happy"], "expected NAME=CONFIDENCE"),
         ("semi_train.py", [*semi, "--class-thresholds", "glad=0.1"], "must name classes of angry"),
