@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from support import ROOT, faces
 
-from ferlab import checkpoints, data, voting
+from ferlab import checkpoints, data, runs, voting
 
 VOTE = ("--recipes", "dnn-report", "--members", 3, "--snapshots", 2)
 SHORT = ("--epochs", 8, "--batch-size", 32, "--validation", 40)
@@ -211,6 +211,14 @@ def test_another_vote_in_the_same_folder_is_refused(work):
         (("other.csv", *VOTE, *SHORT), "training rows"),
     ):
         assert rule in fails(*arguments, cwd=work), arguments
+
+
+def test_a_second_vote_in_the_same_folder_at_once_is_refused(tmp_path):
+    write_faces(tmp_path)
+    with runs.hold(tmp_path / "vote"):
+        error = fails("train.csv", *VOTE, *SHORT, cwd=tmp_path)
+    assert "vote: another process is at work in it" in error
+    assert not (tmp_path / "vote").exists()
 
 
 def test_recipes_take_turns_and_share_their_validation_rows(tmp_path):
