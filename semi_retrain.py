@@ -50,7 +50,7 @@ def main() -> None:
     class_names = cli.chosen_class_names(args)
 
     def load(path, **options):
-        told = checkpoints.read_metadata(path).get("class_names")
+        told = checkpoints.read_metadata(path).get("class_names")  # the names are for the other
         return checkpoints.load(
             path,
             pixels=args.pixels,
@@ -99,11 +99,10 @@ def main() -> None:
 
 def semi_recipe(recorded):
     """The recipe of the existing checkpoint, with what it lacks from semi-report."""
-    if recorded is None or isinstance(recorded, SemiRecipe):
-        return recorded or RECIPES["semi-report"]
-    return dataclasses.replace(
-        RECIPES["semi-report"], **{**recorded.as_dict(), "name": "semi-report"}
-    )
+    if isinstance(recorded, SemiRecipe):
+        return recorded
+    shared = recorded.as_dict() if recorded else {}
+    return dataclasses.replace(RECIPES["semi-report"], **{**shared, "name": "semi-report"})
 
 
 if __name__ == "__main__":

@@ -33,12 +33,11 @@ def main() -> None:
     from models import build_model
 
     class_names = cli.chosen_class_names(args)
-    told = checkpoints.read_metadata(args.predictor).get("class_names")
     load = functools.partial(
         checkpoints.load,
         args.predictor,
         pixels=args.pixels,
-        class_names=None if told else class_names,
+        class_names=class_names,
         architecture=args.architecture,
     )
     predictor = load()

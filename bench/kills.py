@@ -63,7 +63,12 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--time-into", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--time-into",
+        type=Path,
+        metavar="FILE",
+        help="kill nothing; note the seconds of training and of saving as JSON",
+    )
     parser.add_argument("command", nargs="+", metavar="COMMAND", help="train.py DATA ...")
     args = parser.parse_args()
     args.command = [

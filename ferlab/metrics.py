@@ -37,13 +37,8 @@ def proportion(correct: int, n: int) -> Proportion:
 
 
 @dataclass(frozen=True)
-class Difference:
+class Difference(Proportion):
     """How much larger one accuracy is than another on the same n rows, with a 95% interval."""
-
-    value: float
-    n: int
-    low: float
-    high: float
 
     def __str__(self) -> str:
         return (

@@ -12,7 +12,8 @@ from ferlab.pseudo_labels import PseudoLabels
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#BBBBBB"  # Okabe and Ito's palette
+BLUE, ORANGE = "#0072B2", "#D55E00"  # Okabe and Ito's palette
+GREY = "#BBBBBB"
 
 
 def history_figure(history: dict[str, list[float]], title: str) -> "Figure":

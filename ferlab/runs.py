@@ -49,10 +49,6 @@ class Run:
             (self.path / CONFIG_NAME).unlink()
         self.release()
 
-    @property
-    def is_finished(self) -> bool:
-        return (self.path / MARK_NAME).exists()
-
     def finish(self, published: Path) -> None:
         """Note where the result has been published, and let go of the folder."""
         files.write_json(self.path / MARK_NAME, {"checkpoint": str(published.resolve())})

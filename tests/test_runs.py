@@ -123,7 +123,7 @@ def test_a_finished_given_folder_still_goes_on(tmp_path):
     open_run(tmp_path / "run").finish(tmp_path / "model.h5")
     run = open_run(tmp_path / "run")
     assert run.goes_on
-    assert run.is_finished
+    assert (run.path / "result.json").exists()
 
 
 def test_one_process_at_a_time_and_none_once_it_is_killed(tmp_path):

@@ -11,6 +11,7 @@ import pytest
 from support import ROOT, faces, fails, run
 
 from ferlab import checkpoints, data, held_out
+from models import build_model
 
 SLACK = 3  # a machine that runs other things too
 SCRIPTS = sorted(path.name for path in ROOT.glob("*.py"))
@@ -243,6 +244,8 @@ def test_bad_arguments(work, cnn, dnn, tmp_path):
     (tmp_path / "file").write_text("")
     np.savez(tmp_path / "pickle.npz", train_images=np.array([{}], dtype=object))
     semi = [work / "train.csv", work / "test.csv", dnn, "--validation", "40"]
+    build_model("dnn", (48, 48, 1), 7).save(tmp_path / "foreign.h5")
+    of_outputs = ["--class-names", "angry,disgust,fear,happy,neutral,sad,surprise"]
     for script, arguments, rule in (
         ("train.py", ["gone.csv"], "gone.csv"),
         ("train.py", ["empty"], "class"),
@@ -283,6 +286,12 @@ def test_bad_arguments(work, cnn, dnn, tmp_path):
         ("semi_train.py", [*semi, "--truth", "gone.csv"], "gone.csv"),
         ("semi_train.py", [*semi[:2], "gone.h5", *semi[3:]], "gone.h5"),
         ("semi_train.py", [work / "test.csv", *semi[1:]], "no row has a label"),
+        ("semi_train.py", [*semi, *of_outputs], "--class-names must be what it was trained with"),
+        (  # the names tell the model's outputs, and the table keeps its own
+            "semi_train.py",
+            [*semi[:2], "foreign.h5", *semi[3:], *of_outputs, "--recipe", "fixmatch"],
+            "fixmatch begins with a model of the classes angry, disgust, fear, happy, sad",
+        ),
         ("semi_train.py", [semi[0], *semi[:1], *semi[2:]], "no labelled row is left"),
         ("semi_train.py", [semi[0], "empty", *semi[2:]], "empty"),
         ("semi_retrain.py", [*semi[:3], cnn, "1", "3"], "has had 2 epochs"),

@@ -303,15 +303,19 @@ def test_a_predictor_that_knows_too_much_is_told(tmp_path, predictor):
     asked = experiment(tmp_path, predictor)
     assert "does not tell" in semi_supervised.notes(predictor, asked.rows)[0]
 
+    test = faces(50, seed=1)
+
     def noted(rows):
         path = tmp_path / "told.h5"
         checkpoints.save(predictor.model, path, predictor.metadata, training_rows=rows)
-        return semi_supervised.notes(dataclasses.replace(predictor, path=path), asked.rows)
+        told = dataclasses.replace(predictor, path=path)
+        return semi_supervised.notes(told, asked.rows, scored=test)
 
     assert noted(asked.rows.labelled.row_digests()) == []
     assert "all figures flatter" not in "".join(noted(asked.rows.known()[:3]))
     assert "was trained on 3 rows whose labels" in noted(asked.rows.known()[:3])[0]
     assert "2 validation rows" in noted(asked.rows.validation.row_digests()[:2])[0]
+    assert "4 test rows" in noted(test.row_digests()[:4])[0]
 
 
 def test_comparison_is_paired(predictor):
