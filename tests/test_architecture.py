@@ -15,7 +15,7 @@ LEVELS = [
     | {"ferlab.objectives", "ferlab.pseudo_labels", "ferlab.runs"},
     {"ferlab.training", "ferlab.voting"},
     {"ferlab.plots"},
-    {"ferlab.semi_supervised"},
+    {"ferlab.semi_supervised", "ferlab.pages"},
     {"ferlab.cli"},
     {"ferlab.commands"},
     {"ferlab.__main__"},

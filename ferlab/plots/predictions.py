@@ -1,43 +1,15 @@
-"""The pictures: matplotlib only, colour-blind safe, legible at the size they are saved."""
+"""Pictures of what a model says: the confusion matrix, pseudo-labels."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ferlab import files
+from ferlab.plots.style import BLUE, GREY, ORANGE, plain
 from ferlab.pseudo_labels import PseudoLabels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-BLUE, ORANGE = "#0072B2", "#D55E00"  # Okabe and Ito's palette
-GREY = "#BBBBBB"
-
-
-def history_figure(history: dict[str, list[float]], title: str) -> "Figure":
-    """Loss and accuracy by epoch, training and validation; epochs are counted from 0."""
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator, PercentFormatter
-
-    figure = Figure(figsize=(9, 4), layout="constrained")
-    figure.suptitle(_plain(title))
-    for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-        for key, label, colour in (
-            (name, "training", BLUE),
-            (f"val_{name}", "validation", ORANGE),
-        ):
-            values = history.get(key, [])
-            axes.plot(range(len(values)), values, "o-", markersize=4, color=colour, label=label)
-        axes.set_xlabel("epoch")
-        axes.set_ylabel("cross-entropy loss" if name == "loss" else "accuracy")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.grid(alpha=0.3)
-        axes.legend()
-        if name == "accuracy":
-            axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    return figure
 
 
 def confusion_matrix_figure(counts: np.ndarray, class_names: tuple[str, ...], title: str):
@@ -66,21 +38,18 @@ def confusion_matrix_figure(counts: np.ndarray, class_names: tuple[str, ...], ti
             )
     axes.set_xticks(
         range(size),
-        [
-            f"{_plain(name)}\n{share:.1%}"
-            for name, share in zip(class_names, precision, strict=True)
-        ],
+        [f"{plain(name)}\n{share:.1%}" for name, share in zip(class_names, precision, strict=True)],
     )
     axes.set_yticks(
         range(size),
         [
-            f"{_plain(name)}\n{share:.1%}"
+            f"{plain(name)}\n{share:.1%}"
             for name, share in zip(class_names, np.diag(shares), strict=True)
         ],
     )
     axes.set_xlabel("predicted class, with its precision")
     axes.set_ylabel("true class, with its recall")
-    axes.set_title(_plain(title))
+    axes.set_title(plain(title))
     figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
     return figure
 
@@ -95,7 +64,7 @@ def pseudo_labels_figure(labelled_by: Sequence[tuple[str, PseudoLabels]], title:
 
     count = len(labelled_by)
     figure = Figure(figsize=(11, 0.8 + 3.6 * count), layout="constrained")
-    figure.suptitle(_plain(f"{title}: pseudo-labels"))
+    figure.suptitle(plain(f"{title}: pseudo-labels"))
     panels = figure.subplots(count, 2, squeeze=False, width_ratios=(1, 1.15))
     for (who, guesses), (by_class, by_confidence) in zip(labelled_by, panels, strict=True):
         known = guesses.truth >= 0
@@ -110,10 +79,10 @@ def pseudo_labels_figure(labelled_by: Sequence[tuple[str, PseudoLabels]], title:
             counts = np.bincount(chosen, minlength=len(start))
             by_class.barh(range(len(start)), counts, left=start, color=colour, label=label)
             start = start + counts
-        by_class.set_yticks(range(len(start)), map(_plain, guesses.class_names))
+        by_class.set_yticks(range(len(start)), map(plain, guesses.class_names))
         by_class.invert_yaxis()
         by_class.set_xlabel("pseudo-labels (images)")
-        by_class.set_title(_plain(f"by {who}"), fontsize=10)
+        by_class.set_title(plain(f"by {who}"), fontsize=10)
         by_class.legend(fontsize=8)
 
         edges = np.linspace(0, 1, 21)
@@ -143,14 +112,3 @@ def pseudo_labels_figure(labelled_by: Sequence[tuple[str, PseudoLabels]], title:
             handles = [*by_confidence.get_legend_handles_labels()[0], *accuracy.get_lines()]
             accuracy.legend(handles=handles, fontsize=8, loc="upper left")
     return figure
-
-
-def _plain(text: str) -> str:
-    """A file or a class may have a $ in its name, where matplotlib would begin a formula."""
-    return text.replace("$", r"\$")
-
-
-def save(figure: "Figure", path: Path) -> None:
-    """Write a PNG, whole or not at all."""
-    with files.whole_file(path) as temporary:
-        figure.savefig(temporary, dpi=120)

@@ -1,0 +1,16 @@
+"""The pictures: matplotlib only, colour-blind safe, legible at the size they are saved.
+
+Every function gives a matplotlib Figure, which `save` writes.
+"""
+
+from ferlab.plots.predictions import confusion_matrix_figure, pseudo_labels_figure
+from ferlab.plots.style import png, save
+from ferlab.plots.trainings import history_figure
+
+__all__ = [
+    "confusion_matrix_figure",
+    "history_figure",
+    "png",
+    "pseudo_labels_figure",
+    "save",
+]
