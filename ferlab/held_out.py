@@ -1,6 +1,7 @@
-"""Rows that may decide something about trained models: a vote's weights, a temperature.
+"""Rows that trained models are asked about: to decide something, or to score them.
 
-Not those kept for the final score, and not those that a model was trained on.
+What decides, such as a vote's weights or a temperature, is found on rows that are neither kept for
+the final score nor trained on. A score is taken on rows that were not trained on.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,6 +32,44 @@ def rows(
     Raises InputError for a usage kept for the final score, and when no row is left.
     """
     chosen = _of_usage(dataset, usage)
+    chosen, seen = _known_again(dataset, chosen, models, read_at, report)
+    if seen.all():
+        raise InputError(
+            f"{dataset.source}: needs labelled rows that no model was trained on. "
+            f"Received: {len(chosen):,} labelled rows, {seen.sum():,} of them trained on"
+        )
+    return dataset.take(chosen[~seen])
+
+
+def to_score(
+    dataset: Dataset,
+    models: Sequence[Path],
+    *,
+    usage: str | None = None,
+    read_at: Callable[[tuple[int, int, int]], Dataset] | None = None,
+    report: Callable[[str], None],
+) -> tuple[np.ndarray, bool]:
+    """(indices of the rows to score on, whether they are rows that a model was trained on).
+
+    As `rows`, but for two things, as a score decides nothing: rows kept for the final score are
+    taken where `usage` names them, and where all rows were trained on, all are taken. What is
+    measured on those is too good, and whoever asks must say so.
+
+    Raises InputError when no row has a label, and for data of the final score without a `usage`.
+    """
+    chosen = _of_usage(dataset, usage, is_a_score=True)
+    chosen, seen = _known_again(dataset, chosen, models, read_at, report)
+    return (chosen, True) if seen.all() else (chosen[~seen], False)
+
+
+def _known_again(
+    dataset: Dataset,
+    chosen: np.ndarray,
+    models: Sequence[Path],
+    read_at: Callable[[tuple[int, int, int]], Dataset] | None,
+    report: Callable[[str], None],
+) -> tuple[np.ndarray, np.ndarray]:
+    """The chosen rows that have a label, and bool: those that one of the models was trained on."""
     chosen = chosen[dataset.labels[chosen] >= 0]
     if not len(chosen):
         raise InputError(f"{dataset.source}: needs rows with labels; --truth may bring them")
@@ -60,21 +99,15 @@ def rows(
             f"note: these have learned from unlabelled images too: {a_few(pooled)}. Where those of "
             f"{dataset.source} were among them, they are surer of them than of others"
         )
-    dataset = dataset.take(chosen)
-    if seen.any():
-        report(f"{seen.sum():,} of {len(dataset):,} rows left out: a model was trained on them")
-    if seen.all():
-        raise InputError(
-            f"{dataset.source}: needs labelled rows that no model was trained on. "
-            f"Received: {len(dataset):,} labelled rows, {seen.sum():,} of them trained on"
-        )
-    return dataset.take(~seen)
+    if seen.any() and not seen.all():
+        report(f"{seen.sum():,} of {len(seen):,} rows left out: a model was trained on them")
+    return chosen, seen
 
 
-def _of_usage(dataset: Dataset, usage: str | None) -> np.ndarray:
+def _of_usage(dataset: Dataset, usage: str | None, *, is_a_score: bool = False) -> np.ndarray:
     """Indices of the rows to use."""
     every = np.arange(len(dataset))
-    if usage is not None and usage.strip().lower() in SCORING_USAGES:
+    if not is_a_score and usage is not None and usage.strip().lower() in SCORING_USAGES:
         raise InputError(
             f"{dataset.source}: rows kept for the final score decide nothing. Received: {usage}"
         )
@@ -89,8 +122,9 @@ def _of_usage(dataset: Dataset, usage: str | None) -> np.ndarray:
     if other.any():
         return every[other]
     if not np.isin(folded, TRAINING_USAGES).any():
+        rule = "are scored where --usage names them" if is_a_score else "decide nothing"
         raise InputError(
-            f"{dataset.source}: rows kept for the final score decide nothing. "
+            f"{dataset.source}: rows kept for the final score {rule}. "
             f"Received: {', '.join(sorted(set(dataset.usage.tolist())))} alone"
         )
     return dataset.training_rows()

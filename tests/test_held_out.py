@@ -108,3 +108,31 @@ def test_digests_tell_images_apart_and_know_copies():
     np.testing.assert_array_equal(data.take([4, 4, 9]).row_digests(), digests[[4, 4, 9]])
     reshaped = dataclasses.replace(data, images=data.images.reshape(30, 24, 96, 1))
     assert not np.isin(reshaped.row_digests(), digests).any()
+
+
+def test_a_score_takes_rows_of_the_final_score_when_they_are_named_and_only_then(rows):
+    taken, is_trained_on = held_out.to_score(rows, [], report=print)
+    assert set(rows.usage[taken]) == {"PublicTest"}
+    assert not is_trained_on
+    taken, _ = held_out.to_score(rows, [], usage="privatetest", report=print)
+    np.testing.assert_array_equal(taken, range(16, 20))
+    final = rows.take(rows.usage == "PrivateTest")
+    with pytest.raises(InputError, match="scored where --usage names them"):
+        held_out.to_score(final, [], report=print)
+
+
+def test_a_score_leaves_trained_rows_out_and_says_when_there_are_no_others(tmp_path):
+    data, lines = faces(20, seed=3), []
+    model = saved(tmp_path / "m.h5", data.take(range(12)).row_digests())
+    taken, is_trained_on = held_out.to_score(data, [model], report=lines.append)
+    np.testing.assert_array_equal(taken, range(12, 20))
+    assert not is_trained_on
+    assert lines == ["12 of 20 rows left out: a model was trained on them"]
+    taken, is_trained_on = held_out.to_score(data.take(range(12)), [model], report=lines.append)
+    np.testing.assert_array_equal(taken, range(12))
+    assert is_trained_on
+    labels = np.where(np.arange(20) % 2, data.labels, -1)
+    taken, _ = held_out.to_score(
+        dataclasses.replace(data, labels=labels), [model], report=lines.append
+    )
+    np.testing.assert_array_equal(taken, [13, 15, 17, 19])
