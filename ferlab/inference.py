@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from ferlab.checkpoints import Checkpoint
 from ferlab.data import Dataset
 from ferlab.errors import InputError
 from ferlab.labels import EMOTIONS, is_reordering, require_same_classes
+
+WARM_UP = 3  # batches before the clock runs: the first builds the graph
 
 
 def read_for(
@@ -118,6 +121,40 @@ def predict(
         if kind:
             report(f"note: {checkpoint.path} gives {kind}")
     return probabilities.astype("float32")
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Milliseconds an image, with batches of this size: the median and the quartiles."""
+
+    batch_size: int
+    batches: int
+    median: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.median:.3g} ms (half of {self.batches}: {self.low:.3g} to {self.high:.3g})"
+
+
+def speed(checkpoint: Checkpoint, *, batch_size: int, seconds: float = 2.0) -> Speed:
+    """How fast the model is on this machine, on grey levels in memory, timed for about `seconds`.
+
+    Reading and resizing images is not in it, handing them to the device is. Five batches or more
+    are timed, whatever they take.
+    """
+    model = checkpoint.raw_pixel_model()
+    shape = (batch_size, *checkpoint.image_shape)
+    images = np.random.default_rng(0).integers(0, 256, shape, dtype="uint8")
+    for _ in range(WARM_UP):
+        model.predict_on_batch(images)
+    times: list[float] = []
+    while len(times) < 5 or sum(times) < seconds:
+        start = time.perf_counter()
+        model.predict_on_batch(images)
+        times.append(time.perf_counter() - start)
+    low, median, high = 1000 * np.percentile(times, (25, 50, 75)) / batch_size
+    return Speed(batch_size, len(times), float(median), float(low), float(high))
 
 
 def _as_probabilities(outputs: np.ndarray, path: Path) -> tuple[np.ndarray, str]:

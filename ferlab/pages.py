@@ -28,12 +28,15 @@ h1 { font-size: 1.8rem; margin-bottom: 0; }
 h2 { font-size: 1.3rem; margin-top: 2.5rem; border-bottom: 1px solid #ccc; }
 table { border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto; }
 th, td { padding: 0.25rem 0.8rem; border-bottom: 1px solid #ddd; text-align: right;
-  font-variant-numeric: tabular-nums; }
+  font-variant-numeric: tabular-nums; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
-th { background: #f4f4f4; white-space: nowrap; }
+.facts th, .facts td { text-align: left; vertical-align: top; }
+.facts td { white-space: normal; overflow-wrap: anywhere; }
+th { background: #f4f4f4; }
 figure { margin: 1rem 0; }
 img { max-width: 100%; height: auto; }
 figcaption, .note { color: #555; font-size: 0.9rem; }
+.warning { border-left: 0.3rem solid #D55E00; background: #fdf0e6; padding: 0.6rem 0.8rem; }
 pre { background: #f4f4f4; padding: 0.6rem; overflow-x: auto; }
 nav a { margin-right: 1rem; }
 @media print { nav { display: none; } figure, tr { break-inside: avoid; } }
@@ -60,6 +63,10 @@ class Page:
         """What a reader should know before believing the rest."""
         self._parts.append(f'<p class="note">{html.escape(text)}</p>')
 
+    def warning(self, text: str) -> None:
+        """What takes the worth out of the numbers."""
+        self._parts.append(f'<p class="warning">{html.escape(text)}</p>')
+
     def code(self, text: str) -> None:
         """Lines to paste, or settings, as they are."""
         self._parts.append(f"<pre>{html.escape(text)}</pre>")
@@ -76,6 +83,14 @@ class Page:
             for row in rows
         )
         self._parts.append(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
+
+    def facts(self, rows: Iterable[tuple[str, object]]) -> None:
+        """Names and what they are, both text."""
+        body = "".join(
+            f'<tr><th scope="row">{html.escape(name)}</th><td>{html.escape(str(value))}</td></tr>'
+            for name, value in rows
+        )
+        self._parts.append(f'<table class="facts"><tbody>{body}</tbody></table>')
 
     def figure(self, figure: "Figure", caption: str) -> None:
         """A picture; the caption also tells those who cannot see it what it shows."""

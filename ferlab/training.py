@@ -23,7 +23,7 @@ from ferlab.backend import keras
 from ferlab.batches import Batches, feed
 from ferlab.checkpoints import Checkpoint
 from ferlab.data import Dataset
-from ferlab.errors import InputError
+from ferlab.errors import InputError, a_few
 from ferlab.objectives import Supervised
 from ferlab.recipes import Recipe
 
@@ -236,6 +236,25 @@ def publish(result: Result, out_dir: Path, *, prefix: str | None = None, suffix:
         shutil.rmtree(epochs)  # a training that was killed on a GPU may have left others there
     result.run.finish(path)
     return path
+
+
+def checkpoint_of(run_dir: Path) -> Path:
+    """What came of a run: its published checkpoint, else that of its last finished epoch.
+
+    Raises InputError for a folder that is no run, or one without a finished epoch.
+    """
+    mark, last = run_dir / runs.MARK_NAME, run_dir / LAST_NAME
+    if mark.exists():
+        published = Path(str(files.read_json(mark).get("checkpoint")))
+        if published.is_file():  # it may have been moved since
+            return published
+    if last.is_file():
+        return last
+    if (run_dir / runs.CONFIG_NAME).is_file():
+        raise InputError(f"{run_dir}: has no finished epoch")
+    inner = sorted(path.parent.name for path in run_dir.glob(f"*/{LAST_NAME}"))
+    hint = f"; name one of the runs in it: {a_few(inner)}" if inner else ""
+    raise InputError(f"{run_dir}: is no run folder: it has no {LAST_NAME}{hint}")
 
 
 def snapshot_name(epoch: int, val_accuracy: float) -> str:

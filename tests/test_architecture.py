@@ -13,7 +13,7 @@ LEVELS = [
     | {"ferlab.metrics", "ferlab.calibration", "ferlab.costs", "ferlab.ensemble_selection"},
     {"ferlab.inference", "ferlab.held_out"}
     | {"ferlab.objectives", "ferlab.pseudo_labels", "ferlab.runs"},
-    {"ferlab.training", "ferlab.voting"},
+    {"ferlab.training", "ferlab.voting", "ferlab.evaluation"},
     {"ferlab.plots"},
     {"ferlab.semi_supervised", "ferlab.pages"},
     {"ferlab.cli"},

@@ -4,13 +4,25 @@ Every function gives a matplotlib Figure, which `save` writes.
 """
 
 from ferlab.plots.predictions import confusion_matrix_figure, pseudo_labels_figure
+from ferlab.plots.scores import (
+    FEW,
+    class_scores_figure,
+    comparison_figure,
+    mistakes_figure,
+    reliability_figure,
+)
 from ferlab.plots.style import png, save
 from ferlab.plots.trainings import history_figure
 
 __all__ = [
+    "FEW",
+    "class_scores_figure",
+    "comparison_figure",
     "confusion_matrix_figure",
     "history_figure",
+    "mistakes_figure",
     "png",
     "pseudo_labels_figure",
+    "reliability_figure",
     "save",
 ]

@@ -1,0 +1,281 @@
+"""Pictures of how good models are: by class, by confidence, at their worst, side by side."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ferlab.calibration import Reliability
+from ferlab.metrics import Estimate, Proportion, Scores
+from ferlab.plots.style import BLUE, GREEN, GREY, ORANGE, SERIES, plain
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Measure = Estimate | Proportion
+MARKERS = "osD^vPX"
+MISTAKES_IN_A_ROW = 6
+FEW = 20  # images, below which a bin's accuracy says little
+
+
+def class_scores_figure(scores: Scores, class_names: tuple[str, ...], title: str) -> "Figure":
+    """Recall, precision and F1 of each class with their 95% intervals."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import PercentFormatter
+
+    size = len(class_names)
+    figure = Figure(figsize=(9, 1.8 + 0.55 * size), layout="constrained")
+    axes = figure.subplots()
+    for shift, name, label, colour in (
+        (-0.22, "recall", "recall (found, of those of the class)", BLUE),
+        (0.0, "precision", "precision (right, of those so called)", ORANGE),
+        (0.22, "f1", "F1 (harmonic mean of both)", GREEN),
+    ):
+        found = [getattr(score, name) for score in scores.classes]
+        _dots(axes, np.arange(size) + shift, found, colour, MARKERS[int(shift / 0.22) + 1], label)
+    axes.set_yticks(
+        range(size),
+        [
+            f"{plain(name)} ({score.rows:,})"
+            for name, score in zip(class_names, scores.classes, strict=True)
+        ],
+    )
+    axes.set_ylim(size - 0.5, -0.5)
+    for place in range(1, size):
+        axes.axhline(place - 0.5, color=GREY, linewidth=0.5)
+    axes.set_xlim(0, 1)
+    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.set_xlabel("share of images, with its 95% interval")
+    axes.set_ylabel("class (images)")
+    axes.grid(axis="x", alpha=0.3)
+    figure.suptitle(plain(title))
+    figure.legend(loc="outside lower center", ncols=3, fontsize=9)
+    return figure
+
+
+def reliability_figure(found: Sequence[tuple[str, Reliability, Estimate]]) -> "Figure":
+    """Accuracy by confidence, and below it how many images have it; a column for each.
+
+    found: what the probabilities are, their reliability and their expected calibration error.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+    count = len(found)
+    figure = Figure(figsize=(1 + 4.6 * count, 6), layout="constrained")
+    panels = figure.subplots(
+        2, count, squeeze=False, sharex=True, sharey="row", height_ratios=(3, 1)
+    )
+    for (what, bins, error), above, below in zip(found, *panels, strict=True):
+        width = np.diff(bins.edges)
+        middle = bins.edges[:-1] + width / 2
+        filled = bins.counts > 0
+        for kept, alpha, label in ((bins.counts >= FEW, 1.0, "accuracy"), (filled, 0.3, None)):
+            above.bar(
+                middle[kept],
+                bins.accuracies[kept],
+                width=width[kept],
+                edgecolor="white",
+                color=BLUE,
+                alpha=alpha,
+                label=label,
+            )
+        above.vlines(
+            bins.confidences[filled],
+            bins.accuracies[filled],
+            bins.confidences[filled],
+            color=ORANGE,
+            linewidth=2,
+        )
+        above.plot(
+            bins.confidences[filled],
+            bins.confidences[filled],
+            "o",
+            color=ORANGE,
+            markersize=4,
+            label="mean confidence, its line the gap",
+        )
+        above.plot((0, 1), (0, 1), ":", color="black", label="confidence that holds")
+        above.set_title(
+            f"{plain(what)}: calibration error {error.value:.3f}\n"
+            f"(95% interval {error.low:.3f} to {error.high:.3f})",
+            fontsize=10,
+        )
+        above.set_xlim(0, 1)
+        above.set_ylim(0, 1)
+        above.legend(fontsize=8, loc="upper left")
+        below.bar(middle, bins.counts, width=width, color=GREY, edgecolor="white")
+        below.set_xlabel("confidence (probability of the most probable class)")
+        below.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        below.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+        for axes in (above, below):
+            axes.grid(alpha=0.3)
+            axes.set_axisbelow(True)
+    panels[0, 0].yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    panels[0, 0].set_ylabel("accuracy")
+    panels[1, 0].set_ylabel("images")
+    return figure
+
+
+def mistakes_figure(images: np.ndarray, captions: Sequence[str], title: str) -> "Figure":
+    """Images in a grid, each above its caption of up to four short lines.
+
+    images: uint8 (n, height, width, 1 or 3), n at least 1.
+    """
+    from matplotlib.figure import Figure
+
+    columns = min(len(images), MISTAKES_IN_A_ROW)
+    rows = -(-len(images) // columns)
+    figure = Figure(figsize=(max(5.0, 1.75 * columns), 0.5 + 2.45 * rows), layout="constrained")
+    figure.suptitle(plain(title))
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in panels:
+        axes.axis("off")
+    for axes, image, caption in zip(panels, images, captions, strict=False):
+        axes.imshow(image if image.shape[-1] == 3 else image[..., 0], cmap="gray", vmin=0, vmax=255)
+        axes.text(
+            0.5, -0.05, plain(caption), transform=axes.transAxes, ha="center", va="top", fontsize=8
+        )
+    return figure
+
+
+def comparison_figure(
+    names: Sequence[str],
+    measures: Mapping[str, Sequence[Measure | float | None]],
+    val_accuracies: Sequence[Sequence[float]],
+    multiply_adds: Sequence[int],
+    title: str,
+) -> "Figure":
+    """Models side by side: their measures, their validation accuracy by epoch, their cost.
+
+    names: of the models, in the order they are drawn in.
+    measures: shares from 0 to 1, one a model, under the name to show; those with an interval show
+        it, None is left out. The first is drawn against the cost too.
+    val_accuracies: by epoch, empty for a model that does not tell.
+    multiply_adds: for one image. Not drawn where all are the same.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+    count = len(names)
+    styles = [
+        (SERIES[index % len(SERIES)], MARKERS[index % len(MARKERS)]) for index in range(count)
+    ]
+    with_epochs = any(len(values) > 1 for values in val_accuracies)
+    with_cost = len(set(multiply_adds)) > 1 and any(next(iter(measures.values())))
+    below = [name for name, there in (("epochs", with_epochs), ("cost", with_cost)) if there]
+    above_inches = 1.3 + (0.25 + 0.22 * len(measures)) * count
+    figure = Figure(
+        figsize=(10.5, above_inches + (4.2 if below else 0) + 0.5), layout="constrained"
+    )
+    figure.suptitle(plain(title))
+    layout = [["measures"] * max(1, len(below))] + ([below] if below else [])
+    ratios = [above_inches, 4.2] if below else [1]
+    panels = figure.subplot_mosaic(layout, height_ratios=ratios)
+
+    axes = panels["measures"]
+    shifts = (np.arange(len(measures)) - (len(measures) - 1) / 2) * 0.6 / max(1, len(measures))
+    kinds = zip(measures.items(), shifts, (BLUE, ORANGE, GREEN, "black"), strict=False)
+    for number, ((name, values), shift, colour) in enumerate(kinds):
+        _dots(axes, np.arange(count) + shift, values, colour, MARKERS[number], name, numbers=True)
+    axes.set_yticks(range(count), map(plain, names))
+    axes.set_ylim(count - 0.5, -0.5)
+    for place in range(1, count):
+        axes.axhline(place - 0.5, color=GREY, linewidth=0.5)
+    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.grid(axis="x", alpha=0.3)
+    axes.legend(fontsize=9, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(measures))
+
+    if with_epochs:
+        axes = panels["epochs"]
+        for values, name, (colour, marker) in zip(val_accuracies, names, styles, strict=True):
+            if len(values):
+                axes.plot(
+                    range(len(values)),
+                    values,
+                    color=colour,
+                    marker=marker,
+                    markersize=4,
+                    label=plain(name),
+                )
+        axes.set_xlabel("epoch")
+        axes.set_ylabel("validation accuracy")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes.grid(alpha=0.3)
+    if with_cost:
+        axes = panels["cost"]
+        name, values = next(iter(measures.items()))
+        for value, cost, of, (colour, marker) in zip(
+            values, multiply_adds, names, styles, strict=True
+        ):
+            if value is not None:
+                axes.plot(
+                    cost, _ends(value)[0], marker, color=colour, markersize=8, label=plain(of)
+                )
+        axes.set_xscale("log")
+        axes.margins(x=0.2, y=0.2)
+        axes.set_xlabel("multiply-adds an image")
+        axes.set_ylabel(name)
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes.grid(alpha=0.3)
+    if below:
+        shown = {}
+        for name in below:
+            handles, labels = panels[name].get_legend_handles_labels()
+            shown |= dict(zip(labels, handles, strict=True))
+        figure.legend(
+            shown.values(),
+            shown.keys(),
+            loc="outside lower center",
+            ncols=2 if max(map(len, names)) > 24 else 3,
+            fontsize=9,
+        )
+    return figure
+
+
+def _ends(measure: Measure | float) -> tuple[float, float, float]:
+    """(value, low, high)"""
+    if isinstance(measure, float):
+        return measure, measure, measure
+    return measure.value, measure.low, measure.high
+
+
+def _dots(
+    axes: "Axes",
+    places: np.ndarray,
+    measures: Sequence[Measure | float | None],
+    colour: str,
+    marker: str,
+    label: str,
+    *,
+    numbers: bool = False,
+) -> None:
+    """A dot and the bar of its interval at each place of the y axis; nothing for None."""
+    known = [(y, *_ends(one)) for y, one in zip(places, measures, strict=True) if one is not None]
+    if not known:
+        return
+    y, value, low, high = np.transpose(known)
+    axes.errorbar(
+        value,
+        y,
+        xerr=(value - low, high - value),
+        fmt=marker,
+        markersize=5,
+        capsize=2.5,
+        linewidth=1.2,
+        color=colour,
+        label=label,
+    )
+    if numbers:
+        for place, share, end in zip(y, value, high, strict=True):
+            axes.annotate(
+                f"{share:.1%}",
+                (end, place),
+                xytext=(5, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=8,
+                color=colour,
+            )
