@@ -50,6 +50,9 @@ class Estimate:
         return f"{self.value:.4f} (95% interval {self.low:.4f} to {self.high:.4f})"
 
 
+Measure = Estimate | Proportion
+
+
 @dataclass(frozen=True)
 class ClassScore:
     """One class. rows: that are of it; predicted: that were taken for it.

@@ -32,6 +32,8 @@ th, td { padding: 0.25rem 0.8rem; border-bottom: 1px solid #ddd; text-align: rig
 th:first-child, td:first-child { text-align: left; }
 .facts th, .facts td { text-align: left; vertical-align: top; }
 .facts td { white-space: normal; overflow-wrap: anywhere; }
+th, td:first-child { white-space: normal; }
+td:first-child { min-width: 8rem; overflow-wrap: anywhere; }
 th { background: #f4f4f4; }
 figure { margin: 1rem 0; }
 img { max-width: 100%; height: auto; }

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ferlab.checkpoints import Checkpoint
     from ferlab.evaluation import Evaluation
     from ferlab.inference import Speed
-    from ferlab.metrics import Estimate, Proportion
+    from ferlab.metrics import Measure
     from ferlab.pages import Page
 
 MISTAKES = 24  # images shown
@@ -214,13 +214,18 @@ def add_calibration(page: "Page", found: "Evaluation", checkpoint: "Checkpoint")
     )
     page.figure(
         plots.reliability_figure(panels),
-        "Reliability diagram. Above: accuracy of the images by the confidence the model has in its answer, in 15 bins, "
-        f"pale where it is of fewer than {plots.FEW} images. Below: how many images have that "
-        "confidence.",
+        "Reliability diagram. Above: accuracy of the images by the confidence the model has in its "
+        f"answer, in 15 bins, pale where it is of fewer than {plots.FEW} images. Below: how many "
+        "images have that confidence.",
     )
     if temperature is None:
         page.note(
             "It carries no temperature; `python -m ferlab calibrate` fits one on validation rows."
+        )
+    else:
+        page.note(
+            "The temperature was fitted on validation rows. If rows scored here are among those, "
+            "the calibration at the temperature is a little better than on others."
         )
 
 
@@ -335,7 +340,7 @@ def add_settings(page: "Page", checkpoint: "Checkpoint") -> None:
     page.code(shlex.join(["python", "-m", "ferlab", *sys.argv[1:]]))
 
 
-def _percent(measure: "Estimate | Proportion | None") -> str:
+def _percent(measure: "Measure | None") -> str:
     if measure is None:
         return "\N{EN DASH}"
     return f"{measure.value:.1%} ({100 * measure.low:.1f} to {100 * measure.high:.1f})"

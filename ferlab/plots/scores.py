@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ferlab.calibration import Reliability
-from ferlab.metrics import Estimate, Proportion, Scores
+from ferlab.metrics import Estimate, Measure, Scores
 from ferlab.plots.style import BLUE, GREEN, GREY, ORANGE, SERIES, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Measure = Estimate | Proportion
 MARKERS = "osD^vPX"
 MISTAKES_IN_A_ROW = 6
 FEW = 20  # images, below which a bin's accuracy says little
@@ -127,16 +126,17 @@ def mistakes_figure(images: np.ndarray, captions: Sequence[str], title: str) -> 
 
     columns = min(len(images), MISTAKES_IN_A_ROW)
     rows = -(-len(images) // columns)
-    figure = Figure(figsize=(max(5.0, 1.75 * columns), 0.5 + 2.45 * rows), layout="constrained")
+    figure = Figure(figsize=(max(5.0, 1.75 * columns), 0.5 + 2.35 * rows), layout="constrained")
     figure.suptitle(plain(title))
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes in panels:
+    for axes in panels[len(images) :]:
         axes.axis("off")
     for axes, image, caption in zip(panels, images, captions, strict=False):
         axes.imshow(image if image.shape[-1] == 3 else image[..., 0], cmap="gray", vmin=0, vmax=255)
-        axes.text(
-            0.5, -0.05, plain(caption), transform=axes.transAxes, ha="center", va="top", fontsize=8
-        )
+        axes.set_xlabel(plain(caption), fontsize=10)
+        axes.set_xticks(())
+        axes.set_yticks(())
+        axes.spines[:].set_color(GREY)
     return figure
 
 
@@ -166,13 +166,13 @@ def comparison_figure(
     with_cost = len(set(multiply_adds)) > 1 and any(next(iter(measures.values())))
     below = [name for name, there in (("epochs", with_epochs), ("cost", with_cost)) if there]
     above_inches = 1.3 + (0.25 + 0.22 * len(measures)) * count
-    figure = Figure(
-        figsize=(10.5, above_inches + (4.2 if below else 0) + 0.5), layout="constrained"
-    )
+    figure = Figure(figsize=(10.5, above_inches + (4.8 if below else 0)), layout="constrained")
     figure.suptitle(plain(title))
-    layout = [["measures"] * max(1, len(below))] + ([below] if below else [])
-    ratios = [above_inches, 4.2] if below else [1]
-    panels = figure.subplot_mosaic(layout, height_ratios=ratios)
+    # Figures of their own, so that long names above leave the panels below their width.
+    parts = figure.subfigures(2, 1, height_ratios=(above_inches, 4.8)) if below else [figure]
+    panels = {"measures": parts[0].subplots()}
+    if below:
+        panels |= parts[1].subplot_mosaic([below])
 
     axes = panels["measures"]
     shifts = (np.arange(len(measures)) - (len(measures) - 1) / 2) * 0.6 / max(1, len(measures))
@@ -184,6 +184,8 @@ def comparison_figure(
     for place in range(1, count):
         axes.axhline(place - 0.5, color=GREY, linewidth=0.5)
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.set_xlabel("share of images, with its 95% interval")
+    axes.margins(x=0.12)  # for the numbers
     axes.grid(axis="x", alpha=0.3)
     axes.legend(fontsize=9, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(measures))
 
@@ -224,8 +226,8 @@ def comparison_figure(
         shown = {}
         for name in below:
             handles, labels = panels[name].get_legend_handles_labels()
-            shown |= dict(zip(labels, handles, strict=True))
-        figure.legend(
+            shown = dict(zip(labels, handles, strict=True)) | shown
+        parts[1].legend(
             shown.values(),
             shown.keys(),
             loc="outside lower center",
