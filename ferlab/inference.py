@@ -137,7 +137,7 @@ class Speed:
         return f"{self.median:.3g} ms (half of {self.batches}: {self.low:.3g} to {self.high:.3g})"
 
 
-def speed(checkpoint: Checkpoint, *, batch_size: int, seconds: float = 2.0) -> Speed:
+def speed(checkpoint: Checkpoint, *, batch_size: int, seconds: float) -> Speed:
     """How fast the model is on this machine, on grey levels in memory, timed for about `seconds`.
 
     Reading and resizing images is not in it, handing them to the device is. Five batches or more

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ferlab.pages import Page
 
 MISTAKES = 24  # images shown
+TIMING = 2.0  # seconds for each batch size
 LONGEST = 22  # characters of a class or an id under an image
 TOO_GOOD = "measured on rows that the model was trained on, so everything here is too good"
 
@@ -84,7 +85,10 @@ def run(args: argparse.Namespace) -> None:
     for note in notes:
         print(note)
     found = evaluation.evaluate(checkpoint, dataset, batch_size=args.batch_size, report=print)
-    speeds = [inference.speed(checkpoint, batch_size=size) for size in (args.batch_size, 1)]
+    speeds = [
+        inference.speed(checkpoint, batch_size=size, seconds=TIMING)
+        for size in (args.batch_size, 1)
+    ]
 
     made = datetime.datetime.now(datetime.UTC)
     page = Page(

@@ -1,0 +1,300 @@
+"""The page about one model: what stands on it is true, and it says what it is worth."""
+
+import dataclasses
+import html.parser
+import re
+
+import keras
+import numpy as np
+import pytest
+from sklearn.metrics import (
+    accuracy_score,
+    balanced_accuracy_score,
+    precision_recall_fscore_support,
+)
+from support import faces
+
+from ferlab import calibration, checkpoints, data, inference, plots, training
+from ferlab.commands import report
+from ferlab.labels import EMOTIONS
+from ferlab.recipes import RECIPES
+from models import build_model
+
+USAGES = np.repeat(["Training", "PublicTest", "PrivateTest"], [300, 40, 20])
+
+
+class _Reader(html.parser.HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.rows, self.text, self.in_cell = [], [], "", False
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        self.in_cell = tag in ("td", "th")
+        if self.in_cell:
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag):
+        self.in_cell = False
+
+    def handle_data(self, data):
+        self.text += data
+        if self.in_cell:
+            self.rows[-1][-1] += data
+
+    def row(self, name):
+        (found,) = (row for row in self.rows if row[0] == name)
+        return found[1:]
+
+
+def read(path):
+    return _Reader(path.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(autouse=True)
+def timed_briefly(monkeypatch):
+    monkeypatch.setattr(report, "TIMING", 0.05)
+
+
+def write_with_usage(path, dataset):
+    lines = ["emotion,pixels,Usage"]
+    for image, label, usage in zip(dataset.images, dataset.labels, dataset.usage, strict=True):
+        lines.append(f"{label},{' '.join(map(str, image.ravel()))},{usage}")
+    path.write_text("\n".join(lines))
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return dataclasses.replace(faces(360, seed=2), usage=USAGES)
+
+
+@pytest.fixture(scope="module")
+def folder(rows, tmp_path_factory):
+    """Data with usages, and `model.h5` that a short training has left."""
+    path = tmp_path_factory.mktemp("report")
+    write_with_usage(path / "data.csv", rows)
+    write_with_usage(path / "private.csv", rows.take(USAGES == "PrivateTest"))
+    train, validation = rows.split(20)
+    data.write_csv(path / "train.csv", rows.images[:300], labels=rows.labels[:300])
+    data.write_csv(path / "seen.csv", train.images, labels=train.labels)
+    data.write_csv(path / "bare.csv", rows.images, ids=rows.ids)
+    recipe = RECIPES["dnn-report"].override(epochs=5, batch_size=16, validation=20)
+    training.set_seed(0)
+    model = build_model(recipe.model, train.image_shape, train.num_classes)
+    result = training.fit(model, train, validation, recipe, seed=0, run_dir=path / "run")
+    training.publish(result, path / "out").rename(path / "model.h5")
+    return path
+
+
+def test_what_stands_on_the_page_is_scikit_learns(folder, rows, command):
+    printed = command("report", "model.h5", "data.csv", cwd=folder)
+    page = read(folder / "model_report.html")
+    scored = rows.take(USAGES == "PublicTest")
+    checkpoint = checkpoints.load(folder / "model.h5")
+    probabilities = inference.predict(checkpoint, scored)
+    labels, predicted = scored.labels, probabilities.argmax(axis=1)
+    macro = precision_recall_fscore_support(labels, predicted, average="macro", zero_division=0)
+    for name, expected in {
+        "accuracy": accuracy_score(labels, predicted),
+        "balanced accuracy (mean recall of the classes)": balanced_accuracy_score(
+            labels, predicted
+        ),
+        "macro precision": macro[0],
+        "macro recall": macro[1],
+        "macro F1": macro[2],
+    }.items():
+        value, interval = page.row(name)
+        assert value == f"{expected:.2%}"
+        low, high = map(float, interval.split(" to "))
+        assert low <= 100 * expected <= high
+    by_class = precision_recall_fscore_support(
+        labels, predicted, labels=range(7), zero_division=np.nan
+    )
+    for name, precision, recall, f1, count in zip(EMOTIONS, *by_class, strict=True):
+        images, _, *shown = next(row[1:] for row in page.rows if row[0] == name)
+        assert int(images) == count
+        for cell, expected in zip(shown, (recall, precision, f1), strict=True):
+            start = "\N{EN DASH}" if np.isnan(expected) else f"{expected:.1%} ("
+            assert cell.startswith(start)
+    scaled = calibration.with_temperature(probabilities, checkpoint.temperature)
+    for name, kind in (
+        ("expected calibration error (15 bins)", probabilities),
+        ("expected calibration error at its temperature", scaled),
+    ):
+        error = calibration.expected_calibration_error(kind, labels)
+        assert page.row(name)[0] == f"{error:.4f}"
+    loss = calibration.negative_log_likelihood(probabilities, labels)
+    assert page.row("cross-entropy loss (nats)")[0] == f"{loss:.4f}"
+    assert f"accuracy {100 * accuracy_score(labels, predicted):.2f}% (n=40" in printed
+    assert "40 labelled rows of data.csv (PublicTest)" in page.text
+
+
+def test_the_page_tells_history_cost_and_settings(folder, command):
+    command("report", "model.h5", "data.csv", "--out", "full.html", "--batch-size", 8, cwd=folder)
+    page = read(folder / "full.html")
+    history = checkpoints.read_metadata(folder / "model.h5")["history"]
+    assert page.row("epochs") == ["5"]
+    assert page.row("validation accuracy") == [
+        f"{history['val_accuracy'][-1]:.4f} after the last epoch"
+    ]
+    assert page.row("parameters")[0].startswith("1,838,599")
+    assert page.row("multiply-adds") == ["1,836,800 an image"]
+    assert re.fullmatch(r"[\d.e-]+ ms .*", page.row("time an image, in batches of 8")[0])
+    assert page.row("recipe: batch_size") == ["16"]
+    assert page.row("seed") == ["0"]
+    assert page.row("keras") == [keras.__version__, keras.__version__]
+    assert "python -m ferlab report model.h5 data.csv --out full.html --batch-size 8" in page.text
+    assert page.tags.count("img") == 5
+
+
+def test_rows_that_it_was_trained_on_are_left_out(folder, command):
+    printed = command("report", "model.h5", "train.csv", "--out", "train.html", cwd=folder)
+    assert "280 of 300 rows left out: a model was trained on them" in printed
+    assert "(n=20," in printed
+    assert "warning" not in printed
+    page = read(folder / "train.html")
+    assert "280 of 300 rows left out" in page.text
+    assert "too good" not in page.text
+
+
+def test_when_all_rows_were_trained_on_it_says_so_loudly(folder, command):
+    printed = command("report", "model.h5", "seen.csv", "--out", "seen.html", cwd=folder)
+    assert "(n=280," in printed
+    assert "warning: measured on rows that the model was trained on" in printed
+    assert "Believe none of this" in read(folder / "seen.html").text
+    assert '<p class="warning">' in (folder / "seen.html").read_text(encoding="utf-8")
+
+
+def test_rows_of_the_final_score_are_scored_when_they_are_named_alone(folder, command):
+    arguments = ("report", "model.h5", "data.csv", "--out", "final.html")
+    printed = command(*arguments, "--usage", "PrivateTest", cwd=folder)
+    assert "(n=20," in printed
+    assert "(PrivateTest)" in read(folder / "final.html").text
+
+
+def test_the_test_part_of_a_folder_and_of_an_archive(folder, rows, command):
+    from PIL import Image
+
+    tiny = rows.take(range(30))
+    for part, chosen in (("train", range(20)), ("test", range(20, 30))):
+        for row in chosen:
+            place = folder / "images" / part / EMOTIONS[tiny.labels[row]] / f"{row}.png"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(tiny.images[row, :, :, 0]).save(place)
+    data.write_npz(folder / "both.npz", train=rows.take(range(50)), test=rows.take(range(300, 312)))
+    for source, n in (("images", 10), ("both.npz", 12)):
+        arguments = ("report", "model.h5", source, "--out", "part.html", "--usage", "test")
+        if source == "both.npz":  # these have usages of their own
+            arguments = (*arguments[:-1], "PublicTest")
+            with pytest.raises(AssertionError, match="usage must be one of Training"):
+                command(*arguments, cwd=folder)
+            without = dataclasses.replace(rows.take(range(300, 312)), usage=None)
+            data.write_npz(folder / source, train=rows.take(range(50)), test=without)
+            arguments = (*arguments[:-1], "test")
+        assert f"(n={n}," in command(*arguments, cwd=folder)
+
+
+def test_mistakes_are_the_surest_and_told_by_their_id(folder, rows, command, monkeypatch):
+    asked = {}
+    drawn = plots.mistakes_figure
+
+    def recorded(images, captions, title):
+        asked.update(images=images, captions=captions)
+        return drawn(images, captions, title)
+
+    monkeypatch.setattr(plots, "mistakes_figure", recorded)
+    command("report", "model.h5", "data.csv", "--out", "mistakes.html", cwd=folder)
+    checkpoint = checkpoints.load(folder / "model.h5")
+    scored = rows.take(USAGES == "PublicTest")
+    probabilities = calibration.with_temperature(
+        inference.predict(checkpoint, scored), checkpoint.temperature
+    )
+    predicted, sureness = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    wrong = np.flatnonzero(predicted != scored.labels)
+    surest = wrong[sureness[wrong].argmax()]
+    assert asked["captions"][0] == (
+        f"{EMOTIONS[predicted[surest]]}, {sureness[surest]:.1%}\n"
+        f"truly {EMOTIONS[scored.labels[surest]]}\nid {300 + surest}"
+    )
+    np.testing.assert_array_equal(asked["images"][0], scored.images[surest])
+    assert len(asked["captions"]) == min(24, len(wrong))
+
+
+def test_a_foreign_model_without_a_mistake(folder, command):
+    """It carries nothing, and every row is of the class that it always names."""
+    images = keras.Input((48, 48, 1))
+    flat = keras.layers.Flatten()(images)
+    answer = keras.layers.Dense(7, activation="softmax", kernel_initializer="zeros")
+    model = keras.Model(images, answer(flat))
+    answer.bias.assign(np.eye(7)[3])
+    model.save(folder / "foreign.keras")
+    happy = faces(40, seed=9)
+    happy = happy.take(happy.labels == 3)
+    data.write_csv(folder / "happy.csv", happy.images, labels=happy.labels)
+    printed = command("report", "foreign.keras", "happy.csv", "--pixels", "raw", cwd=folder)
+    assert "accuracy 100.00%" in printed
+    page = read(folder / "foreign_report.html")
+    assert "None: every row is right." in page.text
+    assert "The file carries none." in page.text
+    assert page.row("pixels") == ["raw (the file does not tell)"]
+    assert page.row("angry") == ["0", "0", *["\N{EN DASH}"] * 3]
+    assert page.row("macro F1")[0] == "100.00%"
+
+
+def test_names_are_never_taken_for_html(folder, command):
+    names = ("<script>alert(1)</script>", '"><img src=x>', "$x_{", "&amp;", "e", "f", "g")
+    drawn = dataclasses.replace(faces(30, seed=4), class_names=names)
+    data.write_npz(folder / "hostile.npz", train=drawn)
+    model = build_model("dnn", (48, 48, 1), 7)
+    metadata = {
+        "pixels": "raw",
+        "class_names": list(names),
+        "recipe": {"<script>": "<script>"},
+        "versions": {"<img src=x>": "<b>"},
+        "history": {"loss": [1.0], "accuracy": [0.5]},
+    }
+    checkpoints.save(model, folder / "a<b>$.h5", metadata)
+    command("report", "a<b>$.h5", "hostile.npz", "--out", "hostile.html", cwd=folder)
+    page = read(folder / "hostile.html")
+    assert not {"script", "b"} & set(page.tags)
+    assert page.tags.count("img") == 5
+    assert names[0] in page.text
+    assert page.row("recipe: <script>") == ["<script>"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rule"),
+    [
+        (("gone.h5", "data.csv"), "gone.h5: no such file"),
+        (("model.h5", "gone.csv"), "gone.csv: cannot be read"),
+        (("model.h5", "bare.csv"), "needs rows with labels; --truth may bring them"),
+        (("model.h5", "private.csv"), "are scored where --usage names them"),
+        (("model.h5", "data.csv", "--usage", "x"), "usage must be one of"),
+        (("model.h5", "train.csv", "--usage", "PrivateTest"), "has no usage to choose rows by"),
+        (("model.h5", "data.csv", "--out", "x.pdf"), "--out must end in .html"),
+        (("model.h5", "data.csv", "--out", "data.csv/x.html"), "cannot be written"),
+        (("model.h5", "data.csv", "--truth", "x.html", "--out", "x.html"), "is read here"),
+        (("model.h5", "data.csv", "--class-names", "a,b"), "must be what it was trained with"),
+        (("two.h5", "data.csv"), "the model has 2 outputs, the data 7 classes"),
+    ],
+)
+def test_bad_input_is_one_line(folder, command, arguments, rule):
+    checkpoints.save(build_model("dnn", (48, 48, 1), 2), folder / "two.h5", {})
+    before = sorted(folder.rglob("*"))
+    error = command("report", *arguments, cwd=folder, code=2)
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert re.search(rule, error)
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_speed_is_of_one_image():
+    checkpoint = checkpoints.Checkpoint("m.h5", build_model("dnn", (48, 48, 1), 7), None, "raw")
+    one, many = (inference.speed(checkpoint, batch_size=size, seconds=0.1) for size in (1, 256))
+    for found in (one, many):
+        assert 0 < found.low <= found.median <= found.high
+        assert found.batches >= 5
+    assert many.median < one.median / 4  # a call costs more than a small network
