@@ -134,7 +134,7 @@ class Speed:
     high: float
 
     def __str__(self) -> str:
-        return f"{self.median:.3g} ms (half of {self.batches}: {self.low:.3g} to {self.high:.3g})"
+        return f"{self.median:.3g} ms (half of {self.batches} batches: {self.low:.3g} to {self.high:.3g})"
 
 
 def speed(checkpoint: Checkpoint, *, batch_size: int, seconds: float) -> Speed:

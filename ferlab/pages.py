@@ -39,7 +39,7 @@ figure { margin: 1rem 0; }
 img { max-width: 100%; height: auto; }
 figcaption, .note { color: #555; font-size: 0.9rem; }
 .warning { border-left: 0.3rem solid #D55E00; background: #fdf0e6; padding: 0.6rem 0.8rem; }
-pre { background: #f4f4f4; padding: 0.6rem; overflow-x: auto; }
+pre { background: #f4f4f4; padding: 0.6rem; white-space: pre-wrap; overflow-wrap: anywhere; }
 nav a { margin-right: 1rem; }
 @media print { nav { display: none; } figure, tr { break-inside: avoid; } }
 """

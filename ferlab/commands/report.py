@@ -105,7 +105,7 @@ def run(args: argparse.Namespace) -> None:
     add_mistakes(page, found)
     add_history(page, checkpoint)
     add_cost(page, checkpoint, speeds)
-    add_settings(page, checkpoint)
+    add_settings(page, checkpoint, found)
     page.save(out)
 
     print(f"accuracy {found.scores.accuracy}")
@@ -309,13 +309,13 @@ def add_cost(page: "Page", checkpoint: "Checkpoint", speeds: "list[Speed]") -> N
     )
 
 
-def add_settings(page: "Page", checkpoint: "Checkpoint") -> None:
+def add_settings(page: "Page", checkpoint: "Checkpoint", found: "Evaluation") -> None:
     from ferlab import backend, files
 
     told = checkpoint.metadata
     with files.open_to_read(checkpoint.path) as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    names = ", ".join(checkpoint.class_names or ())
+    names = ", ".join(checkpoint.class_names or found.dataset.class_names)
     height, width, channels = checkpoint.image_shape
     page.heading("Settings and versions")
     facts = {
