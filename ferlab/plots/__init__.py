@@ -3,14 +3,24 @@
 Every function gives a matplotlib Figure, which `save` writes.
 """
 
+from ferlab.plots.networks import (
+    filters_figure,
+    layers_figure,
+    saliency_figure,
+    save_keras_plot,
+)
 from ferlab.plots.predictions import confusion_matrix_figure, pseudo_labels_figure
 from ferlab.plots.style import png, save
 from ferlab.plots.trainings import history_figure
 
 __all__ = [
     "confusion_matrix_figure",
+    "filters_figure",
     "history_figure",
+    "layers_figure",
     "png",
     "pseudo_labels_figure",
+    "saliency_figure",
     "save",
+    "save_keras_plot",
 ]
