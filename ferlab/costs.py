@@ -1,7 +1,7 @@
 """What a model costs: parameters, and multiply-adds for one image."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from ferlab.backend import keras
 from ferlab.errors import InputError
@@ -18,7 +18,9 @@ class LayerCost:
     """A layer of a model, under every model it is nested in: name `backbone/block1_conv2`.
 
     kind: its class. output_shape: of one image, where it is first called. parameters: trainable
-    or not, once. multiply_adds: for one image, all its calls together.
+    or not, once. multiply_adds: for one image, all its calls together. inputs: the layers
+    whose outputs it takes, also by way of operations such as `x + y`; none for one that takes the
+    images. layer: itself.
     """
 
     name: str
@@ -26,6 +28,8 @@ class LayerCost:
     output_shape: tuple[int | None, ...]
     parameters: int
     multiply_adds: int
+    inputs: tuple[str, ...]
+    layer: layers.Layer = field(repr=False, compare=False)
 
 
 def layer_costs(model: keras.Model) -> list[LayerCost]:
@@ -40,7 +44,8 @@ def layer_costs(model: keras.Model) -> list[LayerCost]:
     one whose images have no fixed size.
     """
     costs: dict[int, LayerCost] = {}
-    _walk(model, _graph(model).inputs, "", costs)
+    inputs = _graph(model).inputs
+    _walk(model, inputs, "", costs, [()] * len(inputs))
     return list(costs.values())
 
 
@@ -60,11 +65,17 @@ def _graph(model: keras.Model) -> keras.Model:
         ) from error
 
 
-def _walk(model: keras.Model, inputs: list, prefix: str, costs: dict[int, LayerCost]) -> None:
+Names = tuple[str, ...]
+
+
+def _walk(
+    model: keras.Model, inputs: list, prefix: str, costs: dict[int, LayerCost], sources: list[Names]
+) -> list[Names]:
     """Add a model's calls on inputs of these shapes to `costs`, by the layer's id.
 
     The graph is called anew, since a nested model may be called on other shapes than it was
-    built on: a backbone for images of any size is.
+    built on: a backbone for images of any size is. `sources` are the layers each input comes from;
+    those that each output comes from are returned.
     """
     calls = []
 
@@ -76,25 +87,44 @@ def _walk(model: keras.Model, inputs: list, prefix: str, costs: dict[int, LayerC
 
     graph = _graph(model)
     inputs = inputs[: len(graph.inputs)]  # the rest are masks and the like
-    keras.models.clone_model(
-        graph,
-        input_tensors=[keras.Input(batch_shape=x.shape, dtype=x.dtype) for x in inputs],
-        clone_function=lambda layer: layer,
-        call_function=call,
+    new = [keras.Input(batch_shape=x.shape, dtype=x.dtype) for x in inputs]
+    called = keras.models.clone_model(
+        graph, input_tensors=new, clone_function=lambda layer: layer, call_function=call
     )
+    names = {id(tensor): source for tensor, source in zip(new, sources, strict=False)}
     order = {id(layer): index for index, layer in enumerate(graph.layers)}
-    calls = [call for call in calls if id(call[0]) in order]  # operations such as `x + y` are not
+    operations = {}  # such as `x + y`, which are no layers: what comes out, by what goes in
+    for layer, tensors, outputs in calls:
+        if id(layer) not in order:
+            operations |= {id(output): tensors for output in keras.tree.flatten(outputs)}
+
+    def came_from(tensor: keras.KerasTensor) -> Names:
+        if id(tensor) in names:
+            return names[id(tensor)]
+        found = [name for each in operations.get(id(tensor), ()) for name in came_from(each)]
+        return tuple(dict.fromkeys(found))
+
+    calls = [call for call in calls if id(call[0]) in order]
     for layer, tensors, outputs in sorted(calls, key=lambda call: order[id(call[0])]):
         name = prefix + layer.name
+        flat = keras.tree.flatten(outputs)
+        taken = [came_from(tensor) for tensor in tensors]
         if isinstance(layer, keras.Model):
-            _walk(layer, tensors, f"{name}/", costs)
+            given = _walk(layer, tensors, f"{name}/", costs, taken)
+            names |= {id(tensor): source for tensor, source in zip(flat, given, strict=True)}
             continue
-        shape = keras.tree.flatten(outputs)[0].shape
+        names |= {id(tensor): (name,) for tensor in flat}
+        shape = flat[0].shape
         cost = costs.get(id(layer)) or LayerCost(
-            name, type(layer).__name__, shape[1:], layer.count_params(), 0
+            name, type(layer).__name__, shape[1:], layer.count_params(), 0, (), layer
         )
         count = _multiply_adds(layer, name, tensors[0], shape)
-        costs[id(layer)] = replace(cost, multiply_adds=cost.multiply_adds + count)
+        costs[id(layer)] = replace(
+            cost,
+            multiply_adds=cost.multiply_adds + count,
+            inputs=tuple(dict.fromkeys([*cost.inputs, *(name for part in taken for name in part)])),
+        )
+    return [came_from(tensor) for tensor in called.outputs]
 
 
 def _multiply_adds(layer: layers.Layer, name: str, inputs: keras.KerasTensor, shape: tuple) -> int:
@@ -103,7 +133,7 @@ def _multiply_adds(layer: layers.Layer, name: str, inputs: keras.KerasTensor, sh
         step = keras.KerasTensor((inputs.shape[0], *inputs.shape[2:]), inputs.dtype)
         if isinstance(layer.layer, keras.Model):
             costs: dict[int, LayerCost] = {}
-            _walk(layer.layer, [step], f"{name}/", costs)
+            _walk(layer.layer, [step], f"{name}/", costs, [()])
             count = sum(cost.multiply_adds for cost in costs.values())
         else:
             count = _multiply_adds(layer.layer, name, step, (shape[0], *shape[2:]))

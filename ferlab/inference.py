@@ -134,7 +134,8 @@ class Speed:
     high: float
 
     def __str__(self) -> str:
-        return f"{self.median:.3g} ms (half of {self.batches} batches: {self.low:.3g} to {self.high:.3g})"
+        middle = f"{self.low:.3g} to {self.high:.3g}"
+        return f"{self.median:.3g} ms (half of {self.batches} batches: {middle})"
 
 
 def speed(checkpoint: Checkpoint, *, batch_size: int, seconds: float) -> Speed:
@@ -157,15 +158,46 @@ def speed(checkpoint: Checkpoint, *, batch_size: int, seconds: float) -> Speed:
     return Speed(batch_size, len(times), float(median), float(low), float(high))
 
 
+def output_indices(checkpoint: Checkpoint, dataset: Dataset) -> np.ndarray:
+    """int64 (n,): which of the model's outputs stands for each row's label.
+
+    Of a row without a label, the largest output. Raises InputError as `predict` does.
+    """
+    require_same_task(checkpoint, dataset)
+    names = checkpoint.class_names
+    order = np.arange(dataset.num_classes)
+    if is_reordering(names, dataset.class_names):
+        order = np.array([names.index(name) for name in dataset.class_names])
+    labels = dataset.labels
+    if not dataset.is_labelled:
+        labels = np.where(labels < 0, predict(checkpoint, dataset).argmax(axis=1), labels)
+    return order[labels]
+
+
+def output_kind(outputs: np.ndarray) -> str:
+    """What a model gives, by its outputs (n, num_classes).
+
+    'probabilities' that add up to 1, 'independent' ones of each class by itself, else 'scores',
+    whose softmax are probabilities.
+    """
+    if (outputs < 0).any() or not np.isfinite(outputs).all():
+        return "scores"
+    sums = outputs.sum(axis=1, keepdims=True)
+    if np.allclose(sums, 1, atol=1e-3):
+        return "probabilities"
+    return "independent" if (outputs <= 1).all() and (sums > 0).all() else "scores"
+
+
 def _as_probabilities(outputs: np.ndarray, path: Path) -> tuple[np.ndarray, str]:
     """Rows that add up to 1, and what was done to have them so; '' when they were."""
     outputs = np.asarray(outputs, dtype="float64")
     if not np.isfinite(outputs).all():
         raise InputError(f"{path}: its outputs must be numbers. Received: nan or infinity")
-    sums = outputs.sum(axis=1, keepdims=True)
-    if (outputs >= 0).all() and np.allclose(sums, 1, atol=1e-3):
+    kind = output_kind(outputs)
+    if kind == "probabilities":
         return outputs, ""
-    if (outputs >= 0).all() and (outputs <= 1).all() and (sums > 0).all():
+    if kind == "independent":
+        sums = outputs.sum(axis=1, keepdims=True)
         return outputs / sums, "a probability for each class by itself; divided by their sum"
     scores = np.exp(outputs - outputs.max(axis=1, keepdims=True))
     return scores / scores.sum(axis=1, keepdims=True), "scores; softmax makes them probabilities"

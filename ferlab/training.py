@@ -399,6 +399,7 @@ def _metadata(
         "recipe": recipe.as_dict(),
         "seed": seed,
         "history": {name: list(values) for name, values in history.items()},
+        "phases": _phases(previous, recipe),
         "data": {"source": Path(train.source).name, "fingerprint": train.fingerprint()},
         "objective": objective.record(),
         "previous": previous.path.name if previous else None,
@@ -413,6 +414,14 @@ def _metadata(
         "versions": backend.versions(),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
+
+
+def _phases(previous: Checkpoint | None, recipe: Recipe) -> list[list]:
+    """[first epoch in the history, recipe] of each training that the history is of."""
+    told = previous.metadata if previous else {}
+    epochs = len(told.get("history", {}).get("loss", ()))
+    before = (told.get("recipe") or {}).get("name", "before") if epochs else None
+    return [*(told.get("phases") or ([[0, before]] if epochs else [])), [epochs, recipe.name]]
 
 
 def _write_history(run_dir: Path, history: dict[str, list[float]], epochs: range) -> None:

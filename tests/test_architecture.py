@@ -10,10 +10,11 @@ LEVELS = [
     {"ferlab.labels", "ferlab.files", "ferlab.backend"},
     {"ferlab.data", "models", "ferlab.drawn_faces", "ferlab.recipes"},
     {"ferlab.augmentation", "ferlab.acceleration", "ferlab.batches", "ferlab.checkpoints"}
+    | {"ferlab.autodiff"}
     | {"ferlab.metrics", "ferlab.calibration", "ferlab.costs", "ferlab.ensemble_selection"},
     {"ferlab.inference", "ferlab.held_out"}
     | {"ferlab.objectives", "ferlab.pseudo_labels", "ferlab.runs"},
-    {"ferlab.training", "ferlab.voting", "ferlab.evaluation"},
+    {"ferlab.training", "ferlab.voting", "ferlab.interpretation", "ferlab.evaluation"},
     {"ferlab.plots"},
     {"ferlab.semi_supervised", "ferlab.pages"},
     {"ferlab.cli"},
@@ -92,7 +93,7 @@ def test_only_acceleration_and_the_feed_know_tensorflow():
         for path in [*MODULES, *SCRIPTS]
         if any(module.split(".")[0] == "tensorflow" for module in imported(path))
     }
-    assert knowing <= {"ferlab.acceleration", "ferlab.batches"}
+    assert knowing <= {"ferlab.acceleration", "ferlab.batches", "ferlab.autodiff"}
 
 
 def test_the_root_holds_the_reports_scripts_alone():

@@ -96,9 +96,13 @@ def test_a_row_for_each_layer():
     model = build_model("cnn", (48, 48, 1), 7)
     costs = layer_costs(model)
     assert costs[:3] == [
-        LayerCost("rescale", "Rescaling", (48, 48, 1), 0, 0),
-        LayerCost("block1_conv1", "Conv2D", (48, 48, 32), 320, 48 * 48 * 9 * 32),
-        LayerCost("block1_norm1", "BatchNormalization", (48, 48, 32), 128, 0),
+        LayerCost("rescale", "Rescaling", (48, 48, 1), 0, 0, (), None),
+        LayerCost(
+            "block1_conv1", "Conv2D", (48, 48, 32), 320, 48 * 48 * 9 * 32, ("rescale",), None
+        ),
+        LayerCost(
+            "block1_norm1", "BatchNormalization", (48, 48, 32), 128, 0, ("block1_conv1",), None
+        ),
     ]
     assert sum(cost.parameters for cost in costs) == model.count_params()
 

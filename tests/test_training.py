@@ -178,6 +178,8 @@ def test_a_retraining_is_resumed_too(straight, dataset, tmp_path, monkeypatch):
     resumed = retrain()
     assert same(weights_of(straight.model), weights_of(resumed.model))
     assert resumed.metadata["previous"] == path.name
+    assert resumed.metadata["phases"] == [[0, FOUR_EPOCHS.name], [1, FOUR_EPOCHS.name]]
+    assert straight.metadata["phases"] == [[0, FOUR_EPOCHS.name]]
     assert resumed.history["val_loss"] == straight.history["val_loss"]
     assert [int(row["epoch"]) for row in csv_rows(tmp_path / "run")] == [1, 2, 3]
 

@@ -98,6 +98,16 @@ def _is_history(value: object) -> bool:
     )
 
 
+def _is_phases(value: object) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(phase, list)
+        and len(phase) == 2
+        and isinstance(phase[0], int)
+        and isinstance(phase[1], str)
+        for phase in value
+    )
+
+
 def _is_shape(value: object) -> bool:
     return (
         isinstance(value, list)
@@ -118,6 +128,7 @@ _SOUND = {
     "class_names": _is_names,
     "image_shape": _is_shape,
     "history": _is_history,
+    "phases": _is_phases,
     "recipe": _is_dict,
     "data": lambda value: isinstance(value, dict) and isinstance(value.get("fingerprint"), str),
     "optimizer": _is_dict,

@@ -3,6 +3,12 @@
 Every function gives a matplotlib Figure, which `save` writes.
 """
 
+from ferlab.plots.networks import (
+    filters_figure,
+    layers_figure,
+    saliency_figure,
+    save_keras_plot,
+)
 from ferlab.plots.predictions import confusion_matrix_figure, pseudo_labels_figure
 from ferlab.plots.scores import (
     FEW,
@@ -19,10 +25,14 @@ __all__ = [
     "class_scores_figure",
     "comparison_figure",
     "confusion_matrix_figure",
+    "filters_figure",
     "history_figure",
+    "layers_figure",
     "mistakes_figure",
     "png",
     "pseudo_labels_figure",
     "reliability_figure",
+    "saliency_figure",
     "save",
+    "save_keras_plot",
 ]

@@ -12,17 +12,21 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def confusion_matrix_figure(counts: np.ndarray, class_names: tuple[str, ...], title: str):
-    """Counts and row percentages, with recall at the right and precision below.
+def confusion_matrix_figure(
+    counts: np.ndarray, class_names: tuple[str, ...], title: str, notes: Sequence[str] = ()
+) -> "Figure":
+    """Counts and row percentages, each class with its recall and its precision.
 
     counts: int (num_classes, num_classes), rows the true class, columns the predicted.
+    notes: lines written below, such as the pairs of classes confused most.
     """
     from matplotlib.figure import Figure
 
     size = len(class_names)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     precision = np.diag(counts) / np.maximum(counts.sum(axis=0), 1)
-    figure = Figure(figsize=(2.2 + 0.85 * size, 1.8 + 0.75 * size), layout="constrained")
+    height = 1.8 + 0.75 * size + 0.17 * len(notes)
+    figure = Figure(figsize=(2.2 + 0.85 * size, height), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for row in range(size):
@@ -51,6 +55,8 @@ def confusion_matrix_figure(counts: np.ndarray, class_names: tuple[str, ...], ti
     axes.set_ylabel("true class, with its recall")
     axes.set_title(plain(title))
     figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
+    if notes:
+        figure.supxlabel(plain("\n".join(notes)), fontsize=8.5, ha="center")
     return figure
 
 

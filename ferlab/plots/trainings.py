@@ -1,5 +1,6 @@
 """Pictures of a training: its history."""
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ferlab.plots.style import BLUE, ORANGE, plain
@@ -8,25 +9,53 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def history_figure(history: dict[str, list[float]], title: str) -> "Figure":
-    """Loss and accuracy by epoch, training and validation; epochs are counted from 0."""
+def history_figure(
+    history: Mapping[str, Sequence[float]],
+    title: str,
+    phases: Sequence[tuple[int, str]] = (),
+) -> "Figure":
+    """Loss, accuracy and learning rate by epoch, counted from 0; training and validation.
+
+    history: lists by Keras's names, such as val_loss; what it lacks is left out. One that is
+    shorter than the others, since an earlier training did not record it, ends with them.
+    phases: (first epoch, name) of each training in turn, where there were several, as in a
+    fine-tuning: a line marks where one begins.
+    """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-    figure = Figure(figsize=(9, 4), layout="constrained")
+    panels = {"loss": "cross-entropy loss (nats)", "accuracy": "accuracy"}
+    if history.get("learning_rate"):
+        panels["learning_rate"] = "learning rate"
+    figure = Figure(figsize=(0.6 + 4.2 * len(panels), 4), layout="constrained")
     figure.suptitle(plain(title))
-    for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-        for key, label, colour in (
-            (name, "training", BLUE),
-            (f"val_{name}", "validation", ORANGE),
-        ):
+    epochs = max((len(values) for values in history.values()), default=0)
+    for axes, (name, label) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
+        series = {"training": (name, BLUE, "o-"), "validation": (f"val_{name}", ORANGE, "s-")}
+        for who, (key, colour, line) in series.items():
             values = history.get(key, [])
-            axes.plot(range(len(values)), values, "o-", markersize=4, color=colour, label=label)
+            if len(values):
+                first = epochs - len(values)
+                axes.plot(
+                    range(first, epochs), values, line, markersize=3.5, color=colour, label=who
+                )
+        for begin, phase in phases if len(phases) > 1 else ():
+            axes.axvline(begin - 0.5, color="black", linestyle=":", linewidth=1)
+            axes.text(
+                *(begin - 0.4, 0.99, plain(phase)),
+                **{"transform": axes.get_xaxis_transform(), "rotation": 90, "fontsize": 8},
+                **{"va": "top", "ha": "left"},
+            )
         axes.set_xlabel("epoch")
-        axes.set_ylabel("cross-entropy loss" if name == "loss" else "accuracy")
+        axes.set_ylabel(label)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
-        axes.legend()
+        if name != "learning_rate":
+            axes.legend()
+        elif max(history[name]) > 5 * min(history[name]) > 0:
+            axes.set_yscale("log")
+        else:
+            axes.set_ylim(bottom=0)
         if name == "accuracy":
             axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     return figure
