@@ -147,7 +147,7 @@ def test_the_page_tells_history_cost_and_settings(folder, command):
     assert page.row("seed") == ["0"]
     assert page.row("keras") == [keras.__version__, keras.__version__]
     assert "python -m ferlab report model.h5 data.csv --out full.html --batch-size 8" in page.text
-    assert page.tags.count("img") == 5
+    assert page.tags.count("img") == 6
 
 
 def test_rows_that_it_was_trained_on_are_left_out(folder, command):
@@ -260,7 +260,7 @@ def test_names_are_never_taken_for_html(folder, command):
     command("report", "a<b>$.h5", "hostile.npz", "--out", "hostile.html", cwd=folder)
     page = read(folder / "hostile.html")
     assert not {"script", "b"} & set(page.tags)
-    assert page.tags.count("img") == 5
+    assert page.tags.count("img") == 6
     assert names[0] in page.text
     assert page.row("recipe: <script>") == ["<script>"]
 

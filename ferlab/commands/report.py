@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ferlab.pages import Page
 
 MISTAKES = 24  # images shown
+EXPLAINED = 3  # images that are right, and as many that are wrong
 TIMING = 2.0  # seconds for each batch size
 LONGEST = 22  # characters of a class or an id under an image
 TOO_GOOD = "measured on rows that the model was trained on, so everything here is too good"
@@ -31,8 +32,8 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
         help="one HTML page about a model: scores, mistakes, history, cost, settings",
         description="Score MODEL on the labelled rows of DATA and write one self-contained HTML "
         "page to hand in: measures with 95%% intervals, confusion matrix, calibration, most "
-        "confident mistakes, training history, cost, settings and versions. Rows that the model "
-        "was trained on are left out; if there are no others, the page says so.",
+        "confident mistakes, saliency, training history, cost, settings and versions. Rows that "
+        "the model was trained on are left out; if there are no others, the page says so.",
         parents=[
             cli.data_options(),
             cli.checkpoint_options(),
@@ -103,6 +104,7 @@ def run(args: argparse.Namespace) -> None:
     add_classes(page, found)
     add_calibration(page, found, checkpoint)
     add_mistakes(page, found)
+    add_saliency(page, found, checkpoint)
     add_history(page, checkpoint)
     add_cost(page, checkpoint, speeds)
     add_settings(page, checkpoint, found)
@@ -193,7 +195,7 @@ def add_classes(page: "Page", found: "Evaluation") -> None:
     )
     page.heading("Confusion matrix")
     page.figure(
-        plots.confusion_matrix_figure(found.counts, names, str(found.scores.accuracy)),
+        plots.confusion_matrix_figure(found.counts, names, f"accuracy {found.scores.accuracy}"),
         "Rows are the true class, columns the predicted; shares are of the true class.",
     )
     if confused := metrics.most_confused(found.counts, names):
@@ -263,6 +265,40 @@ def add_mistakes(page: "Page", found: "Evaluation") -> None:
     )
 
 
+def add_saliency(page: "Page", found: "Evaluation", checkpoint: "Checkpoint") -> None:
+    import numpy as np
+
+    from ferlab import data, interpretation, plots
+
+    # The first ones, and not the finest: nobody chose them by what the maps show.
+    shown = []
+    for rows in (np.flatnonzero(found.right), np.flatnonzero(~found.right)):
+        _, first = np.unique(found.dataset.labels[rows], return_index=True)
+        shown += rows[np.sort(first)][:EXPLAINED].tolist()
+    dataset = data.fit_images(found.dataset.take(shown), checkpoint.image_shape)
+    suitable, _ = interpretation.methods_for(checkpoint, len(shown))
+    methods = [method for method in ("gradient", "layercam") if method in suitable]
+    maps = interpretation.saliency(checkpoint, dataset, methods, report=print)
+    titles = []
+    names = [_short(name) for name in dataset.class_names]
+    for row, true, name in zip(shown, dataset.labels, dataset.ids, strict=True):
+        said = found.predicted[row]
+        verdict = "right" if said == true else f"taken for {names[said]}"
+        titles.append(f"{names[true]}, {verdict}\nid {_short(name)}")
+    page.heading("Saliency")
+    page.paragraph(
+        f"What the true class hangs on in the first images of up to {EXPLAINED} classes that the "
+        f"model has right, and of up to {EXPLAINED} that it has wrong."
+    )
+    page.figure(
+        plots.saliency_figure(dataset.images, titles, maps, "Saliency for the true class"),
+        "Gradient: how much the loss changes with a pixel's grey level (Simonyan et al. 2014). "
+        "LayerCAM: what the last maps of the convolutions hold for the class (Jiang et al. 2021).",
+    )
+    if "layercam" not in methods:
+        page.note("LayerCAM looks at a convolution's maps, of which this model has none.")
+
+
 def add_history(page: "Page", checkpoint: "Checkpoint") -> None:
     from ferlab import plots
 
@@ -272,8 +308,10 @@ def add_history(page: "Page", checkpoint: "Checkpoint") -> None:
         page.paragraph("The file carries none.")
         return
     page.figure(
-        plots.history_figure(history, checkpoint.path.name),
-        "Loss and accuracy by epoch, on training and validation rows.",
+        plots.history_figure(
+            history, checkpoint.path.name, checkpoint.metadata.get("phases") or ()
+        ),
+        "By epoch, on training and validation rows.",
     )
     facts = [("epochs", len(history["loss"]))]
     for name, best in (("val_loss", min), ("val_accuracy", max)):

@@ -43,7 +43,7 @@ def class_scores_figure(scores: Scores, class_names: tuple[str, ...], title: str
     axes.set_ylim(size - 0.5, -0.5)
     for place in range(1, size):
         axes.axhline(place - 0.5, color=GREY, linewidth=0.5)
-    axes.set_xlim(0, 1)
+    axes.set_xlim(-0.02, 1.02)  # a dot at an end is whole
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.set_xlabel("share of images, with its 95% interval")
     axes.set_ylabel("class (images)")
