@@ -27,13 +27,13 @@ body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff; max-
 h1 { font-size: 1.8rem; margin-bottom: 0; }
 h2 { font-size: 1.3rem; margin-top: 2.5rem; border-bottom: 1px solid #ccc; }
 table { border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto; }
-th, td { padding: 0.25rem 0.8rem; border-bottom: 1px solid #ddd; text-align: right;
+th, td { padding: 0.25rem 0.5rem; border-bottom: 1px solid #ddd; text-align: right;
   font-variant-numeric: tabular-nums; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
 .facts th, .facts td { text-align: left; vertical-align: top; }
 .facts td { white-space: normal; overflow-wrap: anywhere; }
 th, td:first-child { white-space: normal; }
-td:first-child { min-width: 8rem; overflow-wrap: anywhere; }
+td:first-child { max-width: 18rem; overflow-wrap: break-word; }
 th { background: #f4f4f4; }
 figure { margin: 1rem 0; }
 img { max-width: 100%; height: auto; }
@@ -41,7 +41,8 @@ figcaption, .note { color: #555; font-size: 0.9rem; }
 .warning { border-left: 0.3rem solid #D55E00; background: #fdf0e6; padding: 0.6rem 0.8rem; }
 pre { background: #f4f4f4; padding: 0.6rem; white-space: pre-wrap; overflow-wrap: anywhere; }
 nav a { margin-right: 1rem; }
-@media print { nav { display: none; } figure, tr { break-inside: avoid; } }
+@media print { nav { display: none; } figure, tr { break-inside: avoid; }
+  table { font-size: 0.8rem; } td { white-space: normal; } }
 """
 
 

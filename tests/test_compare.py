@@ -215,6 +215,18 @@ def test_the_chart_shows_every_model_and_only_what_is_known():
     assert len(alone.axes) == 1
 
 
+def test_models_that_share_a_colour_have_other_markers_and_too_many_no_lines():
+    names, shares = [f"m{index}" for index in range(13)], [metrics.proportion(30, 100)] * 13
+    costs, curves = list(range(1, 14)), [[0.1, 0.2]] * 13
+    twelve = plots.comparison_figure(
+        names[:12], {"accuracy": shares[:12]}, curves[:12], costs[:12], "twelve"
+    )
+    _, epochs, _ = (axes for part in twelve.subfigs for axes in part.axes)
+    assert len({(line.get_color(), line.get_marker()) for line in epochs.lines}) == 12
+    thirteen = plots.comparison_figure(names, {"accuracy": shares}, curves, costs, "thirteen")
+    assert len(thirteen.axes) == 1
+
+
 def test_a_class_more_or_fewer_is_named(folder, command):
     save(folder / "six.h5", 10, class_names=EMOTIONS[:6])
     error = command(

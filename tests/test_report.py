@@ -14,7 +14,15 @@ from sklearn.metrics import (
 )
 from support import faces
 
-from ferlab import calibration, checkpoints, data, inference, plots, training
+from ferlab import (
+    calibration,
+    checkpoints,
+    data,
+    inference,
+    interpretation,
+    plots,
+    training,
+)
 from ferlab.commands import report
 from ferlab.labels import EMOTIONS
 from ferlab.recipes import RECIPES
@@ -221,6 +229,43 @@ def test_mistakes_are_the_surest_and_told_by_their_id(folder, rows, command, mon
     )
     np.testing.assert_array_equal(asked["images"][0], scored.images[surest])
     assert len(asked["captions"]) == min(24, len(wrong))
+
+
+def test_saliency_is_of_images_that_are_right_and_wrong_in_the_models_size(
+    folder, rows, command, monkeypatch
+):
+    asked = {}
+    explained, drawn = interpretation.saliency, plots.saliency_figure
+
+    def recorded(checkpoint, dataset, methods, **options):
+        asked.update(dataset=dataset, methods=methods)
+        return explained(checkpoint, dataset, methods, **options)
+
+    def recorded_figure(images, titles, maps, title):
+        asked.update(titles=titles, maps=maps)
+        return drawn(images, titles, maps, title)
+
+    monkeypatch.setattr(interpretation, "saliency", recorded)
+    monkeypatch.setattr(plots, "saliency_figure", recorded_figure)
+    training.set_seed(1)
+    model = build_model("cnn", (24, 24, 1), 7)
+    told = {"pixels": "raw", "class_names": list(EMOTIONS), "image_shape": [24, 24, 1]}
+    checkpoints.save(model, folder / "small.h5", told)
+    data.write_csv(folder / "large.csv", rows.images, labels=rows.labels)
+    command("report", "small.h5", "large.csv", cwd=folder)
+    shown = asked["dataset"]
+    assert shown.image_shape == (24, 24, 1)
+    assert asked["methods"] == ["gradient", "layercam"]
+    assert asked["maps"]["layercam"].shape == (len(shown), 24, 24)
+    predicted = inference.predict(checkpoints.load(folder / "small.h5"), shown).argmax(axis=1)
+    right = predicted == shown.labels
+    assert 0 < right.sum() < len(shown)
+    for title, row, said, true in zip(
+        asked["titles"], shown.ids, predicted, shown.labels, strict=True
+    ):
+        verdict = "right" if said == true else f"taken for {EMOTIONS[said]}"
+        assert title == f"{EMOTIONS[true]}, {verdict}\nid {row}"
+    assert len(set(shown.labels[~right])) == (~right).sum() == 3
 
 
 def test_a_foreign_model_without_a_mistake(folder, command):

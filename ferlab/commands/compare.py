@@ -252,32 +252,38 @@ def chart(candidates: Sequence[Candidate], rows: str):
 
 def add_scores(page: "Page", candidates: Sequence[Candidate], rows: str) -> None:
     page.heading("Scores")
-    page.paragraph(
-        f"All on the same {rows}. In brackets: 95% intervals; the CSV file has those of the other "
-        "measures."
-    )
-    has_temperature = any(candidate.found.scaled_error for candidate in candidates)
-    header = ["model", "accuracy", "against the first (points)", "macro F1", "macro precision"]
-    header += ["macro recall", "calibration error"]
-    header += ["at its temperature"] * has_temperature + ["loss"]
-    table = []
+    page.paragraph(f"All on the same {rows}. In brackets: 95% intervals.")
+    answers, confidences = [], []
     for candidate in candidates:
         found, scores, gain = candidate.found, candidate.found.scores, candidate.gain
         against = NOT_TOLD
         if gain:
             against = f"{100 * gain.value:+.1f} ({100 * gain.low:+.1f} to {100 * gain.high:+.1f})"
-        cells = [candidate.name, _percent(scores.accuracy), against, _percent(scores.macro_f1)]
-        cells += [f"{scores.macro_precision.value:.1%}", f"{scores.macro_recall.value:.1%}"]
-        cells.append(f"{found.calibration_error.value:.3f}")
-        if has_temperature:
-            cells.append(f"{found.scaled_error.value:.3f}" if found.scaled_error else NOT_TOLD)
-        table.append([*cells, f"{found.loss:.3f}"])
-    page.table(header, table)
+        answers.append(
+            (
+                candidate.name,
+                _percent(scores.accuracy),
+                against,
+                _percent(scores.macro_f1),
+                f"{scores.macro_precision.value:.1%}",
+                f"{scores.macro_recall.value:.1%}",
+            )
+        )
+        errors = [
+            f"{error.value:.3f} ({error.low:.3f} to {error.high:.3f})" if error else NOT_TOLD
+            for error in (found.calibration_error, found.scaled_error)
+        ]
+        confidences.append((candidate.name, f"{found.loss:.3f}", *errors))
+    header = ("model", "accuracy", "against the first (points)", "macro F1")
+    page.table((*header, "macro precision", "macro recall"), answers)
     page.note(
         "A difference is paired: both models answer the same images, which tells more than two "
         "intervals side by side. Where its interval holds 0, the rows do not tell which is better. "
         "None of the intervals says what another training with another seed might have shown."
     )
+    page.paragraph("How far their probabilities can be believed:")
+    header = ("model", "loss (nats)", "calibration error (15 bins)", "at its temperature")
+    page.table(header, confidences)
 
 
 def add_trainings(page: "Page", candidates: Sequence[Candidate]) -> None:

@@ -162,7 +162,9 @@ def add_scores(page: "Page", found: "Evaluation", source: str) -> None:
         "Intervals say what other rows of the same kind might have shown, not what another "
         "training might. Of shares of rows they are Wilson's; of balanced accuracy and macro "
         "means, percentiles of a bootstrap over rows; of the calibration error, a bootstrap "
-        "mirrored at the value. Values are as scikit-learn gives them, with zero_division=0."
+        "mirrored at the value. A class with few images, or one that is always or never right, "
+        "makes those of the bootstrap too narrow. Values are as scikit-learn gives them, with "
+        "zero_division=0."
     )
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 MARKERS = "osD^vPX"
 MISTAKES_IN_A_ROW = 6
+LEGIBLE = 12  # models whose lines can be told apart in one panel
 FEW = 20  # images, below which a bin's accuracy says little
 
 
@@ -154,16 +155,22 @@ def comparison_figure(
         it, None is left out. The first is drawn against the cost too.
     val_accuracies: by epoch, empty for a model that does not tell.
     multiply_adds: for one image. Not drawn where all are the same.
+
+    Of more than 12 models the measures alone are drawn: nobody would tell their lines apart.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
     count = len(names)
-    styles = [
-        (SERIES[index % len(SERIES)], MARKERS[index % len(MARKERS)]) for index in range(count)
+    colours, kinds = len(SERIES), len(MARKERS)
+    styles = [  # another marker when the colours begin again
+        (SERIES[index % colours], MARKERS[(index + index // colours) % kinds])
+        for index in range(count)
     ]
-    with_epochs = any(len(values) > 1 for values in val_accuracies)
-    with_cost = len(set(multiply_adds)) > 1 and any(next(iter(measures.values())))
+    with_epochs = count <= LEGIBLE and any(len(values) > 1 for values in val_accuracies)
+    with_cost = (
+        count <= LEGIBLE and len(set(multiply_adds)) > 1 and any(next(iter(measures.values())))
+    )
     below = [name for name, there in (("epochs", with_epochs), ("cost", with_cost)) if there]
     above_inches = 1.3 + (0.25 + 0.22 * len(measures)) * count
     figure = Figure(figsize=(10.5, above_inches + (4.8 if below else 0)), layout="constrained")
