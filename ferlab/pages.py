@@ -33,14 +33,14 @@ th:first-child, td:first-child { text-align: left; }
 .facts th, .facts td { text-align: left; vertical-align: top; }
 .facts td { white-space: normal; overflow-wrap: anywhere; }
 th, td:first-child { white-space: normal; }
-td:first-child { max-width: 18rem; overflow-wrap: break-word; }
+td:first-child { max-width: 24rem; overflow-wrap: break-word; }
 th { background: #f4f4f4; }
 figure { margin: 1rem 0; }
 img { max-width: 100%; height: auto; }
 figcaption, .note { color: #555; font-size: 0.9rem; }
 .warning { border-left: 0.3rem solid #D55E00; background: #fdf0e6; padding: 0.6rem 0.8rem; }
 pre { background: #f4f4f4; padding: 0.6rem; white-space: pre-wrap; overflow-wrap: anywhere; }
-nav a { margin-right: 1rem; }
+nav a { margin-right: 1rem; white-space: nowrap; }
 @media print { nav { display: none; } figure, tr { break-inside: avoid; }
   table { font-size: 0.8rem; } td { white-space: normal; } }
 """
