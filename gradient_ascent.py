@@ -56,7 +56,7 @@ def main() -> None:
         class_names=cli.chosen_class_names(args),
         architecture=args.architecture,
     )
-    if args.output:
+    if args.output is not None:
         layer, what = None, "what it takes for the class, with its logit"
         labels, units = chosen_outputs(checkpoint, args.output)
         name = args.output

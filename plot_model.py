@@ -83,7 +83,7 @@ def chosen_pictures(text: str) -> tuple[str, ...]:
 def main() -> None:
     args = parse_args()
 
-    from ferlab import checkpoints, files, inference, metrics
+    from ferlab import checkpoints, files, inference, interpretation, metrics
 
     paths = {what: args.out_dir / f"{args.checkpoint.stem}_{what}.png" for what in args.what}
     for path in paths.values():
@@ -97,14 +97,18 @@ def main() -> None:
     )
     dataset = inference.read_for(checkpoint, args.data, role="train", class_names=class_names)
     whole, dataset = dataset, dataset.of_usage(args.usage)
-    chosen = chosen_rows(whole, args.images) if args.images else None
+    chosen = None if args.images is None else chosen_rows(whole, args.images)
+    counts_rows = "cm" in args.what or ("sm" in args.what and chosen is None)
+    if counts_rows:
+        metrics.require_labels(dataset.labels, dataset.source)
+    if "sm" in args.what:
+        count = dataset.num_classes if chosen is None else len(chosen)
+        methods = chosen_methods(checkpoint, args, count)
     title = f"{args.checkpoint.name} on {Path(args.data).name} {args.usage or ''}".strip()
 
     if "struct" in paths:
         draw_structure(checkpoint, paths["struct"])
-    predicted = None
-    if "cm" in paths or ("sm" in paths and chosen is None):
-        metrics.require_labels(dataset.labels, dataset.source)
+    if counts_rows:
         predicted = inference.predict(
             checkpoint, dataset, batch_size=args.batch_size, report=print
         ).argmax(axis=1)
@@ -113,8 +117,11 @@ def main() -> None:
     if "his" in paths:
         draw_history(checkpoint, paths["his"])
     if "sm" in paths:
-        rows = whole.take(chosen) if chosen is not None else examples(dataset, predicted)
-        draw_saliency(checkpoint, rows, title, args, paths["sm"])
+        rows = examples(dataset, predicted) if chosen is None else whole.take(chosen)
+        maps = interpretation.saliency(
+            checkpoint, rows, methods, layer=args.layer, samples=args.samples, report=print
+        )
+        draw_saliency(checkpoint, rows, maps, title, paths["sm"])
 
 
 def chosen_rows(dataset, text: str) -> list[int]:
@@ -132,6 +139,20 @@ def chosen_rows(dataset, text: str) -> list[int]:
             )
         rows.append(row)
     return rows
+
+
+def chosen_methods(checkpoint, args: argparse.Namespace, count: int) -> tuple[str, ...]:
+    """The methods that the user names, or those that suit the model and so many images."""
+    from ferlab import interpretation
+
+    if args.saliency is not None:
+        methods = tuple(dict.fromkeys(map(str.strip, args.saliency.split(","))))
+    else:
+        methods, notes = interpretation.methods_for(checkpoint, count)
+        for note in notes:
+            print(f"note: {note}")
+    interpretation.require_methods(checkpoint, methods, args.layer)
+    return methods
 
 
 def examples(dataset, predicted):
@@ -191,18 +212,9 @@ def draw_history(checkpoint, path: Path) -> None:
     print(path)
 
 
-def draw_saliency(checkpoint, rows, title: str, args: argparse.Namespace, path: Path) -> None:
-    from ferlab import inference, interpretation, plots
+def draw_saliency(checkpoint, rows, maps: dict, title: str, path: Path) -> None:
+    from ferlab import inference, plots
 
-    if args.saliency:
-        methods = tuple(dict.fromkeys(map(str.strip, args.saliency.split(","))))
-    else:
-        methods, notes = interpretation.methods_for(checkpoint, len(rows))
-        for note in notes:
-            print(f"note: {note}")
-    maps = interpretation.saliency(
-        checkpoint, rows, methods, layer=args.layer, samples=args.samples, report=print
-    )
     probabilities = inference.predict(checkpoint, rows)
     titles = []
     for name, label, row in zip(rows.ids, rows.labels, probabilities, strict=True):

@@ -188,14 +188,87 @@ def test_vote_with_and_without_the_cache(work, cnn, dnn):
     assert len(soft) == 50
 
 
-def test_plots(work, cnn):
+def pictures(folder):
     from PIL import Image
 
+    sizes = {}
+    for path in folder.iterdir():
+        with Image.open(path) as picture:
+            assert min(picture.size) > 300, path
+            assert len(set(picture.convert("L").tobytes())) > 10, "nothing is drawn"
+            sizes[path.name] = picture.size
+    return sizes
+
+
+def test_plot_model_writes_the_reports_four_pictures(work, cnn):
     printed = run("plot_model.py", "train.csv", cnn, "--out-dir", "pictures", cwd=work)
     assert "taken for" in printed
-    for kind in ("cm", "his"):
-        with Image.open(work / "pictures" / f"{cnn.stem}_{kind}.png") as picture:
-            assert min(picture.size) > 400
+    assert "saliency by perturbation: " in printed
+    assert "saliency by layercam at block3_norm3: " in printed
+    expected = {f"{cnn.stem}_{kind}.png" for kind in ("struct", "cm", "his", "sm")}
+    assert set(pictures(work / "pictures")) == expected
+
+
+def test_plot_model_draws_what_it_is_asked_for(work, cnn, dnn):
+    options = ("--what", "sm", "--images", "7,0,7", "--saliency", "gradient", "--out-dir", "some")
+    run("plot_model.py", "train.csv", cnn, *options, cwd=work)
+    (size,) = pictures(work / "some").values()
+    run("plot_model.py", "train.csv", dnn, "--what", "struct,his", "--out-dir", "dnn", cwd=work)
+    assert set(pictures(work / "dnn")) == {f"{dnn.stem}_struct.png", f"{dnn.stem}_his.png"}
+    options = ("--what", "sm", "--images", "7", "--saliency", "gradient", "--out-dir", "less")
+    run("plot_model.py", "test.csv", cnn, *options, cwd=work)  # without labels
+    (smaller,) = pictures(work / "less").values()
+    assert smaller[0] == size[0]
+    assert smaller[1] < 0.6 * size[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "rule"),
+    [
+        (("--what", "sm,nothing"), "expected some of struct, cm, his, sm. Received: 'nothing'"),
+        (("--images", "7,160"), "--images must be ids or rows from 0 to 159. Received: '160'"),
+        (("--images", ""), "--images must be ids or rows"),
+        (("--saliency", "occlusion"), "Received: 'occlusion'"),
+        (("--saliency", ""), "Received: ''"),
+        (("--layer", "block9"), "no layer is called 'block9'"),
+        (("--out-dir", "/dev/null"), "cannot be written"),
+    ],
+)
+def test_plot_model_on_bad_input(work, cnn, options, rule):
+    assert rule in fails("plot_model.py", "train.csv", cnn, *options, cwd=work)
+
+
+def test_gradient_ascent_draws_filters_and_classes(work, cnn):
+    run("gradient_ascent.py", cnn, "--steps", 3, "--out-dir", "filters", cwd=work)
+    assert set(pictures(work / "filters")) == {f"{cnn.stem}_block1_conv1.png"}
+    more = (("--layer", "dense3"), ("--output", "happy"), ("--output", "all"))
+    for options in more:
+        run("gradient_ascent.py", cnn, "--steps", 2, "--out-dir", "more", *options, cwd=work)
+    expected = {f"{cnn.stem}_{name}.png" for name in ("dense3", "happy", "all")}
+    assert set(pictures(work / "more")) == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "rule"),
+    [
+        (("--layer", "block9"), "no layer is called 'block9'; it has rescale, block1_conv1"),
+        (("--output", ""), "--output must be all or one of angry, disgust"),
+        (("--output", "joy"), "--output must be all or one of angry, disgust"),
+        (("--layer", "dense1", "--output", "happy"), "not allowed with argument"),
+        (("--steps", "0"), "expected a whole number from 1"),
+        (("--out-dir", "/dev/null"), "cannot be written"),
+    ],
+)
+def test_gradient_ascent_on_bad_input(work, cnn, options, rule):
+    assert rule in fails("gradient_ascent.py", cnn, *options, cwd=work)
+
+
+def test_pictures_on_another_backend(work, cnn):
+    options = ("--what", "sm", "--images", "1,2", "--saliency", "gradient,smoothgrad,layercam")
+    jax = {"cwd": work, "KERAS_BACKEND": "jax"}
+    run("plot_model.py", "train.csv", cnn, *options, "--out-dir", "jax", **jax)
+    run("gradient_ascent.py", cnn, "--steps", 2, "--out-dir", "jax", **jax)
+    assert set(pictures(work / "jax")) == {f"{cnn.stem}_sm.png", f"{cnn.stem}_block1_conv1.png"}
 
 
 def test_a_folder_of_classes_trains_and_answers_in_its_own_order(work, tmp_path):

@@ -1,7 +1,7 @@
 """What a network sees: saliency maps, and the images that its filters and classes ask for."""
 
 from ferlab.interpretation.activation_maximization import Ascent, maximize
-from ferlab.interpretation.attribution import METHODS, methods_for, saliency
+from ferlab.interpretation.attribution import METHODS, methods_for, require_methods, saliency
 from ferlab.interpretation.networks import first_convolution, layer_named
 
 __all__ = [
@@ -11,5 +11,6 @@ __all__ = [
     "layer_named",
     "maximize",
     "methods_for",
+    "require_methods",
     "saliency",
 ]

@@ -16,7 +16,8 @@ from ferlab.costs import LayerCost
 from ferlab.interpretation.networks import Network
 
 STEP_SIZE = 6.0  # grey levels, the root mean square of a step; falls to a tenth of it
-RESTARTS = 5  # of what does not react, from other noise
+RESTARTS = 8  # of what does not react, from other noise
+LOUD = 80.0  # grey levels, the standard deviation of that
 BATCH_PIXELS = 128 * 48 * 48
 
 
@@ -110,10 +111,10 @@ def _climb(
     silent, restarts = np.ones(len(units), dtype=bool), np.full(len(units), -1)
     most = max(1, round(settings.jitter * min(shape[:2])))
     for step in range(settings.steps):
-        anew = silent & (restarts < RESTARTS)
-        restarts += anew
-        noise = generator.normal(127.5, settings.start, (anew.sum(), *shape))
-        images[anew] = np.clip(noise, 0, 255)
+        anew = np.flatnonzero(silent & (restarts < RESTARTS))
+        restarts[anew] += 1
+        for row in anew:
+            images[row] = _noise(generator, shape, settings.start, restarts[row])
 
         jitter = generator.integers(-most, most + 1, 2)
         shifted = np.roll(images, jitter, axis=(1, 2))
@@ -131,6 +132,26 @@ def _climb(
         report(step + 1)
     activations, gradients = network.unit_gradient(layer, images, units)
     return images, activations, ~gradients.any(axis=(1, 2, 3))
+
+
+def _noise(
+    generator: np.random.Generator, shape: tuple[int, int, int], contrast: float, attempt: int
+) -> np.ndarray:
+    """What an image begins with, float32 of `shape`: grey noise, `contrast` grey levels strong.
+
+    At later attempts it is louder, of other brightness, and coarser each time, since a unit may
+    react to large spots alone.
+    """
+    from scipy.ndimage import gaussian_filter
+
+    noise = generator.normal(0, 1, shape)
+    brightness = 127.5
+    if attempt:
+        coarse = (attempt - 1) / 48 * min(shape[:2])
+        noise = gaussian_filter(noise, (coarse, coarse, 0))
+        brightness, contrast = generator.uniform(64, 192), max(contrast, LOUD)
+    noise *= contrast / noise.std()
+    return np.clip(brightness + noise, 0, 255).astype("float32")
 
 
 def _normalised(gradients: np.ndarray) -> np.ndarray:

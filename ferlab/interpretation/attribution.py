@@ -54,12 +54,7 @@ def saliency(
     Raises InputError for an unknown method or layer, and for gradcam and layercam of a model
     without a map to look at.
     """
-    unknown = [method for method in methods if method not in METHODS]
-    if unknown:
-        raise InputError(
-            f"saliency must be by some of {', '.join(METHODS)}. Received: {unknown[0]!r}"
-        )
-    looked_at = _looked_at(checkpoint, methods, layer)
+    looked_at = require_methods(checkpoint, methods, layer)
     images = dataset.images.astype("float32")
     network = Network(checkpoint, images)
     targets = output_indices(checkpoint, dataset)
@@ -79,6 +74,29 @@ def saliency(
             where = f" at {looked_at.name}" if method in CLASS_ACTIVATION else ""
             report(f"saliency by {method}{where}: {milliseconds:,.0f} ms an image")
     return maps
+
+
+def require_methods(
+    checkpoint: Checkpoint, methods: Sequence[str], layer: str | None
+) -> LayerCost | None:
+    """Raise InputError unless the model can be explained so; as `saliency` does, in no time.
+
+    Gives the layer that gradcam and layercam look at, where one of them is asked for.
+    """
+    unknown = [method for method in methods if method not in METHODS]
+    if unknown:
+        raise InputError(
+            f"saliency must be by some of {', '.join(METHODS)}. Received: {unknown[0]!r}"
+        )
+    if not set(methods) & set(CLASS_ACTIVATION):
+        return None
+    found = last_map(checkpoint) if layer is None else layer_named(checkpoint, layer)
+    if found is None or len(found.output_shape) != 3:
+        raise InputError(
+            f"{checkpoint.path}: gradcam and layercam look at the maps of a convolution. "
+            f"Received: {layer or 'a model without one'}"
+        )
+    return found
 
 
 def methods_for(checkpoint: Checkpoint, count: int) -> tuple[tuple[str, ...], list[str]]:
@@ -183,21 +201,6 @@ def layer_cam(
     """
     maps, gradients = _layer_gradient(network, images, targets, layer)
     return _grown(np.maximum((np.maximum(gradients, 0) * maps).sum(axis=-1), 0), images)
-
-
-def _looked_at(
-    checkpoint: Checkpoint, methods: Sequence[str], name: str | None
-) -> LayerCost | None:
-    """The layer for gradcam and layercam, where one of them is asked for."""
-    if not set(methods) & set(CLASS_ACTIVATION):
-        return None
-    layer = last_map(checkpoint) if name is None else layer_named(checkpoint, name)
-    if layer is None or len(layer.output_shape) != 3:
-        raise InputError(
-            f"{checkpoint.path}: gradcam and layercam look at the maps of a convolution. "
-            f"Received: {name or 'a model without one'}"
-        )
-    return layer
 
 
 def _batch_size(images: np.ndarray) -> int:

@@ -4,6 +4,7 @@ import importlib.util
 import math
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,16 +57,24 @@ def save_keras_plot(model: "keras.Model", path: Path) -> bool:
         return False
     if not all(re.fullmatch(r"[\w./-]+", name) for name in (model.name, *names(model))):
         return False
+    with tempfile.TemporaryDirectory() as folder:
+        picture = Path(folder) / "model.png"
+        try:
+            keras.utils.plot_model(
+                model,
+                picture,
+                show_shapes=True,
+                show_layer_names=True,
+                show_layer_activations=True,
+                expand_nested=True,
+                dpi=KERAS_DPI,
+                splines="polyline",  # on right-angled lines Graphviz 2.43 crashes for a ResNet-50
+            )
+        except AssertionError:  # how pydot says that Graphviz has given up
+            return False
+        content = picture.read_bytes()
     with files.whole_file(path) as temporary:
-        keras.utils.plot_model(
-            model,
-            temporary,
-            show_shapes=True,
-            show_layer_names=True,
-            show_layer_activations=True,
-            expand_nested=True,
-            dpi=KERAS_DPI,
-        )
+        temporary.write_bytes(content)
     return True
 
 

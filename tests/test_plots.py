@@ -1,0 +1,116 @@
+"""What the pictures say: the texts and numbers in them."""
+
+import shutil
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from matplotlib.text import Text
+
+from ferlab import costs, plots
+from models import build_model
+
+
+def texts(figure):
+    return [text.get_text() for text in figure.findobj(Text) if text.get_text()]
+
+
+def residual_model(name="conv"):
+    images = keras.Input((8, 8, 1))
+    x = layers.Conv2D(4, 3, padding="same", activation="relu", name=name)(images)
+    y = layers.Conv2D(4, 1, name="branch")(x)
+    pooled = layers.GlobalAveragePooling2D(name="pool")(layers.Add(name="add")([x, y]))
+    return keras.Model(images, layers.Dense(3, activation="softmax", name="dense")(pooled))
+
+
+def test_the_layer_diagram_tells_every_layer_with_its_facts():
+    model = build_model("cnn", (48, 48, 1), 7)
+    shown = texts(plots.layers_figure(costs.layer_costs(model), "title"))
+    for layer in model.layers[1:]:
+        assert layer.name in shown
+    assert "Conv2D, relu: 320 parameters, 663,552 multiply-adds" in shown
+    assert "Dense, softmax: 455 parameters, 448 multiply-adds" in shown
+    assert shown.count("48x48x32") == 6
+
+
+def test_the_layer_diagram_has_an_arrow_for_each_connection():
+    layers_ = costs.layer_costs(residual_model())
+    inputs = {layer.name: layer.inputs for layer in layers_}
+    assert inputs["add"] == ("conv", "branch")
+    assert inputs["conv"] == ()
+    from matplotlib.text import Annotation
+
+    arrows = plots.layers_figure(layers_, "title").findobj(Annotation)
+    assert len(arrows) == sum(map(len, inputs.values())) == 5
+
+
+@pytest.mark.parametrize("name", ["conv", "<b>conv", 'conv"];x'])
+def test_keras_draws_where_graphviz_is_there_and_names_are_words(name, tmp_path):
+    drawn = plots.save_keras_plot(residual_model(name), tmp_path / "model.png")
+    assert drawn == (tmp_path / "model.png").exists()
+    assert drawn == (name == "conv" and shutil.which("dot") is not None)
+
+
+def test_without_graphviz_keras_draws_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert not plots.save_keras_plot(residual_model(), tmp_path / "model.png")
+    assert not list(tmp_path.iterdir())
+
+
+def curves(figure, panel):
+    return {
+        line.get_label(): (line.get_xdata().tolist(), line.get_ydata().tolist())
+        for line in figure.axes[panel].lines
+        if not line.get_label().startswith("_")
+    }
+
+
+def test_history_shows_both_phases_and_the_learning_rate():
+    history = {
+        "loss": [3.0, 2.0, 1.0],
+        "accuracy": [0.1, 0.2, 0.3],
+        "val_loss": [3.5, 2.5, 1.5],
+        "val_accuracy": [0.1, 0.15, 0.2],
+        "learning_rate": [1e-4, 1e-4],  # the first training did not record it
+    }
+    phases = [[0, "head"], [1, "all layers"]]
+    figure = plots.history_figure(history, "title", phases)
+    assert curves(figure, 0)["validation"] == ([0, 1, 2], [3.5, 2.5, 1.5])
+    assert curves(figure, 2)["training"] == ([1, 2], [1e-4, 1e-4])
+    shown = texts(figure)
+    assert shown.count("head") == shown.count("all layers") == 3
+    assert len(plots.history_figure({"loss": [1.0], "accuracy": [0.5]}, "title").axes) == 2
+    assert "head" not in texts(plots.history_figure(history, "title", phases[:1]))
+
+
+def test_the_confusion_matrix_tells_recall_precision_and_pairs():
+    counts = np.array([[8, 2], [1, 9]])
+    shown = texts(plots.confusion_matrix_figure(counts, ("happy", "sad$"), "title", ["a pair"]))
+    assert {"8\n80%", "2\n20%", "1\n10%", "9\n90%", "a pair"} <= set(shown)
+    assert "happy\n80.0%" in shown  # recall
+    assert "happy\n88.9%" in shown  # precision
+    assert any(r"sad\$" in text for text in shown)
+
+
+def test_saliency_stands_beside_its_image():
+    images = np.arange(2 * 6 * 6, dtype=np.uint8).reshape(2, 6, 6, 1)
+    maps = {"gradient": np.ones((2, 6, 6)), "gradcam": np.zeros((2, 6, 6))}
+    figure = plots.saliency_figure(images, ["first", "second"], maps, "title")
+    panels = [axes for axes in figure.axes if axes.images][:6]
+    for row in range(2):
+        np.testing.assert_array_equal(panels[3 * row].images[0].get_array(), images[row, :, :, 0])
+    assert [len(axes.images) for axes in panels] == [1, 1, 2] * 2  # Grad-CAM lies on the face
+    assert {"first", "second", "Grad-CAM"} <= set(texts(figure))
+
+
+@pytest.mark.parametrize("count", [1, 7, 32])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_filter_has_its_tile_and_label(count, channels):
+    images = np.random.default_rng(0).uniform(100, 110, (count, 6, 6, channels))
+    figure = plots.filters_figure(images, [f"unit {index}" for index in range(count)], "title")
+    assert {f"unit {index}" for index in range(count)} <= set(texts(figure))
+    (shown,) = figure.axes[0].images
+    sheet = np.asarray(shown.get_array(), float)
+    assert sheet.min() == 0  # full contrast
+    assert plots.png(figure).startswith(b"\x89PNG")
