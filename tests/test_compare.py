@@ -227,6 +227,17 @@ def test_models_that_share_a_colour_have_other_markers_and_too_many_no_lines():
     assert len(thirteen.axes) == 1
 
 
+def test_it_says_when_validation_accuracies_do_not_compare(folder, command):
+    for name, fingerprint in (("one", "f"), ("two", "f"), ("three", "g")):
+        told = {"history": history(0.3), "data": {"fingerprint": fingerprint}}
+        save(folder / f"{name}.h5", 11, **told)
+    same = command("compare", "one.h5", "two.h5", "--out", "v.html", cwd=folder)
+    assert "compare but roughly" not in same
+    assert "compare but roughly; --data" in command(
+        "compare", "one.h5", "three.h5", "--out", "v.html", cwd=folder
+    )
+
+
 def test_a_class_more_or_fewer_is_named(folder, command):
     save(folder / "six.h5", 10, class_names=EMOTIONS[:6])
     error = command(

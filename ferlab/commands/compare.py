@@ -219,10 +219,9 @@ def unlike_trainings(candidates: Sequence[Candidate]) -> list[str]:
     }
     if len(splits) < 2:
         return []
-    return [
-        "note: these were not all trained and validated on the same rows, so their validation "
-        "accuracies compare but roughly; --data scores all on the same"
-    ]
+    rule = "note: not all were trained and validated on the same rows, so their validation "
+    rule += "accuracies compare but roughly"
+    return [rule if candidates[0].found else f"{rule}; --data scores all on the same rows"]
 
 
 def chart(candidates: Sequence[Candidate], rows: str):
