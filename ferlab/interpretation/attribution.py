@@ -170,11 +170,15 @@ def smoothgrad(
     """
     generator = np.random.default_rng(0)
     maps = np.empty(images.shape[:3], np.float32)
-    for found, image, target in zip(maps, images, targets, strict=True):
-        noise = generator.normal(0, NOISE * np.ptp(image), (-(-samples // 2), *image.shape))
-        noise = np.concatenate([noise, -noise])[:samples].astype("float32")
-        gradients = _input_gradient(network, image + noise, np.full(samples, target))
-        found[:] = gradients.mean(axis=0) ** 2
+    together = max(1, _batch_size(images) // (2 * samples))
+    for start in range(0, len(images), together):
+        rows = slice(start, start + together)
+        spread = NOISE * np.ptp(images[rows], axis=(1, 2, 3))[:, None, None, None, None]
+        noise = generator.normal(0, 1, (len(spread), -(-samples // 2), *images.shape[1:])) * spread
+        noise = np.concatenate([noise, -noise], axis=1)[:, :samples]
+        copies = (images[rows, None] + noise).astype("float32").reshape(-1, *images.shape[1:])
+        gradients = _input_gradient(network, copies, np.repeat(targets[rows], samples))
+        maps[rows] = gradients.reshape(-1, samples, *maps.shape[1:]).mean(axis=1) ** 2
     return maps
 
 

@@ -1,0 +1,96 @@
+"""What explaining an image with the CNN costs, against its forward passes.
+
+    python bench/saliency.py
+
+The report's method against as many forward passes as it has pixels, and one, at the batch size
+that is best for them; the other methods after a first call, in milliseconds an image; and the
+ascent towards all filters of the first layer.
+"""
+
+import statistics
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from measure import in_turn, ratio, report
+
+ROUNDS, IMAGES = 5, 32
+
+
+def main() -> None:
+    import numpy as np
+
+    from ferlab import autodiff, interpretation
+    from ferlab.checkpoints import Checkpoint
+    from ferlab.drawn_faces import drawn_faces
+    from ferlab.interpretation import attribution
+    from ferlab.interpretation.networks import Network, first_convolution, last_map
+    from models import build_model
+
+    checkpoint = Checkpoint(Path("cnn"), build_model("cnn", (48, 48, 1), 7), None, "raw")
+    images = drawn_faces(IMAGES, 0)[0].astype("float32")
+    targets = np.zeros(IMAGES, np.int64)
+    network, layer = Network(checkpoint, images), last_map(checkpoint)
+    passes = attribution.perturbation_passes(checkpoint.image_shape)
+
+    model = checkpoint.raw_pixel_model()
+    forward = autodiff.compiled(lambda batch: model(batch, training=False))
+
+    def seconds(function, *arguments) -> float:
+        start = time.perf_counter()
+        function(*arguments)
+        return time.perf_counter() - start
+
+    def forward_passes(batch_size: int) -> None:
+        batch = np.repeat(images[:1], batch_size, axis=0)
+        for start in range(0, passes, batch_size):
+            forward(batch[: passes - start])
+
+    def forwards(batch_size: int):
+        forward_passes(batch_size)
+        return lambda: seconds(forward_passes, batch_size)
+
+    attribution.perturbation(network, images[:1], targets[:1])
+    contenders = {f"{passes} passes by {size}": forwards(size) for size in (64, 128, 256, 512)}
+    contenders["perturbation, one image"] = lambda: seconds(
+        attribution.perturbation, network, images[:1], targets[:1]
+    )
+    found = in_turn(contenders, ROUNDS)
+    report(found)
+    *passes_alone, ours = contenders
+    best = min(passes_alone, key=lambda name: statistics.median(found[name]))
+    times = ratio(found, best, ours)
+    print(f"perturbation takes {times:.2f} times {best}")
+
+    methods = {
+        "gradient": lambda: attribution.gradient(network, images, targets),
+        "smoothgrad": lambda: attribution.smoothgrad(network, images, targets),
+        "gradcam": lambda: attribution.grad_cam(network, images, targets, layer),
+        "layercam": lambda: attribution.layer_cam(network, images, targets, layer),
+    }
+    for method in methods.values():
+        method()
+    found = in_turn(
+        {name: lambda call=call: seconds(call) / IMAGES * 1000 for name, call in methods.items()},
+        ROUNDS,
+    )
+    report(found, unit="ms an image")
+
+    first = first_convolution(checkpoint)
+    units = np.arange(first.output_shape[-1])
+    report(
+        in_turn(
+            {
+                f"{len(units)} filters of {first.name}": lambda: seconds(
+                    interpretation.maximize, checkpoint, first, units
+                )
+            },
+            3,
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
