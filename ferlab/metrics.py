@@ -47,7 +47,9 @@ class Estimate:
     high: float
 
     def __str__(self) -> str:
-        return f"{self.value:.4f} (95% interval {self.low:.4f} to {self.high:.4f})"
+        return (
+            f"{100 * self.value:.2f}% (95% interval {100 * self.low:.2f} to {100 * self.high:.2f})"
+        )
 
 
 Measure = Estimate | Proportion

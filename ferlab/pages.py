@@ -106,7 +106,7 @@ class Page:
 
     def html(self) -> str:
         """The whole page."""
-        menu = "".join(
+        menu = " ".join(
             f'<a href="#s{number}">{html.escape(text)}</a>'
             for number, text in enumerate(self._headings, start=1)
         )
