@@ -1,5 +1,6 @@
 """The only place that predicts: raw grey levels in, probabilities out."""
 
+import dataclasses
 import sys
 import time
 from collections.abc import Callable
@@ -118,6 +119,29 @@ def predict(
         if kind:
             report(f"note: {checkpoint.path} gives {kind}")
     return probabilities.astype("float32")
+
+
+def features(checkpoint: Checkpoint, dataset: Dataset, *, batch_size: int = 256) -> np.ndarray:
+    """float32 (n, k): what the model's last layer with weights sees, then its log-probabilities.
+
+    Of a map of features, the mean over its places. Where the last such layer is itself a model,
+    or joins several, the log-probabilities alone.
+    """
+    from ferlab.backend import keras
+    from ferlab.batches import Batches, feed
+
+    probabilities = predict(checkpoint, dataset, batch_size=batch_size)
+    columns = [np.log(np.maximum(probabilities, 1e-6))]
+    model = checkpoint.model
+    last = [layer for layer in model.layers if layer.weights][-1]
+    if not isinstance(last, keras.Model) and not isinstance(last.input, (list, tuple, dict)):
+        body = dataclasses.replace(
+            checkpoint, model=keras.Model(model.inputs, last.input), _raw_model=None
+        )
+        images = data.fit_images(dataset, checkpoint.image_shape).images
+        seen = body.raw_pixel_model().predict(feed(Batches(images, None, batch_size)), verbose=0)
+        columns.insert(0, seen.mean(axis=tuple(range(1, seen.ndim - 1))))
+    return np.concatenate(columns, axis=1).astype("float32")
 
 
 def _as_probabilities(outputs: np.ndarray, path: Path) -> tuple[np.ndarray, str]:
