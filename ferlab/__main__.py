@@ -1,10 +1,10 @@
 """The menu of what goes beyond the report's scripts.   python -m ferlab --help"""
 
 from ferlab import cli
-from ferlab.commands import calibrate, inspect, sample, vote_fit, vote_train
+from ferlab.commands import calibrate, check, inspect, sample, vote_fit, vote_train
 from ferlab.errors import entry_point
 
-COMMANDS = (sample, inspect, vote_train, vote_fit, calibrate)
+COMMANDS = (sample, check, inspect, vote_train, vote_fit, calibrate)
 
 
 @entry_point

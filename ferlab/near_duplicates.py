@@ -40,9 +40,11 @@ class Copies:
     def __len__(self) -> int:
         return len(self.first)
 
-    def groups(self, rows: int) -> np.ndarray:
-        """int32 (rows,): rows that show the same have the same number."""
-        edges = coo_matrix((np.ones(len(self)), (self.first, self.second)), shape=(rows, rows))
+    def groups(self, rows: int, *, exact: bool = False) -> np.ndarray:
+        """int32 (rows,): rows that show the same have the same number; those byte for byte."""
+        chosen = self.exact if exact else slice(None)
+        first, second = self.first[chosen], self.second[chosen]
+        edges = coo_matrix((np.ones(len(first)), (first, second)), shape=(rows, rows))
         return connected_components(edges, directed=False)[1]
 
 
