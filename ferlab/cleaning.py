@@ -21,7 +21,6 @@ REASONS = {  # a row has the first that holds; copies come last, so that the one
     "copies": "byte for byte a row before it",
     "near": "nearly, or mirrored, a row before it",
 }
-DEFAULT = ("blank", "across", "copies", "near")
 _HEADER = ("source", "row", "id", "usage", "label", "reason", "kept_source", "kept_row")
 
 

@@ -21,7 +21,7 @@ SAMPLE = 5000  # images of each side that are told apart
 _THUMBNAIL = 16  # pixels a side, of what they are told apart by
 _CHUNK = 1 << 22  # grey levels looked at together
 _ODD_SIZE = 4.0  # times the median side, either way
-_ODD_ASPECT = 1.5  # times the median of width by height, either way
+_ODD_ASPECT = 2.0  # times the median of width by height, either way
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,12 +111,11 @@ def read(
                 trained_source = source
             name = Path(source).name or source
             parts += _parts(
-                f"{name} {role}" if len(found) > 1 else name,
+                f"{name} {role}" if len(found) > 1 and dataset.usage is None else name,
                 dataset,
                 role=role,
                 start=start,
                 may_train=can_train and source == trained_source,
-                is_alone=len(found) == 1,
             )
             datasets.append(dataset)
             start += len(dataset)
@@ -155,9 +154,7 @@ def _alike(dataset: Dataset, first: Dataset) -> Dataset:
     return dataset
 
 
-def _parts(
-    name: str, dataset: Dataset, *, role: str, start: int, may_train: bool, is_alone: bool
-) -> list[Part]:
+def _parts(name: str, dataset: Dataset, *, role: str, start: int, may_train: bool) -> list[Part]:
     usages = {"": np.arange(len(dataset))}
     if dataset.usage is not None:
         usages = {
@@ -167,7 +164,7 @@ def _parts(
     training = np.isin(np.arange(len(dataset)), dataset.training_rows())
     return [
         Part(
-            name=f"{name} {usage}".strip() if len(usages) > 1 or is_alone else name,
+            name=f"{name} {usage}".strip(),
             source=dataset.source,
             role=role,
             rows=start + places,

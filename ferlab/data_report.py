@@ -107,12 +107,12 @@ def _overview(report: Page, rows: Rows) -> None:
         ("rows", "images", "with labels", "trained on"),
         [
             (
-                part.name,
+                f"{number}: {part.name}",
                 f"{len(part.rows):,}",
                 f"{len(labelled[part.name]):,}",
                 "yes" if part.is_trained_on else "no",
             )
-            for part in rows.parts
+            for number, part in enumerate(rows.parts, start=1)
         ],
     )
     counts = {
@@ -204,7 +204,10 @@ def _copies(report: Page, rows: Rows, findings: Findings, similarity: float) -> 
     across = part_of[copies.first] != part_of[copies.second]
     for title, pairs in (
         ("Copies in different files or usages", np.flatnonzero(across)),
-        ("Copies in the same", np.flatnonzero(~across & ~copies.exact & ~copies.mirrored)),
+        (
+            "Copies within a file or usage",
+            np.flatnonzero(~across & ~copies.exact & ~copies.mirrored),
+        ),
         ("Mirrored copies", np.flatnonzero(copies.mirrored)),
     ):
         if len(pairs):
@@ -228,8 +231,8 @@ def _pairs(report: Page, rows: Rows, findings: Findings, pairs: np.ndarray, titl
             ],
             columns=5,
         ),
-        f"{title}, some of them from the most to the least alike: labels, correlation, and the "
-        "rows by number of the file and row in it",
+        f"{title}, some of them from the most to the least alike: labels and correlation; "
+        "under them the numbers of the file, as in the first table, and of the row in it",
     )
 
 
@@ -298,7 +301,7 @@ def _sizes(report: Page, sizes: Sequence[FileSizes], image_shape: tuple[int, int
         report.paragraph(
             f"{folder.source}: {len(folder.files):,} image files of {_extent(folder)} (width x "
             f"height); all are stretched to {shape}. {folder.odd.sum():,} are of odd size or "
-            "shape (4 times larger or smaller than the median, or 1.5 times wider or narrower); "
+            "shape (4 times larger or smaller than the median, or twice as wide or as narrow); "
             f"{small.sum():,} are smaller than {shape} and enlarged."
         )
         report.figure(
@@ -313,7 +316,7 @@ def _sizes(report: Page, sizes: Sequence[FileSizes], image_shape: tuple[int, int
                 ("of odd size or shape", "width", "height"),
                 [
                     (folder.files[row], *folder.sizes[row])
-                    for row in np.flatnonzero(folder.odd)[:_SHOWN]
+                    for row in np.flatnonzero(folder.odd)[: _SHOWN // 2]
                 ],
             )
 

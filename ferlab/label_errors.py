@@ -7,6 +7,7 @@ class as probable as it finds that class in rows that carry it.
 
 import dataclasses
 import warnings
+from typing import Self
 
 import numpy as np
 
@@ -32,6 +33,11 @@ class Doubts:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def first(self, count: int) -> Self:
+        """The least believable of them."""
+        kept = slice(count)
+        return Doubts(self.rows[kept], self.likely[kept], self.confidence[kept], self.given[kept])
 
 
 def out_of_sample_probabilities(

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ferlab.label_errors import Doubts
 
 REASONS = ("blank", "flat", "across", "conflicts", "wrong", "copies", "near")
+SIMILARITY = 0.95
 
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
@@ -44,9 +45,9 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     parser.add_argument(
         "--similarity",
         type=_similarity,
-        default=0.95,
+        default=SIMILARITY,
         metavar="CORRELATION",
-        help="of the pixels, from which on two images are copies (default: 0.95)",
+        help=f"of the pixels, from which on two images are copies (default: {SIMILARITY})",
     )
     parser.add_argument(
         "--model",
@@ -154,7 +155,7 @@ def doubted(
 
     import numpy as np
 
-    from ferlab import inference, label_errors
+    from ferlab import inference, label_errors, metrics
     from ferlab.checkpoints import read_training_rows
 
     chosen = np.flatnonzero(rows.trained_on() & usable)
@@ -166,17 +167,31 @@ def doubted(
         print(f"{checkpoint.path}: features of {len(dataset):,} images", flush=True)
         features.append(inference.features(checkpoint, dataset, batch_size=batch_size))
         trained_on = read_training_rows(checkpoint.path)
-        seen = "perhaps some" if trained_on is None else np.isin(dataset.row_digests(), trained_on)
-        if trained_on is None or seen.any():
-            told = seen if trained_on is None else f"{seen.sum():,}"
+        if trained_on is None:
             notes.append(
-                f"{checkpoint.path} was trained on {told} of these rows: its features have "
-                "learned the labels given, so wrong ones look more believable than they are"
+                f"{checkpoint.path} does not tell which rows it was trained on; of those its "
+                "features know the labels, so that wrong ones look more believable than they are"
             )
+        elif seen := int(np.isin(dataset.row_digests(), trained_on).sum()):
+            notes.append(
+                f"{checkpoint.path} was trained on {seen:,} of these rows; its features know their "
+                "labels, so that wrong ones look more believable than they are"
+            )
+    print("five-fold cross-validation on the features", flush=True)
     probabilities = label_errors.out_of_sample_probabilities(
         np.concatenate(features, axis=1), dataset.labels, groups[chosen], dataset.class_names
     )
+    agreed = metrics.accuracy(dataset.labels, probabilities.argmax(axis=1))
+    notes.insert(0, f"The classifier gives the label that is there to {agreed}.")
     doubts = label_errors.find(dataset.labels, probabilities)
+    most_frequent = np.bincount(dataset.labels).max() / len(dataset)
+    if agreed.low <= most_frequent:
+        doubts = doubts.first(0)
+        notes.insert(
+            1,
+            f"That is no better than always naming the most frequent class ({most_frequent:.2%}), "
+            "so its doubts would mean nothing, and none are shown.",
+        )
     return dataclasses.replace(doubts, rows=chosen[doubts.rows]), notes
 
 

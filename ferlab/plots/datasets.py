@@ -40,7 +40,7 @@ def class_counts_figure(counts: Mapping[str, np.ndarray], class_names: tuple[str
     axes.set_xlabel("share of the labelled images; at the bars, images")
     axes.spines[["top", "right"]].set_visible(False)
     if len(counts) > 1:
-        axes.legend(fontsize=9)
+        figure.legend(loc="outside upper left", ncols=3, fontsize=9)
     return figure
 
 
@@ -92,8 +92,8 @@ def file_sizes_figure(sizes: np.ndarray, odd: np.ndarray) -> "Figure":
             axes.plot(
                 *sizes[rows].T, marker, color=colour, alpha=0.6, label=f"{label}: {rows.sum():,}"
             )
-    axes.set_xscale("log")
-    axes.set_yscale("log")
+    axes.set_xlim(left=0)
+    axes.set_ylim(bottom=0)
     axes.set_xlabel("width (pixels)")
     axes.set_ylabel("height (pixels)")
     axes.grid(alpha=0.3)
