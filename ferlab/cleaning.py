@@ -63,8 +63,11 @@ def removals(
     if "across" in reasons:
         remove_beyond_first(findings.groups, "across", rows.elsewhere())
     if "conflicts" in reasons:
+        trained_on, labels = rows.trained_on(), rows.dataset.labels
         for group in findings.conflicts:
-            remove(group, "conflicts")
+            inside = group[trained_on[group]]
+            if len(np.unique(labels[inside])) > 1:  # labels to validate on decide nothing
+                remove(inside, "conflicts")
     if "wrong" in reasons:
         remove(wrong, "wrong")
     if "copies" in reasons:

@@ -398,17 +398,17 @@ def _differences(report: Page, rows: Rows, comparisons: Sequence[Comparison]) ->
                 f"{effect:+.2f}",
             )
             for told, (first, second, difference, low, high, effect) in (
-                ("brightness: an image's mean (grey levels)", comparison.brightness),
-                ("contrast: its standard deviation (grey levels)", comparison.contrast),
+                ("brightness (mean)", comparison.brightness),
+                ("contrast (SD)", comparison.contrast),
             )
         ]
         report.table(
             (
-                "mean",
+                "grey levels",
                 comparison.first,
                 comparison.second,
-                "difference (95% interval)",
-                "in standard deviations",
+                "difference (95%)",
+                "Cohen's d",
             ),
             table,
         )
@@ -428,7 +428,10 @@ def _differences(report: Page, rows: Rows, comparisons: Sequence[Comparison]) ->
     report.note(
         "A classifier two-sample test (Lopez-Paz and Oquab 2017, arXiv:1610.06545): "
         "cross-validated logistic regression on thumbnails guesses which of the two an image is "
-        f"from. Brightness, contrast and the guess are of at most {SAMPLE:,} images of each."
+        f"from. Brightness is an image's mean, contrast its standard deviation; the table has the "
+        "averages over images. Cohen's d is their difference in standard deviations between "
+        "images: 0.2 is small, 0.8 large. All of this is of at most "
+        f"{SAMPLE:,} images of each."
     )
 
 

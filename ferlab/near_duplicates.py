@@ -6,6 +6,7 @@ JPEG's traces and a shift by a fraction of a pixel leave it near 1. On FER-2013,
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -84,7 +85,7 @@ def thumbnails(images: np.ndarray, side: int = SIDE) -> np.ndarray:
     down = _areas(height, side) / channels
     across = _areas(width, side).T
     small = np.empty((len(images), side, side), np.float32)
-    step = max(_CHUNK // images[:1].size, 1)
+    step = max(_CHUNK // (height * width * channels), 1)
     for start in range(0, len(images), step):
         chunk = images[start : start + step].sum(axis=3, dtype=np.float32)
         small[start : start + step] = down @ chunk @ across
@@ -143,7 +144,7 @@ def _candidates(
 
 def _standardised(images: np.ndarray) -> np.ndarray:
     """float32 (n, values): of mean 0 and length 1, so that products are correlations."""
-    values = images.reshape(len(images), -1).astype(np.float32)
+    values = images.reshape(len(images), math.prod(images.shape[1:])).astype(np.float32)
     values -= values.mean(axis=1, keepdims=True)
     values /= np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-6)
     return values

@@ -488,16 +488,18 @@ def test_the_orders_of_a_folder_and_a_table_are_brought_together(tmp_path):
     assert [part.is_trained_on for part in read.parts] == [True, False]
 
 
-def test_labels_for_the_final_score_contradict_nothing():
+def test_labels_that_are_not_trained_on_decide_nothing(tmp_path, command):
+    """Of three pairs with unlike labels, one is across to Test, one to PublicTest."""
     rows = faces(30, seed=43)
-    rows = with_images(rows, {20: rows.images[0], 21: rows.images[1]})
-    rows = with_labels(rows, {20: (rows.labels[0] + 1) % 7, 21: (rows.labels[1] + 1) % 7})
-    usage = np.full(30, "Training")
-    usage[20] = "Test"
-    rows = dataclasses.replace(rows, usage=usage)
-    parts = data_quality._parts("x", rows, role="train", start=0, may_train=True)
-    (group,) = data_quality.conflicts(data_quality.Rows(rows, parts), found_in(rows).groups(30))
-    assert group.tolist() == [1, 21]
+    rows = with_images(rows, {20 + k: rows.images[k] for k in range(3)})
+    rows = with_labels(rows, {20 + k: (rows.labels[k] + 1) % 7 for k in range(3)})
+    usage = np.full(30, "Training", dtype="U10")
+    usage[[20, 21]] = "Test", "PublicTest"
+    write_kaggle(tmp_path / "a.csv", dataclasses.replace(rows, usage=usage))
+    arguments = ("a.csv", "--clean", "clean", "--remove", "conflicts")
+    printed = command("check", *arguments, cwd=tmp_path)
+    assert "contradictory: 2 groups" in printed
+    assert [row["row"] for row in removed_rows(tmp_path / "clean")] == ["3", "23"]
 
 
 def test_hostile_names_are_text(tmp_path, command):
@@ -567,6 +569,13 @@ def test_a_cleaned_copy_is_whole_or_not_there(bad, monkeypatch):
     with pytest.raises(RuntimeError):
         cleaning.write(bad / "deep" / "clean", rows, [], [str(bad / "train.csv")])
     assert sorted(bad.rglob("*")) == before
+
+
+@pytest.mark.parametrize("images", [np.zeros((3, 48, 48, 1), np.uint8), faces(1).images])
+def test_data_with_next_to_nothing_in_it(tmp_path, command, images):
+    data.write_csv(tmp_path / "train.csv", images, labels=np.zeros(len(images), np.int64))
+    printed = command("check", "train.csv", cwd=tmp_path)
+    assert "copies: 0 beyond" in printed
 
 
 def test_a_csv_with_quotes_and_blank_lines_is_filtered_by_row(tmp_path):
