@@ -21,7 +21,8 @@ REASONS = {  # a row has the first that holds; copies come last, so that the one
     "copies": "byte for byte a row before it",
     "near": "nearly, or mirrored, a row before it",
 }
-_HEADER = ("source", "row", "id", "usage", "label", "reason", "kept_source", "kept_row")
+_HEADER = ("source", "usage", "row", "id", "label", "reason")
+_HEADER += ("kept_source", "kept_usage", "kept_row", "kept_id")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,20 +141,19 @@ def _copy_folder(
 
 def _write_list(path: Path, rows: Rows, removed: Sequence[Removal]) -> None:
     where, dataset = _locations(rows), rows.dataset
+
+    def told_of(row: int) -> tuple:
+        part, place = where(row)
+        return (part.source, part.usage, place + 1, dataset.ids[row])
+
     # A file name that is not UTF-8 may be an id.
     with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(_HEADER)
         for removal in removed:
-            part, place = where(removal.row)
-            kept = ("", "")
-            if removal.kept is not None:
-                kept_part, kept_place = where(removal.kept)
-                kept = (kept_part.source, kept_place + 1)
-            usage = "" if dataset.usage is None else dataset.usage[removal.row]
-            label = dataset.class_names[dataset.labels[removal.row]]
-            row = (part.source, place + 1, dataset.ids[removal.row], usage, label)
-            writer.writerow((*row, removal.reason, *kept))
+            told = [*told_of(removal.row), dataset.class_names[dataset.labels[removal.row]]]
+            kept = told_of(removal.kept) if removal.kept is not None else ("",) * 4
+            writer.writerow((*told, removal.reason, *kept))
 
 
 def _locations(rows: Rows):

@@ -28,6 +28,7 @@ _ODD_ASPECT = 2.0  # times the median of width by height, either way
 class Part:
     """Rows of one file that belong together: all, or those of a usage.
 
+    usage: what tells them from other rows of the file, '' if nothing does
     rows: int64, their places in `Rows.dataset`; places: in their file, counted from 0
     is_trained_on: whether these rows may be removed
     is_for_score: whether their labels decide nothing here
@@ -36,6 +37,7 @@ class Part:
     name: str
     source: str
     role: str
+    usage: str
     rows: np.ndarray
     places: np.ndarray
     is_trained_on: bool
@@ -93,10 +95,11 @@ def read(
     for source in sources:
         if list(sources).count(source) > 1:
             raise InputError(f"{source}: is given twice")
+    names = [Path(source).name for source in sources]
     datasets: list[Dataset] = []
     parts: list[Part] = []
     start, trained_source = 0, None
-    for source in sources:
+    for source, name in zip(sources, names, strict=True):
         first = datasets[0] if datasets else None
         found = data.read_parts(
             source,
@@ -109,10 +112,10 @@ def read(
             can_train = role == "train" and bool((dataset.labels != UNLABELLED).any())
             if trained_source is None and can_train and len(dataset.training_rows()):
                 trained_source = source
-            name = Path(source).name or source
             parts += _parts(
-                f"{name} {role}" if len(found) > 1 and dataset.usage is None else name,
+                name if name and names.count(name) == 1 else source,
                 dataset,
+                usage=role if len(found) > 1 else "",
                 role=role,
                 start=start,
                 may_train=can_train and source == trained_source,
@@ -154,8 +157,11 @@ def _alike(dataset: Dataset, first: Dataset) -> Dataset:
     return dataset
 
 
-def _parts(name: str, dataset: Dataset, *, role: str, start: int, may_train: bool) -> list[Part]:
-    usages = {"": np.arange(len(dataset))}
+def _parts(
+    name: str, dataset: Dataset, *, usage: str, role: str, start: int, may_train: bool
+) -> list[Part]:
+    """usage: of all rows, where the dataset tells none."""
+    usages = {usage: np.arange(len(dataset))}
     if dataset.usage is not None:
         usages = {
             usage: np.flatnonzero(dataset.usage == usage)
@@ -167,6 +173,7 @@ def _parts(name: str, dataset: Dataset, *, role: str, start: int, may_train: boo
             name=f"{name} {usage}".strip(),
             source=dataset.source,
             role=role,
+            usage=usage,
             rows=start + places,
             places=places,
             is_trained_on=may_train and bool(training[places].all()),

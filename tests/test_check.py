@@ -317,7 +317,11 @@ def test_an_archive_keeps_its_parts(planted, tmp_path, command):
     data.write_npz(tmp_path / "faces.npz", train=training, test=test)
     printed = command("check", "faces.npz", "--clean", "clean", cwd=tmp_path)
     assert "1 images of faces.npz train have one in faces.npz test" in printed
-    assert summary(removed_rows(tmp_path / "clean")) == EXPECTED
+    rows = removed_rows(tmp_path / "clean")
+    assert summary(rows) == EXPECTED
+    assert {row["usage"] for row in rows} == {"train"}
+    assert [row["kept_usage"] for row in rows] == ["test", *["train"] * 5, ""]
+    assert [row["kept_id"] for row in rows] == ["5", "0", "1", "2", "3", "4", ""]
     cleaned = data.read_parts(tmp_path / "clean" / "faces.npz")
     assert cleaned["train"].fingerprint() == training.take(KEPT).fingerprint()
     assert cleaned["train"].ids.tolist() == training.ids[KEPT].tolist()
@@ -343,6 +347,19 @@ def test_a_folder_keeps_its_other_files(planted, tmp_path, command):
         == (tmp_path / "faces" / file.relative_to(tmp_path / "clean" / "faces")).read_bytes()
         for file in after
     )
+
+
+def test_files_of_one_name_are_told_apart(planted, tmp_path, command):
+    training, test = planted
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    data.write_csv(tmp_path / "a" / "x.csv", training.images, labels=training.labels)
+    data.write_csv(tmp_path / "b" / "x.csv", test.images, labels=test.labels)
+    printed = command("check", "a/x.csv", "b/x.csv", cwd=tmp_path)
+    assert "1 images of a/x.csv have one in b/x.csv" in printed
+    page = (tmp_path / "data_report.html").read_text()
+    assert "<td>1: a/x.csv</td><td>90</td><td>90</td>" in page
+    assert "<td>2: b/x.csv</td><td>30</td><td>30</td>" in page
 
 
 def test_what_is_removed_can_be_chosen(planted, tmp_path, command):
