@@ -92,6 +92,44 @@ def move(source: Path, path: Path) -> None:
         _sync_folder(folder)
 
 
+@contextlib.contextmanager
+def whole_folder(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `path`; it becomes `path` if the block succeeds.
+
+    If the block raises, what it wrote and the folders made for it go away. Raises InputError if
+    `path` is anything but an empty folder already, and for a place that cannot be written.
+    """
+    require_new_folder(path)
+    target = Path(os.path.realpath(path))
+    missing = [folder for folder in target.parents if not folder.exists()]
+    temporary = target.with_name(f"{_scrap_prefix(target.name)}{secrets.token_hex(4)}")
+    try:
+        with written(path):
+            temporary.mkdir(parents=True)
+        yield temporary
+        with written(path):
+            if target.exists():
+                target.rmdir()
+            temporary.rename(target)
+            _sync_folder(target.parent)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        for folder in missing:
+            with contextlib.suppress(OSError):  # never made, or something else has moved in
+                folder.rmdir()
+        raise
+
+
+def require_new_folder(path: str | Path) -> None:
+    """Raise InputError if `whole_folder(path)` could not be written. Leaves nothing behind."""
+    target = Path(os.path.realpath(path))
+    with written(path):
+        if target.exists() and not (target.is_dir() and next(target.iterdir(), None) is None):
+            raise InputError(f"{path}: must be a new or an empty folder")
+    with contextlib.suppress(_TrialEnds), _new_file_beside(target / "trial"):
+        raise _TrialEnds
+
+
 def sweep(folder: Path, name: str | None = None) -> None:
     """Remove what killed writers of the file `name` left in a folder; without it, of any file.
 

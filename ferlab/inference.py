@@ -1,5 +1,6 @@
 """The only place that predicts: raw grey levels in, probabilities out."""
 
+import dataclasses
 import sys
 import time
 from collections.abc import Callable
@@ -186,6 +187,31 @@ def output_kind(outputs: np.ndarray) -> str:
     if np.allclose(sums, 1, atol=1e-3):
         return "probabilities"
     return "independent" if (outputs <= 1).all() and (sums > 0).all() else "scores"
+
+
+def features(checkpoint: Checkpoint, dataset: Dataset, *, batch_size: int = 256) -> np.ndarray:
+    """float32 (n, k): what the model's last layer with weights sees, then its log-probabilities.
+
+    They serve data of other classes than the model's, too. Of a map of features, the mean over its
+    places. Where the last such layer is itself a model, or joins several, the log-probabilities
+    alone.
+    """
+    from ferlab.backend import keras
+    from ferlab.batches import Batches, feed
+
+    model, last = checkpoint.model, [layer for layer in checkpoint.model.layers if layer.weights]
+    seen = [] if not last or isinstance(last[-1], keras.Model) else [last[-1].input]
+    if seen and isinstance(seen[0], (list, tuple, dict)):
+        seen = []
+    body = keras.Model(model.inputs, [*seen, model.outputs[0]])
+    both = dataclasses.replace(checkpoint, model=body, _raw_model=None)
+    images = data.fit_images(dataset, checkpoint.image_shape).images
+    outputs = both.raw_pixel_model().predict(feed(Batches(images, None, batch_size)), verbose=0)
+    *maps, last_outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
+    probabilities, _ = _as_probabilities(last_outputs, checkpoint.path)
+    columns = [places.mean(axis=tuple(range(1, places.ndim - 1))) for places in maps]
+    columns.append(np.log(np.maximum(probabilities, 1e-6)))
+    return np.concatenate(columns, axis=1).astype("float32")
 
 
 def _as_probabilities(outputs: np.ndarray, path: Path) -> tuple[np.ndarray, str]:

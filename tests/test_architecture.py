@@ -10,13 +10,15 @@ LEVELS = [
     {"ferlab.labels", "ferlab.files", "ferlab.backend"},
     {"ferlab.data", "models", "ferlab.drawn_faces", "ferlab.recipes"},
     {"ferlab.augmentation", "ferlab.acceleration", "ferlab.batches", "ferlab.checkpoints"}
-    | {"ferlab.autodiff"}
+    | {"ferlab.autodiff", "ferlab.near_duplicates", "ferlab.label_errors"}
     | {"ferlab.metrics", "ferlab.calibration", "ferlab.costs", "ferlab.ensemble_selection"},
-    {"ferlab.inference", "ferlab.held_out"}
+    {"ferlab.inference", "ferlab.held_out", "ferlab.data_quality"}
     | {"ferlab.objectives", "ferlab.pseudo_labels", "ferlab.runs"},
-    {"ferlab.training", "ferlab.voting", "ferlab.interpretation", "ferlab.evaluation"},
+    {"ferlab.training", "ferlab.voting", "ferlab.interpretation", "ferlab.evaluation"}
+    | {"ferlab.cleaning"},
     {"ferlab.plots"},
     {"ferlab.semi_supervised", "ferlab.pages"},
+    {"ferlab.data_report"},
     {"ferlab.cli"},
     {"ferlab.commands"},
     {"ferlab.__main__"},

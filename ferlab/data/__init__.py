@@ -1,9 +1,10 @@
 """Faces and their labels: read from CSV files, `.npz` archives and folders; split; written."""
 
-from ferlab.data.csv_files import csv_chunks, write_csv, write_submission
+from ferlab.data.csv_files import csv_chunks, write_csv, write_csv_without, write_submission
 from ferlab.data.dataset import SCORING_USAGES, TRAINING_USAGES, Dataset, concatenate
-from ferlab.data.images import fit_image, fit_images, read_image
-from ferlab.data.sources import read, write_npz
+from ferlab.data.folders import folder_files, image_files
+from ferlab.data.images import fit_image, fit_images, image_header, read_image
+from ferlab.data.sources import read, read_parts, write_npz
 from ferlab.data.truth import read_truth, with_truth
 
 __all__ = [
@@ -14,11 +15,16 @@ __all__ = [
     "csv_chunks",
     "fit_image",
     "fit_images",
+    "folder_files",
+    "image_files",
+    "image_header",
     "read",
     "read_image",
+    "read_parts",
     "read_truth",
     "with_truth",
     "write_csv",
+    "write_csv_without",
     "write_npz",
     "write_submission",
 ]

@@ -6,7 +6,7 @@ import io
 import itertools
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -71,7 +71,7 @@ def csv_chunks(
     header = next((line for line in lines if not _is_blank(line[1])), None)
     if header is None:
         raise InputError(f"{path}: is empty. Known headers: {KNOWN_HEADERS}")
-    delimiter = max((b",", b";", b"\t"), key=header[1].count)
+    delimiter = _delimiter(header[1])
     records = _records(path, itertools.chain([header], lines), delimiter)
     columns = _columns(path, *next(records))
     rows = _rows(path, records, columns, names)
@@ -116,6 +116,29 @@ def write_csv(
     grey_levels = np.array([level.decode() for level in _GREY_LEVELS], dtype=object)
     features = (" ".join(grey_levels[image.ravel()]) for image in images)
     _write_table(path, (*given, "feature"), zip(*given.values(), features, strict=True))
+
+
+def write_csv_without(path: str | Path, source: str | Path, rows: Collection[int]) -> None:
+    """Write a CSV file of any known header again, less these rows, counted from 0.
+
+    What stays is as it was, byte for byte, but in UTF-8. Raises InputError.
+    """
+    consumed: list[bytes] = []
+
+    def lines() -> Iterator[tuple[int, bytes]]:
+        for number, line in _lines(source):
+            consumed.append(line)
+            yield number, line
+
+    remembered = lines()
+    header = next(line for line in remembered if not _is_blank(line[1]))
+    delimiter = _delimiter(header[1])
+    with files.whole_file(path) as temporary, temporary.open("wb") as file:
+        records = _records(source, itertools.chain([header], remembered), delimiter)
+        for index, _ in enumerate(records, start=-1):
+            if index not in rows:  # the header is -1
+                file.writelines(consumed)
+            consumed.clear()
 
 
 def write_submission(
@@ -172,6 +195,10 @@ def _lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
                 yield number, line
         except UnicodeError as error:
             raise InputError(f"{path}:{number + 1}: is not UTF-16 text: {error}") from error
+
+
+def _delimiter(header: bytes) -> bytes:
+    return max((b",", b";", b"\t"), key=header.count)
 
 
 def _is_blank(line: bytes) -> bool:

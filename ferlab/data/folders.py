@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -35,9 +36,53 @@ def read_folder(
     image_shape = image_shape or (48, 48, 1)
     if image_shape[2] not in (1, 3):
         raise InputError(f"images have 1 or 3 channels. Received: {image_shape[2]}")
+    found = _find(path, role, class_names)
+    images = np.empty((len(found.files), *image_shape), dtype=np.uint8)
+    for image, file in zip(images, found.files, strict=True):
+        image[:] = read_image(file, image_shape)
+    return Dataset(
+        images=images,
+        labels=np.array(found.labels, dtype=np.int64),
+        ids=_ids([file.relative_to(found.base) for file in found.files]),
+        class_names=found.class_names,
+        usage=None if found.usage is None else np.array(found.usage),
+        source=str(path),
+    )
+
+
+def folder_files(
+    path: str | Path, *, role: str, class_names: Sequence[str] | None = None
+) -> list[Path]:
+    """The file of each row that `read_folder` reads. Raises InputError."""
+    return _find(path, role, class_names).files
+
+
+def folder_roles(path: str | Path) -> list[str]:
+    """For which roles a folder holds images: 'train', 'test' or both. Raises InputError."""
     root = Path(path)
-    training = [part for part in _folders(root) if part.name.lower() in TRAINING_USAGES]
-    scoring = [part for part in _folders(root) if part.name.lower() in SCORING_USAGES]
+    training, scoring = _named_parts(root)
+    if training or scoring:
+        return ["train"] * bool(training) + ["test"] * bool(scoring)
+    return ["train"] if _folders(root) else ["test"]
+
+
+def image_files(path: str | Path) -> list[Path]:
+    """All image files in a folder, at any depth, sorted. Raises InputError."""
+    return _image_files(Path(path))
+
+
+class _Found(NamedTuple):
+    files: list[Path]
+    labels: list[int]
+    usage: list[str] | None
+    base: Path  # the folder that ids start from
+    class_names: tuple[str, ...]
+
+
+def _find(path: str | Path, role: str, class_names: Sequence[str] | None) -> _Found:
+    """What there is to read for a role. Raises InputError."""
+    root = Path(path)
+    training, scoring = _named_parts(root)
     parts, base = [root], root
     if training or scoring:
         parts, base = _parts_for(role, root, training, scoring)
@@ -57,16 +102,16 @@ def read_folder(
         for part in parts
         for file, label in _labelled_files(part, class_names, role)
     ]
-    images = np.empty((len(found), *image_shape), dtype=np.uint8)
-    for image, (file, _, _) in zip(images, found, strict=True):
-        image[:] = read_image(file, image_shape)
-    return Dataset(
-        images=images,
-        labels=np.array([label for _, label, _ in found], dtype=np.int64),
-        ids=_ids([file.relative_to(base) for file, _, _ in found]),
-        class_names=class_names,
-        usage=None if parts == [root] else np.array([usage for _, _, usage in found]),
-        source=str(path),
+    files, labels, usage = map(list, zip(*found, strict=True))
+    return _Found(files, labels, None if parts == [root] else usage, base, class_names)
+
+
+def _named_parts(root: Path) -> tuple[list[Path], list[Path]]:
+    """(the folders to train on, those to test on)."""
+    folders = _folders(root)
+    return (
+        [part for part in folders if part.name.lower() in TRAINING_USAGES],
+        [part for part in folders if part.name.lower() in SCORING_USAGES],
     )
 
 

@@ -31,6 +31,17 @@ def read_image(path: str | Path, image_shape: tuple[int, int, int]) -> np.ndarra
             raise InputError(f"{path}: is not an image: {_reason(path, error)}") from error
 
 
+def image_header(path: str | Path) -> tuple[int, int, str] | None:
+    """(width, height, Pillow's mode) of an image file, not decoded; None for what is no image."""
+    with files.open_to_read(path) as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with Image.open(file) as image:
+                return (*image.size, image.mode)
+        except Exception:  # a damaged file makes Pillow's plugins raise almost anything
+            return None
+
+
 def fit_image(image: Image.Image, image_shape: tuple[int, int, int]) -> np.ndarray:
     """Bring an image of any mode to (height, width, channels): uint8 of that shape.
 

@@ -1,8 +1,9 @@
 """NumPy `.npz` archives: ours, and the common layouts of others. Nothing is ever unpickled."""
 
+import contextlib
 import math
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,18 @@ def read_npz(
     )
 
 
+def npz_roles(path: str | Path) -> list[str]:
+    """For which roles an archive holds images: 'train', 'test' or both. Raises InputError."""
+    with _opened(path) as archive:
+        keys = {key.lower() for key in archive.files}
+    parts = [
+        role
+        for role in ("train", "test")
+        if any(images.format(role) in keys for images, _ in _LAYOUTS)
+    ]
+    return parts or ["train"]
+
+
 def write_part(archive: zipfile.ZipFile, part: str, chunks: Sequence[Dataset]) -> None:
     """Append the arrays of one part, 'train' or 'test', without joining the pixels in memory."""
     first, rows = chunks[0], sum(map(len, chunks))
@@ -79,6 +92,16 @@ def write_array(archive: zipfile.ZipFile, key: str, array: np.ndarray) -> None:
 
 def _load(path: str | Path, role: str) -> dict[str, np.ndarray]:
     """The arrays for a role, by our own names: images, labels, ids, usage, class_names."""
+    with _opened(path) as archive:
+        keys = {key.lower(): key for key in archive.files}
+        wanted = _wanted_keys(path, list(keys), role)
+        return {
+            name: _array(path, archive, keys[key]) for name, key in wanted.items() if key in keys
+        }
+
+
+@contextlib.contextmanager
+def _opened(path: str | Path) -> Iterator[np.lib.npyio.NpzFile]:
     kind = files.sniff(path) or "text"
     if kind != "a zip archive":
         raise InputError(f"{path}: is {kind}, not an .npz archive")
@@ -88,13 +111,7 @@ def _load(path: str | Path, role: str) -> dict[str, np.ndarray]:
         except Exception as error:  # damage shows in many ways, and all mean the same
             raise _damaged(path, "archive", error) from error
         with archive:
-            keys = {key.lower(): key for key in archive.files}
-            wanted = _wanted_keys(path, list(keys), role)
-            return {
-                name: _array(path, archive, keys[key])
-                for name, key in wanted.items()
-                if key in keys
-            }
+            yield archive
 
 
 def _wanted_keys(path: str | Path, keys: list[str], role: str) -> dict[str, str]:

@@ -10,8 +10,8 @@ import numpy as np
 from ferlab import files
 from ferlab.data.csv_files import csv_chunks
 from ferlab.data.dataset import Dataset, concatenate, require_alike
-from ferlab.data.folders import read_folder
-from ferlab.data.npz_files import read_npz, write_array, write_part
+from ferlab.data.folders import folder_roles, read_folder
+from ferlab.data.npz_files import npz_roles, read_npz, write_array, write_part
 
 Role = Literal["train", "test"]
 
@@ -36,6 +36,25 @@ def read(
     return concatenate(
         list(_chunks(path, role=role, class_names=class_names, image_shape=image_shape))
     )
+
+
+def read_parts(
+    path: str | Path,
+    *,
+    class_names: Sequence[str] | None = None,
+    image_shape: tuple[int, int, int] | None = None,
+) -> dict[Role, Dataset]:
+    """All that a path leads to: what `read` gives for each role there is. Raises InputError."""
+    roles = ["train"]
+    if Path(path).is_dir():
+        roles = folder_roles(path)
+    elif Path(path).suffix.lower() == ".npz":
+        roles = npz_roles(path)
+    parts: dict[Role, Dataset] = {}
+    for role in roles:
+        parts[role] = read(path, role=role, class_names=class_names, image_shape=image_shape)
+        class_names = class_names or parts[role].class_names
+    return parts
 
 
 def write_npz(

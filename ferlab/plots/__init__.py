@@ -3,6 +3,12 @@
 Every function gives a matplotlib Figure, which `save` writes.
 """
 
+from ferlab.plots.datasets import (
+    class_counts_figure,
+    file_sizes_figure,
+    image_grid_figure,
+    side_by_side,
+)
 from ferlab.plots.networks import (
     filters_figure,
     layers_figure,
@@ -22,11 +28,14 @@ from ferlab.plots.trainings import history_figure
 
 __all__ = [
     "FEW",
+    "class_counts_figure",
     "class_scores_figure",
     "comparison_figure",
     "confusion_matrix_figure",
+    "file_sizes_figure",
     "filters_figure",
     "history_figure",
+    "image_grid_figure",
     "layers_figure",
     "mistakes_figure",
     "png",
@@ -35,4 +44,5 @@ __all__ = [
     "saliency_figure",
     "save",
     "save_keras_plot",
+    "side_by_side",
 ]
