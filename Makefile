@@ -23,14 +23,17 @@ $(VENV)/installed-dev: $(VENV)/installed pyproject.toml
 demo: $(VENV)/installed
 	rm -rf demo
 	$(PYTHON) -m ferlab sample demo
+	$(PYTHON) -m ferlab check demo/train.csv demo/test.csv --out demo/data_report.html
 	$(PYTHON) csv_to_npz.py demo/train.csv demo/test.csv --out demo/data.npz
 	$(PYTHON) train.py demo/data.npz --epochs 6 --batch-size 32 --validation 400 --out-dir demo --run-dir demo/runs/cnn
 	$(PYTHON) dnn_train.py demo/data.npz --epochs 20 --out-dir demo --run-dir demo/runs/dnn
 	$(PYTHON) test.py demo/data.npz demo/result.csv demo/[01].*.h5 --truth demo/test_truth.csv
 	cd demo && { echo 2 [01].*.h5; echo 1 dnn_*.h5; } > model_list.txt
 	$(PYTHON) test_by_vote.py demo/data.npz demo/vote.csv demo/model_list.txt --truth demo/test_truth.csv
-	$(PYTHON) plot_model.py demo/train.csv demo/[01].*.h5 --out-dir demo
-	@echo "Look into demo/: faces.png, result.csv, vote.csv, and the pictures of the model."
+	$(PYTHON) plot_model.py demo/train.csv demo/[01].*.h5 --images 0,1,2 --out-dir demo
+	$(PYTHON) gradient_ascent.py demo/[01].*.h5 --out-dir demo
+	$(PYTHON) -m ferlab compare demo/[01].*.h5 demo/dnn_*.h5 --data demo/test.csv --truth demo/test_truth.csv --out demo/comparison.html
+	@echo "Look into demo/: data_report.html, comparison.html, result.csv, vote.csv, and the pictures."
 
 test: $(VENV)/installed-dev
 	$(PYTHON) -m ruff check .

@@ -287,6 +287,23 @@ def held_out_options() -> argparse.ArgumentParser:
     return options
 
 
+def scoring_options() -> argparse.ArgumentParser:
+    """Which rows models are scored on, where the score decides nothing."""
+    options = argparse.ArgumentParser(add_help=False)
+    group = options.add_argument_group("rows to score")
+    group.add_argument(
+        "--usage",
+        metavar="NAME",
+        help="such as PrivateTest for the final score (default: those neither for training nor "
+        "for the final score, else the training rows); rows that a model was trained on are left "
+        "out",
+    )
+    group.add_argument(
+        "--truth", metavar="FILE", help="`id,label` rows with the labels that the data lacks"
+    )
+    return options
+
+
 def chosen_recipe(args: argparse.Namespace, base: Recipe | None = None) -> Recipe:
     """`base`, or the recipe that `--recipe` names, with the flags' settings. Raises InputError."""
     base = base or get_recipe(args.recipe, getattr(args, "recipe_kind", Recipe))

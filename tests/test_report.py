@@ -207,13 +207,13 @@ def test_the_test_part_of_a_folder_and_of_an_archive(folder, rows, command):
 
 def test_mistakes_are_the_surest_and_told_by_their_id(folder, rows, command, monkeypatch):
     asked = {}
-    drawn = plots.mistakes_figure
+    drawn = plots.image_grid_figure
 
-    def recorded(images, captions, title):
+    def recorded(images, captions, **options):
         asked.update(images=images, captions=captions)
-        return drawn(images, captions, title)
+        return drawn(images, captions, **options)
 
-    monkeypatch.setattr(plots, "mistakes_figure", recorded)
+    monkeypatch.setattr(plots, "image_grid_figure", recorded)
     command("report", "model.h5", "data.csv", "--out", "mistakes.html", cwd=folder)
     checkpoint = checkpoints.load(folder / "model.h5")
     scored = rows.take(USAGES == "PublicTest")
@@ -224,7 +224,7 @@ def test_mistakes_are_the_surest_and_told_by_their_id(folder, rows, command, mon
     wrong = np.flatnonzero(predicted != scored.labels)
     surest = wrong[sureness[wrong].argmax()]
     assert asked["captions"][0] == (
-        f"{EMOTIONS[predicted[surest]]}, {sureness[surest]:.1%}\n"
+        f"{EMOTIONS[predicted[surest]]} {sureness[surest]:.1%}\n"
         f"truly {EMOTIONS[scored.labels[surest]]}\nid {300 + surest}"
     )
     np.testing.assert_array_equal(asked["images"][0], scored.images[surest])

@@ -65,21 +65,17 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
         description="Put checkpoints and run folders side by side in one HTML page, with the chart "
         "as PNG and the table as CSV beside it. With --data all are scored on the same rows, which "
         "none of them was trained on; without, the table is what they carry from their training.",
-        parents=[cli.data_options(), cli.checkpoint_options(), cli.prediction_options()],
+        parents=[
+            cli.data_options(),
+            cli.checkpoint_options(),
+            cli.prediction_options(),
+            cli.scoring_options(),
+        ],
     )
     parser.add_argument(
         "places", type=Path, nargs="+", metavar="RUN_OR_MODEL", help="run folders and checkpoints"
     )
     parser.add_argument("--data", metavar="DATA", help="labelled CSV, .npz or folder")
-    parser.add_argument(
-        "--truth", metavar="FILE", help="`id,label` rows with the labels that the data lacks"
-    )
-    parser.add_argument(
-        "--usage",
-        metavar="NAME",
-        help="rows to score, such as PrivateTest for the final score (default: those neither for "
-        "training nor for the final score, else the training rows)",
-    )
     parser.add_argument(
         "--out",
         type=Path,

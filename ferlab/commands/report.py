@@ -39,19 +39,11 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
             cli.checkpoint_options(),
             cli.architecture_options(),
             cli.prediction_options(),
+            cli.scoring_options(),
         ],
     )
     parser.add_argument("checkpoint", type=Path, metavar="MODEL", help="checkpoint to report on")
     parser.add_argument("data", metavar="DATA", help="labelled CSV, .npz or folder")
-    parser.add_argument(
-        "--usage",
-        metavar="NAME",
-        help="rows to score, such as PrivateTest for the final score (default: those neither for "
-        "training nor for the final score, else the training rows)",
-    )
-    parser.add_argument(
-        "--truth", metavar="FILE", help="`id,label` rows with the labels that the data lacks"
-    )
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="(default: [model]_report.html, here)"
     )
@@ -249,10 +241,11 @@ def add_mistakes(page: "Page", found: "Evaluation") -> None:
         return
     confidence = found.probabilities.max(axis=1)
     shown = wrong[np.argsort(-confidence[wrong], kind="stable")][:MISTAKES]
-    names = [_short(name) for name in found.dataset.class_names]
+    names = found.dataset.class_names
     captions = [
-        f"{names[found.predicted[row]]}, {confidence[row]:.1%}\n"
-        f"truly {names[found.dataset.labels[row]]}\nid {_short(found.dataset.ids[row])}"
+        f"{_short(names[found.predicted[row]], 8)} {confidence[row]:.1%}\n"
+        f"truly {_short(names[found.dataset.labels[row]], 8)}\n"
+        f"id {_short(found.dataset.ids[row], 11)}"
         for row in shown.tolist()
     ]
     page.paragraph(
@@ -260,10 +253,9 @@ def add_mistakes(page: "Page", found: "Evaluation") -> None:
         "model was surest about. Some may be labelled wrongly."
     )
     page.figure(
-        plots.mistakes_figure(
-            found.dataset.images[shown], captions, "Predicted class with its confidence, true class"
-        ),
-        f"The {len(shown)} mistakes of highest confidence.",
+        plots.image_grid_figure(list(found.dataset.images[shown]), captions, columns=8),
+        f"The {len(shown)} mistakes of highest confidence: predicted class with its confidence, "
+        "true class, id.",
     )
 
 
@@ -390,6 +382,6 @@ def _percent(measure: "Measure | None") -> str:
     return f"{measure.value:.1%} ({100 * measure.low:.1f} to {100 * measure.high:.1f})"
 
 
-def _short(text: str) -> str:
+def _short(text: str, longest: int = LONGEST) -> str:
     """So much of it as fits under an image; the end tells more of a path."""
-    return text if len(text) <= LONGEST else f"\N{HORIZONTAL ELLIPSIS}{text[1 - LONGEST :]}"
+    return text if len(text) <= longest else f"\N{HORIZONTAL ELLIPSIS}{text[1 - longest :]}"

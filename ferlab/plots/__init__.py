@@ -20,7 +20,6 @@ from ferlab.plots.scores import (
     FEW,
     class_scores_figure,
     comparison_figure,
-    mistakes_figure,
     reliability_figure,
 )
 from ferlab.plots.style import png, save
@@ -37,7 +36,6 @@ __all__ = [
     "history_figure",
     "image_grid_figure",
     "layers_figure",
-    "mistakes_figure",
     "png",
     "pseudo_labels_figure",
     "reliability_figure",

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MARKERS = "osD^vPX"
-MISTAKES_IN_A_ROW = 6
 LEGIBLE = 12  # models whose lines can be told apart in one panel
 FEW = 20  # images, below which a bin's accuracy says little
 
@@ -115,29 +114,6 @@ def reliability_figure(found: Sequence[tuple[str, Reliability, Estimate]]) -> "F
     panels[0, 0].yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     panels[0, 0].set_ylabel("accuracy")
     panels[1, 0].set_ylabel("images")
-    return figure
-
-
-def mistakes_figure(images: np.ndarray, captions: Sequence[str], title: str) -> "Figure":
-    """Images in a grid, each above its caption of up to four short lines.
-
-    images: uint8 (n, height, width, 1 or 3), n at least 1.
-    """
-    from matplotlib.figure import Figure
-
-    columns = min(len(images), MISTAKES_IN_A_ROW)
-    rows = -(-len(images) // columns)
-    figure = Figure(figsize=(max(5.0, 1.75 * columns), 0.5 + 2.35 * rows), layout="constrained")
-    figure.suptitle(plain(title))
-    panels = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes in panels[len(images) :]:
-        axes.axis("off")
-    for axes, image, caption in zip(panels, images, captions, strict=False):
-        axes.imshow(image if image.shape[-1] == 3 else image[..., 0], cmap="gray", vmin=0, vmax=255)
-        axes.set_xlabel(plain(caption), fontsize=10)
-        axes.set_xticks(())
-        axes.set_yticks(())
-        axes.spines[:].set_color(GREY)
     return figure
 
 
