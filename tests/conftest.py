@@ -4,7 +4,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from support import SHARED, faces
+from support import SHARED, faces, run
+
+from ferlab import data
 
 
 @pytest.fixture(scope="session")
@@ -39,3 +41,33 @@ def command(monkeypatch, capsys):
         return printed if code == 0 else error
 
     return call
+
+
+@pytest.fixture(scope="session")
+def work(tmp_path_factory):
+    """A folder with data, and a CNN and a DNN trained on it by the scripts."""
+    folder = tmp_path_factory.mktemp("work")
+    train, test = faces(160, seed=1), faces(50, seed=2)
+    data.write_csv(folder / "train.csv", train.images, labels=train.labels)
+    data.write_csv(folder / "test.csv", test.images, ids=test.ids)
+    truth = "id,label\n" + "".join(f"{row},{label}\n" for row, label in enumerate(test.labels))
+    (folder / "truth.csv").write_text(truth)
+    short = ("--epochs", 2, "--batch-size", 32)
+    printed = run(
+        "train.py", "train.csv", *short, "--validation", 40, "--keep-epochs", 1, cwd=folder
+    )
+    (folder / "train.log").write_text(printed)
+    run("dnn_train.py", "train.csv", *short, cwd=folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cnn(work):
+    (path,) = work.glob("[01].??????.h5")
+    return path
+
+
+@pytest.fixture(scope="session")
+def dnn(work):
+    (path,) = work.glob("dnn_*.h5")
+    return path

@@ -1,0 +1,88 @@
+"""plot_model.py and gradient_ascent.py as a user runs them."""
+
+import pytest
+from support import fails, run
+
+
+def pictures(folder):
+    from PIL import Image
+
+    sizes = {}
+    for path in folder.iterdir():
+        with Image.open(path) as picture:
+            assert min(picture.size) > 300, path
+            assert len(set(picture.convert("L").tobytes())) > 10, "nothing is drawn"
+            sizes[path.name] = picture.size
+    return sizes
+
+
+def test_plot_model_writes_the_reports_four_pictures(work, cnn):
+    options = ("--saliency", "gradient,layercam", "--out-dir", "pictures")
+    printed = run("plot_model.py", "train.csv", cnn, *options, cwd=work)
+    assert "taken for" in printed
+    assert "saliency by layercam at block3_norm3: " in printed
+    expected = {f"{cnn.stem}_{kind}.png" for kind in ("struct", "cm", "his", "sm")}
+    sizes = pictures(work / "pictures")
+    assert set(sizes) == expected
+    # By default an image of each class, in a row each.
+    options = ("--what", "sm", "--images", "7", "--out-dir", "one")
+    printed = run("plot_model.py", "test.csv", cnn, *options, cwd=work)  # without labels
+    assert "saliency by perturbation: " in printed
+    (one,) = pictures(work / "one").values()
+    assert one[1] < 0.4 * sizes[f"{cnn.stem}_sm.png"][1]
+
+
+def test_plot_model_draws_a_dnn(work, dnn):
+    options = ("--what", "struct,his,sm", "--images", "7,0", "--out-dir", "dnn")
+    printed = run("plot_model.py", "train.csv", dnn, *options, cwd=work)
+    assert (
+        "note: gradcam and layercam look at a convolution's maps, of which it has none" in printed
+    )
+    assert set(pictures(work / "dnn")) == {
+        f"{dnn.stem}_{kind}.png" for kind in ("struct", "his", "sm")
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "rule"),
+    [
+        (("--what", "sm,nothing"), "expected some of struct, cm, his, sm. Received: 'nothing'"),
+        (("--images", "7,160"), "--images must be ids or rows from 0 to 159. Received: '160'"),
+        (("--saliency", "occlusion"), "Received: 'occlusion'"),
+        (("--layer", "block9"), "no layer is called 'block9'"),
+        (("--out-dir", "/dev/null"), "cannot be written"),
+    ],
+)
+def test_plot_model_on_bad_input(work, cnn, options, rule):
+    assert rule in fails("plot_model.py", "train.csv", cnn, *options, cwd=work)
+
+
+def test_gradient_ascent_draws_filters_and_classes(work, cnn):
+    run("gradient_ascent.py", cnn, "--steps", 3, "--out-dir", "filters", cwd=work)
+    assert set(pictures(work / "filters")) == {f"{cnn.stem}_block1_conv1.png"}
+    for options in (("--layer", "dense3"), ("--output", "happy")):
+        run("gradient_ascent.py", cnn, "--steps", 2, "--out-dir", "more", *options, cwd=work)
+    expected = {f"{cnn.stem}_{name}.png" for name in ("dense3", "happy")}
+    assert set(pictures(work / "more")) == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "rule"),
+    [
+        (("--layer", "block9"), "no layer is called 'block9'; it has rescale, block1_conv1"),
+        (("--output", "joy"), "--output must be all or one of angry, disgust"),
+        (("--layer", "dense1", "--output", "happy"), "not allowed with argument"),
+        (("--steps", "0"), "expected a whole number from 1"),
+        (("--out-dir", "/dev/null"), "cannot be written"),
+    ],
+)
+def test_gradient_ascent_on_bad_input(work, cnn, options, rule):
+    assert rule in fails("gradient_ascent.py", cnn, *options, cwd=work)
+
+
+def test_pictures_on_another_backend(work, cnn):
+    options = ("--what", "sm", "--images", "1,2", "--saliency", "gradient,smoothgrad,layercam")
+    jax = {"cwd": work, "KERAS_BACKEND": "jax"}
+    run("plot_model.py", "train.csv", cnn, *options, "--out-dir", "jax", **jax)
+    run("gradient_ascent.py", cnn, "--steps", 2, "--out-dir", "jax", **jax)
+    assert set(pictures(work / "jax")) == {f"{cnn.stem}_sm.png", f"{cnn.stem}_block1_conv1.png"}
