@@ -11,6 +11,9 @@ from pathlib import Path
 from ferlab import cli
 from ferlab.errors import InputError, entry_point
 
+MOST_UNITS = 512  # of a layer that are drawn
+FORECAST_STEP = 4
+
 
 def parse_args():
     parser = cli.parser(
@@ -67,16 +70,20 @@ def main() -> None:
             else interpretation.first_convolution(checkpoint)
         )
         units = np.arange(layer.output_shape[-1])
+        if len(units) > MOST_UNITS:
+            print(f"note: {layer.name} has {len(units):,} units; the first {MOST_UNITS} are drawn")
+            units = units[:MOST_UNITS]
         labels, name = units.astype(str).tolist(), layer.name
         what = f"what excites the {len(units)} units of {layer.name}, with their activation"
     path = args.out_dir / f"{args.checkpoint.stem}_{name.replace('/', '_')}.png"
+    files.require_other(path, [args.checkpoint, args.architecture])
     files.require_writable(path)
 
     start = time.perf_counter()
     ascent = interpretation.maximize(
-        checkpoint, layer, units, steps=args.steps, seed=args.seed, progress=show_progress
+        checkpoint, layer, units, steps=args.steps, seed=args.seed, progress=Progress()
     )
-    print(f"{len(units)} images in {time.perf_counter() - start:.1f} s")
+    print(f"images drawn: {len(units)}, in {time.perf_counter() - start:.1f} s")
     labels = [
         f"{label}: dead" if dead else f"{label}: {activation:.3g}"
         for label, activation, dead in zip(labels, ascent.activations, ascent.dead, strict=True)
@@ -102,9 +109,17 @@ def chosen_outputs(checkpoint, name: str):
     return chosen, np.array([names.index(each) for each in chosen])
 
 
-def show_progress(step: int, steps: int) -> None:
-    if sys.stdout.isatty():
-        print(f"\rstep {step} of {steps}", end="\n" if step == steps else "", flush=True)
+class Progress:
+    """Counts the steps in a terminal, and says after the first ones how long all will take."""
+
+    def __call__(self, step: int, steps: int) -> None:
+        if step == 1:  # which builds the graph
+            self.start = time.perf_counter()
+        if step == FORECAST_STEP:
+            seconds = (time.perf_counter() - self.start) / (step - 1) * (steps - 1)
+            print(f"{steps} steps will take about {seconds:.0f} s", flush=True)
+        if sys.stdout.isatty():
+            print(f"\rstep {step} of {steps}", end="\n" if step == steps else "", flush=True)
 
 
 if __name__ == "__main__":

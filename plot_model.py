@@ -87,6 +87,7 @@ def main() -> None:
 
     paths = {what: args.out_dir / f"{args.checkpoint.stem}_{what}.png" for what in args.what}
     for path in paths.values():
+        files.require_other(path, [args.data, args.checkpoint, args.architecture])
         files.require_writable(path)
     class_names = cli.chosen_class_names(args)
     checkpoint = checkpoints.load(

@@ -301,20 +301,22 @@ class Comparison:
     auc: tuple[float, float, float, int] | None
 
 
-def compare(rows: Rows, usable: np.ndarray) -> list[Comparison]:
+def compare(rows: Rows, usable: np.ndarray, groups: np.ndarray) -> list[Comparison]:
     """Compare the first part that is trained on, else the first, with each other part.
 
-    usable: bool (n,), rows to look at: leave out blank ones
+    usable: bool (n,), rows to look at: leave out blank ones; groups: int (n,), equal for copies
     """
     reference = next((part for part in rows.parts if part.is_trained_on), rows.parts[0])
     return [
-        _compare(rows.dataset, reference, other, usable)
+        _compare(rows.dataset, reference, other, usable, groups)
         for other in rows.parts
         if other is not reference and usable[other.rows].any() and usable[reference.rows].any()
     ]
 
 
-def _compare(dataset: Dataset, first: Part, second: Part, usable: np.ndarray) -> Comparison:
+def _compare(
+    dataset: Dataset, first: Part, second: Part, usable: np.ndarray, groups: np.ndarray
+) -> Comparison:
     sides = [part.rows[usable[part.rows]] for part in (first, second)]
     generator = np.random.default_rng(0)
     sides = [
@@ -329,7 +331,9 @@ def _compare(dataset: Dataset, first: Part, second: Part, usable: np.ndarray) ->
         second_shares=_shares(dataset, second),
         brightness=_difference(*(side.mean(axis=1, dtype=np.float32) for side in levels)),
         contrast=_difference(*(side.std(axis=1, dtype=np.float32) for side in levels)),
-        auc=_two_sample_auc(*images) if min(map(len, sides)) >= 20 else None,
+        auc=_two_sample_auc(*images, groups[np.concatenate(sides)])
+        if min(len(np.unique(groups[side])) for side in sides) >= 20
+        else None,
     )
 
 
@@ -348,15 +352,18 @@ def _difference(first: np.ndarray, second: np.ndarray) -> tuple[float, ...]:
     return (*means, difference, difference - half, difference + half, difference / pooled)
 
 
-def _two_sample_auc(first: np.ndarray, second: np.ndarray) -> tuple[float, float, float, int]:
+def _two_sample_auc(
+    first: np.ndarray, second: np.ndarray, groups: np.ndarray
+) -> tuple[float, float, float, int]:
     """A classifier two-sample test (Lopez-Paz and Oquab 2017, arXiv:1610.06545).
 
-    Cross-validated logistic regression on thumbnails and their squares. The interval is Hanley and
-    McNeil's (1982).
+    Cross-validated logistic regression on thumbnails and their squares, copies always in one fold:
+    one learned from the other side would be taken for that. The interval is Hanley and McNeil's
+    (1982).
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import roc_auc_score
-    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
@@ -367,7 +374,8 @@ def _two_sample_auc(first: np.ndarray, second: np.ndarray) -> tuple[float, float
         make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=200)),
         np.concatenate([features, features**2], axis=1),
         side,
-        cv=StratifiedKFold(5, shuffle=True, random_state=0),
+        groups=groups,
+        cv=StratifiedGroupKFold(5, shuffle=True, random_state=0),
         method="decision_function",
     )
     auc = float(roc_auc_score(side, scores))
@@ -403,4 +411,6 @@ def examine(
         report=report,
     )
     groups = copies.groups(len(rows.dataset))
-    return Findings(blank, flat, copies, groups, conflicts(rows, groups), compare(rows, ~blank))
+    return Findings(
+        blank, flat, copies, groups, conflicts(rows, groups), compare(rows, ~blank, groups)
+    )

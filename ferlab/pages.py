@@ -35,6 +35,7 @@ th:first-child, td:first-child { text-align: left; }
 th, td:first-child { white-space: normal; }
 td:first-child { max-width: 24rem; overflow-wrap: break-word; }
 th { background: #f4f4f4; }
+li, p { overflow-wrap: anywhere; }
 figure { margin: 1rem 0; }
 img { max-width: 100%; height: auto; }
 figcaption, .note { color: #555; font-size: 0.9rem; }

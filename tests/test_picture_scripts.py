@@ -57,12 +57,22 @@ def test_plot_model_on_bad_input(work, cnn, options, rule):
     assert rule in fails("plot_model.py", "train.csv", cnn, *options, cwd=work)
 
 
+def test_no_input_is_drawn_over(work, cnn):
+    data = work / f"{cnn.stem}_cm.png"  # a table, whatever its name
+    data.write_bytes((work / "train.csv").read_bytes())
+    assert "is read here" in fails("plot_model.py", data, cnn, cwd=work)
+    data.unlink()
+
+
 def test_gradient_ascent_draws_filters_and_classes(work, cnn):
-    run("gradient_ascent.py", cnn, "--steps", 3, "--out-dir", "filters", cwd=work)
+    printed = run("gradient_ascent.py", cnn, "--steps", 4, "--out-dir", "filters", cwd=work)
+    assert "4 steps will take about" in printed
     assert set(pictures(work / "filters")) == {f"{cnn.stem}_block1_conv1.png"}
-    for options in (("--layer", "dense3"), ("--output", "happy")):
-        run("gradient_ascent.py", cnn, "--steps", 2, "--out-dir", "more", *options, cwd=work)
-    expected = {f"{cnn.stem}_{name}.png" for name in ("dense3", "happy")}
+    for options in (("--layer", "flatten"), ("--output", "happy")):
+        options = ("--steps", 1, "--out-dir", "more", *options)
+        printed += run("gradient_ascent.py", cnn, *options, cwd=work)
+    assert "note: flatten has 4,608 units; the first 512 are drawn" in printed
+    expected = {f"{cnn.stem}_{name}.png" for name in ("flatten", "happy")}
     assert set(pictures(work / "more")) == expected
 
 

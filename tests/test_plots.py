@@ -93,6 +93,17 @@ def test_the_confusion_matrix_tells_recall_precision_and_pairs():
     assert any(r"sad\$" in text for text in shown)
 
 
+def test_what_cannot_be_divided_is_no_0_percent():
+    counts = np.array([[5, 0, 5], [0, 0, 0], [1, 0, 9]])
+    names = ("happy", "sad", "a very long name of a class that leaves no room")
+    shown = texts(plots.confusion_matrix_figure(counts, names, "title"))
+    assert "sad\n\N{EN DASH}" in shown  # neither recall nor precision
+    assert "sad\n0.0%" not in shown
+    assert "0\n0%" in shown  # happy is never taken for sad
+    assert shown.count("0") == 3
+    assert not any(name in text for text in shown for name in names[2:])
+
+
 def test_saliency_stands_beside_its_image():
     images = np.arange(2 * 6 * 6, dtype=np.uint8).reshape(2, 6, 6, 1)
     maps = {"gradient": np.ones((2, 6, 6)), "gradcam": np.zeros((2, 6, 6))}
@@ -101,7 +112,7 @@ def test_saliency_stands_beside_its_image():
     for row in range(2):
         np.testing.assert_array_equal(panels[3 * row].images[0].get_array(), images[row, :, :, 0])
     assert [len(axes.images) for axes in panels] == [1, 1, 2] * 2  # Grad-CAM lies on the face
-    assert {"first", "second", "Grad-CAM"} <= set(texts(figure))
+    assert {"first", "second", "Grad-CAM", "gradient,\nsquared"} <= set(texts(figure))
 
 
 @pytest.mark.parametrize("count", [1, 7, 32])

@@ -144,7 +144,7 @@ def run(args: argparse.Namespace) -> None:
     if is_trained_on:
         page.warning(f"Believe none of the scores: {TOO_GOOD}.")
     for note in notes:
-        page.note(note)
+        page.note(note.removeprefix("note: "))
     if args.data:
         add_scores(page, candidates, rows)
     page.heading("Chart")

@@ -31,7 +31,7 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
         "report",
         help="one HTML page about a model: scores, mistakes, history, cost, settings",
         description="Score MODEL on the labelled rows of DATA and write one self-contained HTML "
-        "page to hand in: measures with 95%% intervals, confusion matrix, calibration, most "
+        "page to hand in: measures with 95% intervals, confusion matrix, calibration, most "
         "confident mistakes, saliency, training history, cost, settings and versions. Rows that "
         "the model was trained on are left out; if there are no others, the page says so.",
         parents=[
@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> None:
     if is_trained_on:
         page.warning(f"Believe none of this: {TOO_GOOD}.")
     for note in notes:
-        page.note(note)
+        page.note(note.removeprefix("note: "))
     add_scores(page, found, Path(args.data).name)
     add_classes(page, found)
     add_calibration(page, found, checkpoint)
@@ -253,7 +253,7 @@ def add_mistakes(page: "Page", found: "Evaluation") -> None:
         "model was surest about. Some may be labelled wrongly."
     )
     page.figure(
-        plots.image_grid_figure(list(found.dataset.images[shown]), captions, columns=8),
+        plots.image_grid_figure(list(found.dataset.images[shown]), captions, columns=6, cell=144),
         f"The {len(shown)} mistakes of highest confidence: predicted class with its confidence, "
         "true class, id.",
     )
@@ -286,7 +286,8 @@ def add_saliency(page: "Page", found: "Evaluation", checkpoint: "Checkpoint") ->
     )
     page.figure(
         plots.saliency_figure(dataset.images, titles, maps, "Saliency for the true class"),
-        "Gradient: how much the loss changes with a pixel's grey level (Simonyan et al. 2014). "
+        "Gradient: the squared change of the loss with a pixel's grey level (after Simonyan et al. "
+        "2014). "
         "LayerCAM: what the last maps of the convolutions hold for the class (Jiang et al. 2021).",
     )
     if "layercam" not in methods:

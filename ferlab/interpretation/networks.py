@@ -13,6 +13,7 @@ from ferlab.costs import LayerCost
 from ferlab.errors import InputError
 
 ops = keras.ops
+MOST_NAMES = 40  # in an error
 RIM = 8  # a map's rim is an eighth of its side
 
 
@@ -24,8 +25,10 @@ def layer_named(checkpoint: Checkpoint, name: str) -> LayerCost:
     if len(found) == 1:
         return found[0]
     rule = f"no layer is called {name!r}" if not found else f"several layers are called {name!r}"
-    known = ", ".join(layer.name for layer in found or layers)
-    raise InputError(f"{checkpoint.path}: {rule}; it has {known}")
+    known = [layer.name for layer in found or layers]
+    if len(known) > MOST_NAMES:
+        known[MOST_NAMES:] = [f"and {len(known) - MOST_NAMES} more, as `ferlab inspect` lists"]
+    raise InputError(f"{checkpoint.path}: {rule}; it has {', '.join(known)}")
 
 
 def first_convolution(checkpoint: Checkpoint) -> LayerCost:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ferlab.plots.style import BLUE, DPI, ORANGE, SERIES, plain
+from ferlab.plots.style import BLUE, DPI, LONGEST_NAME, ORANGE, SERIES, plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,7 +33,7 @@ def class_counts_figure(counts: Mapping[str, np.ndarray], class_names: tuple[str
         label = plain(f"{name}: {count.sum():,}")
         bars = axes.barh(places + offset, shares, thickness * 0.9, color=colour, label=label)
         axes.bar_label(bars, [f"{value:,}" for value in count], padding=3, fontsize=8)
-    axes.set_yticks(places, map(plain, class_names))
+    axes.set_yticks(places, [plain(name, LONGEST_NAME) for name in class_names])
     axes.invert_yaxis()
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.margins(x=0.1)
@@ -45,16 +45,17 @@ def class_counts_figure(counts: Mapping[str, np.ndarray], class_names: tuple[str
 
 
 def image_grid_figure(
-    images: Sequence[np.ndarray], captions: Sequence[str], *, columns: int
+    images: Sequence[np.ndarray], captions: Sequence[str], *, columns: int, cell: int = CELL
 ) -> "Figure":
     """Pictures side by side, each over its caption of one or two lines.
 
     images: uint8 (height, width, 1 or 3), enlarged so that the pixels show, of one height; several
         of a width between them may be one cell, see `side_by_side`
+    cell: pixels of the screen, how high an image gets at most
     """
     from matplotlib.figure import Figure
 
-    cells = [_screen_pixels(image) for image in images]
+    cells = [_screen_pixels(image, cell) for image in images]
     columns = min(columns, len(cells))
     text = _LINE * max(caption.count("\n") + 1 for caption in captions) + 3
     width = max(cell.shape[1] for cell in cells) + _GAP
@@ -63,12 +64,12 @@ def image_grid_figure(
     canvas = np.full((rows * height, columns * width, 3), 255, np.uint8)
     figure = Figure(figsize=(canvas.shape[1] / DPI, canvas.shape[0] / DPI))
     axes = figure.add_axes((0, 0, 1, 1))
-    for number, (cell, caption) in enumerate(zip(cells, captions, strict=True)):
+    for number, (pixels, caption) in enumerate(zip(cells, captions, strict=True)):
         top, left = number // columns * height, number % columns * width
-        canvas[top : top + cell.shape[0], left : left + cell.shape[1]] = cell
+        canvas[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels
         for line, told in enumerate(caption.split("\n"), start=1):
-            baseline = top + cell.shape[0] + line * _LINE - 3
-            axes.text(left, baseline, _shortened(told, cell.shape[1]), fontsize=7.5)
+            baseline = top + pixels.shape[0] + line * _LINE - 3
+            axes.text(left, baseline, _shortened(told, pixels.shape[1]), fontsize=7.5)
     axes.imshow(canvas, interpolation="nearest")
     axes.axis("off")
     return figure
@@ -101,18 +102,18 @@ def file_sizes_figure(sizes: np.ndarray, odd: np.ndarray) -> "Figure":
     return figure
 
 
-def _screen_pixels(image: np.ndarray) -> np.ndarray:
-    """uint8 (height, width, 3), about CELL high, whole pixels where they are few."""
+def _screen_pixels(image: np.ndarray, cell: int) -> np.ndarray:
+    """uint8 (height, width, 3), `cell` high or, in whole pixels, a little less."""
     from PIL import Image
 
     height, width, channels = image.shape
     picture = Image.fromarray(image[:, :, 0] if channels == 1 else image).convert("RGB")
-    times = CELL // height if height <= CELL else CELL / height
-    kind = Image.Resampling.NEAREST if times >= 1 else Image.Resampling.BILINEAR
+    times = cell // height if 2 * height <= cell else cell / height
+    kind = Image.Resampling.NEAREST if times == int(times) else Image.Resampling.BILINEAR
     return np.asarray(picture.resize((max(round(width * times), 1), round(height * times)), kind))
 
 
 def _shortened(line: str, width: int) -> str:
     """What fits under a picture of so many pixels, roughly."""
-    most = max(int(width / 6.6), 6)
+    most = max(int(width / 7.2), 6)
     return plain(line if len(line) <= most else line[: most - 1] + "…")

@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SALIENCY_NAMES = {
-    "perturbation": "one grey level\nmore, pixel by pixel",
-    "gradient": "gradient",
-    "smoothgrad": "SmoothGrad",
+    "perturbation": "one grey level more,\nchange squared",
+    "gradient": "gradient,\nsquared",
+    "smoothgrad": "SmoothGrad,\nsquared",
     "gradcam": "Grad-CAM",
     "layercam": "LayerCAM",
 }
 OVERLAID = ("gradcam", "layercam")  # coarse: without the face nobody sees what they point at
-KERAS_DPI = 72  # tall as it is, a hundred layers are 15,000 pixels at 72
+KERAS_DPI, MOST_LAYERS = 72, 60  # a layer is 130 pixels high at 72 dots per inch
 BOXES_A_COLUMN = 18
 KIND_COLOURS = {  # by a part of the layer's kind
     "Conv": "#CFE3F1",
@@ -36,14 +36,16 @@ KIND_COLOURS = {  # by a part of the layer's kind
     "Pool": "#CDEBE0",
     "Normalization": "#F7E6F0",
 }
-LABEL = 0.3  # of an image's height: room for the line above it
+LABEL = 0.3  # inches for the line above an image
+TITLE = 26  # characters above an image
 BRIGHTEST = 99.5  # percentile of a map that gets the brightest colour: single pixels stand out
 
 
 def save_keras_plot(model: "keras.Model", path: Path) -> bool:
     """Write Keras's own picture of the layers; False where it cannot, without Graphviz or pydot.
 
-    Nor for a model whose names are more than words: Graphviz would take them for its markup.
+    Nor for a model whose names are more than words, which Graphviz would take for its markup, nor
+    for one of more layers than fit into a picture that can be read: Keras draws them all in a row.
     """
     from ferlab.backend import keras
 
@@ -55,7 +57,8 @@ def save_keras_plot(model: "keras.Model", path: Path) -> bool:
 
     if shutil.which("dot") is None or importlib.util.find_spec("pydot") is None:
         return False
-    if not all(re.fullmatch(r"[\w./-]+", name) for name in (model.name, *names(model))):
+    found = [model.name, *names(model)]
+    if len(found) > MOST_LAYERS or not all(re.fullmatch(r"[\w./-]+", name) for name in found):
         return False
     with tempfile.TemporaryDirectory() as folder:
         picture = Path(folder) / "model.png"
@@ -180,11 +183,13 @@ def saliency_figure(
     panels = figure.subplots(len(images), columns, squeeze=False)
     for row, (image, name) in enumerate(zip(images, titles, strict=True)):
         show_image(panels[row, 0], image)
-        panels[row, 0].set_title(plain(name), fontsize=8)
+        panels[row, 0].set_title(
+            "\n".join(plain(line, TITLE) for line in name.split("\n")), fontsize=8
+        )
         for axes, (method, found) in zip(panels[row, 1:], maps.items(), strict=True):
             top = np.percentile(found[row], BRIGHTEST) or found[row].max() or 1.0
             if method in OVERLAID:
-                show_image(axes, image)
+                show_image(axes, image.mean(axis=-1, keepdims=True))  # colours would mix
             axes.imshow(
                 found[row],
                 cmap="inferno",
@@ -219,11 +224,12 @@ def filters_figure(images: np.ndarray, labels: Sequence[str], title: str) -> "Fi
     count, height, width = images.shape[:3]
     columns = min(count, max(1, round(math.sqrt(count * 1.6 * height / width))))
     rows = -(-count // columns)
-    gap, line = max(1, width // 16), math.ceil(height * LABEL)
+    tile = min(1.15, max(0.75, 24 / columns)) if count > 1 else 3.6
+    gap = max(1, width // 16)
+    line = math.ceil(LABEL / tile * width)
     sheet = np.full(
         (rows * (height + line), columns * (width + gap) - gap, images.shape[-1]), 255.0
     )
-    tile = min(1.15, max(0.75, 24 / columns)) if count > 1 else 3.6
     size = (max(tile * columns, 4.5), tile * rows * (height + line) / (width + gap) + 0.7)
     figure = Figure(figsize=size, layout="constrained")
     figure.suptitle(plain(title), fontsize=10)

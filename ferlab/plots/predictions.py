@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ferlab.plots.style import BLUE, GREY, ORANGE, plain
+from ferlab.plots.style import BLUE, GREY, LONGEST_NAME, ORANGE, plain
 from ferlab.pseudo_labels import PseudoLabels
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ def confusion_matrix_figure(
     from matplotlib.figure import Figure
 
     size = len(class_names)
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    precision = np.diag(counts) / np.maximum(counts.sum(axis=0), 1)
+    rows, columns = counts.sum(axis=1), counts.sum(axis=0)
+    shares = counts / np.maximum(rows, 1)[:, None]
     height = 1.8 + 0.75 * size + 0.17 * len(notes)
     figure = Figure(figsize=(2.2 + 0.85 * size, height), layout="constrained")
     axes = figure.subplots()
@@ -34,30 +34,29 @@ def confusion_matrix_figure(
             axes.text(
                 column,
                 row,
-                f"{counts[row, column]:,}\n{shares[row, column]:.0%}",
+                f"{counts[row, column]:,}\n{shares[row, column]:.0%}" if rows[row] else "0",
                 ha="center",
                 va="center",
                 fontsize=9,
                 color="white" if shares[row, column] > 0.55 else "black",
             )
-    axes.set_xticks(
-        range(size),
-        [f"{plain(name)}\n{share:.1%}" for name, share in zip(class_names, precision, strict=True)],
-    )
-    axes.set_yticks(
-        range(size),
-        [
-            f"{plain(name)}\n{share:.1%}"
-            for name, share in zip(class_names, np.diag(shares), strict=True)
-        ],
-    )
+    axes.set_xticks(range(size), _with_shares(class_names, np.diag(counts), columns))
+    axes.set_yticks(range(size), _with_shares(class_names, np.diag(counts), rows))
     axes.set_xlabel("predicted class, with its precision")
     axes.set_ylabel("true class, with its recall")
     axes.set_title(plain(title))
     figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
     if notes:
-        figure.supxlabel(plain("\n".join(notes)), fontsize=8.5, ha="center")
+        figure.supxlabel("\n".join(plain(note, 70) for note in notes), fontsize=8.5, ha="center")
     return figure
+
+
+def _with_shares(names: Sequence[str], right: np.ndarray, of: np.ndarray) -> list[str]:
+    """Each class with its share of right images, or a dash where there is none to divide by."""
+    return [
+        plain(name, 11) + (f"\n{part / whole:.1%}" if whole else "\n\N{EN DASH}")
+        for name, part, whole in zip(names, right, of, strict=True)
+    ]
 
 
 def pseudo_labels_figure(labelled_by: Sequence[tuple[str, PseudoLabels]], title: str) -> "Figure":
@@ -85,7 +84,9 @@ def pseudo_labels_figure(labelled_by: Sequence[tuple[str, PseudoLabels]], title:
             counts = np.bincount(chosen, minlength=len(start))
             by_class.barh(range(len(start)), counts, left=start, color=colour, label=label)
             start = start + counts
-        by_class.set_yticks(range(len(start)), map(plain, guesses.class_names))
+        by_class.set_yticks(
+            range(len(start)), [plain(name, LONGEST_NAME) for name in guesses.class_names]
+        )
         by_class.invert_yaxis()
         by_class.set_xlabel("pseudo-labels (images)")
         by_class.set_title(plain(f"by {who}"), fontsize=10)

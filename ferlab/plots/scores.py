@@ -7,7 +7,7 @@ import numpy as np
 
 from ferlab.calibration import Reliability
 from ferlab.metrics import Estimate, Measure, Scores
-from ferlab.plots.style import BLUE, GREEN, GREY, ORANGE, SERIES, plain
+from ferlab.plots.style import BLUE, GREEN, GREY, LONGEST_NAME, ORANGE, SERIES, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,7 +36,7 @@ def class_scores_figure(scores: Scores, class_names: tuple[str, ...], title: str
     axes.set_yticks(
         range(size),
         [
-            f"{plain(name)} ({score.rows:,})"
+            f"{plain(name, LONGEST_NAME)} ({score.rows:,})"
             for name, score in zip(class_names, scores.classes, strict=True)
         ],
     )

@@ -1,6 +1,7 @@
 """What all pictures share: colours that the colour-blind tell apart, text, and the PNG."""
 
 import io
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,10 +14,17 @@ BLUE, ORANGE, GREEN, PINK = "#0072B2", "#D55E00", "#009E73", "#CC79A7"  # Okabe 
 SERIES = (BLUE, ORANGE, GREEN, PINK, "#E69F00", "#56B4E9", "#000000")
 GREY = "#BBBBBB"
 DPI = 120
+LONGEST_NAME = 20  # characters of a class at an axis
 
 
-def plain(text: str) -> str:
-    """A file or a class may have a $ in its name, where matplotlib would begin a formula."""
+def plain(text: str, longest: int | None = None) -> str:
+    """A file or a class may have a $ in its name, where matplotlib would begin a formula.
+
+    longest: characters, beyond which its middle is left out: a long name leaves a picture no room.
+    """
+    if longest and len(text) > longest:
+        half = (longest - 1) // 2
+        text = f"{text[: longest - 1 - half]}\N{HORIZONTAL ELLIPSIS}{text[-half:]}"
     return text.replace("$", r"\$")
 
 
@@ -29,5 +37,7 @@ def save(figure: "Figure", path: Path) -> None:
 def png(figure: "Figure") -> bytes:
     """The figure as the bytes of a PNG file."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")  # the font lacks it: a box is drawn
+        figure.savefig(buffer, format="png", dpi=DPI)
     return buffer.getvalue()
