@@ -87,7 +87,7 @@ def test_history_shows_both_phases_and_the_learning_rate():
 def test_the_confusion_matrix_tells_recall_precision_and_pairs():
     counts = np.array([[8, 2], [1, 9]])
     shown = texts(plots.confusion_matrix_figure(counts, ("happy", "sad$"), "title", ["a pair"]))
-    assert {"8\n80%", "2\n20%", "1\n10%", "9\n90%", "a pair"} <= set(shown)
+    assert {"8\n80%", "2\n20%", "1\n10%", "9\n90%", "\na pair"} <= set(shown)
     assert "happy\n80.0%" in shown  # recall
     assert "happy\n88.9%" in shown  # precision
     assert any(r"sad\$" in text for text in shown)

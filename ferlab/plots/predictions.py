@@ -26,7 +26,7 @@ def confusion_matrix_figure(
     rows, columns = counts.sum(axis=1), counts.sum(axis=0)
     shares = counts / np.maximum(rows, 1)[:, None]
     height = 1.8 + 0.75 * size + 0.17 * len(notes)
-    figure = Figure(figsize=(2.2 + 0.85 * size, height), layout="constrained")
+    figure = Figure(figsize=(max(6.0, 2.2 + 0.85 * size), height), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for row in range(size):
@@ -44,10 +44,12 @@ def confusion_matrix_figure(
     axes.set_yticks(range(size), _with_shares(class_names, np.diag(counts), rows))
     axes.set_xlabel("predicted class, with its precision")
     axes.set_ylabel("true class, with its recall")
-    axes.set_title(plain(title))
+    figure.suptitle(plain(title))
     figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
     if notes:
-        figure.supxlabel("\n".join(plain(note, 70) for note in notes), fontsize=8.5, ha="center")
+        figure.supxlabel(
+            "\n" + "\n".join(plain(note, 70) for note in notes), fontsize=8.5, ha="center"
+        )
     return figure
 
 
