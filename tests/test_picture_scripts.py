@@ -16,29 +16,29 @@ def pictures(folder):
     return sizes
 
 
-def test_plot_model_writes_the_reports_four_pictures(work, cnn):
-    options = ("--saliency", "gradient,layercam", "--out-dir", "pictures")
+def test_plot_model_writes_the_reports_four_pictures(work, cnn, tmp_path):
+    options = ("--saliency", "gradient,layercam", "--out-dir", tmp_path / "pictures")
     printed = run("plot_model.py", "train.csv", cnn, *options, cwd=work)
     assert "taken for" in printed
     assert "saliency by layercam at block3_norm3: " in printed
     expected = {f"{cnn.stem}_{kind}.png" for kind in ("struct", "cm", "his", "sm")}
-    sizes = pictures(work / "pictures")
+    sizes = pictures(tmp_path / "pictures")
     assert set(sizes) == expected
     # By default an image of each class, in a row each.
-    options = ("--what", "sm", "--images", "7", "--out-dir", "one")
+    options = ("--what", "sm", "--images", "7", "--out-dir", tmp_path / "one")
     printed = run("plot_model.py", "test.csv", cnn, *options, cwd=work)  # without labels
     assert "saliency by perturbation: " in printed
-    (one,) = pictures(work / "one").values()
+    (one,) = pictures(tmp_path / "one").values()
     assert one[1] < 0.4 * sizes[f"{cnn.stem}_sm.png"][1]
 
 
-def test_plot_model_draws_a_dnn(work, dnn):
-    options = ("--what", "struct,his,sm", "--images", "7,0", "--out-dir", "dnn")
+def test_plot_model_draws_a_dnn(work, dnn, tmp_path):
+    options = ("--what", "struct,his,sm", "--images", "7,0", "--out-dir", tmp_path / "dnn")
     printed = run("plot_model.py", "train.csv", dnn, *options, cwd=work)
     assert (
         "note: gradcam and layercam look at a convolution's maps, of which it has none" in printed
     )
-    assert set(pictures(work / "dnn")) == {
+    assert set(pictures(tmp_path / "dnn")) == {
         f"{dnn.stem}_{kind}.png" for kind in ("struct", "his", "sm")
     }
 
@@ -64,16 +64,18 @@ def test_no_input_is_drawn_over(work, cnn):
     data.unlink()
 
 
-def test_gradient_ascent_draws_filters_and_classes(work, cnn):
-    printed = run("gradient_ascent.py", cnn, "--steps", 4, "--out-dir", "filters", cwd=work)
+def test_gradient_ascent_draws_filters_and_classes(work, cnn, tmp_path):
+    printed = run(
+        "gradient_ascent.py", cnn, "--steps", 4, "--out-dir", tmp_path / "filters", cwd=work
+    )
     assert "4 steps will take about" in printed
-    assert set(pictures(work / "filters")) == {f"{cnn.stem}_block1_conv1.png"}
+    assert set(pictures(tmp_path / "filters")) == {f"{cnn.stem}_block1_conv1.png"}
     for options in (("--layer", "flatten"), ("--output", "happy")):
-        options = ("--steps", 1, "--out-dir", "more", *options)
+        options = ("--steps", 1, "--out-dir", tmp_path / "more", *options)
         printed += run("gradient_ascent.py", cnn, *options, cwd=work)
     assert "note: flatten has 4,608 units; the first 512 are drawn" in printed
     expected = {f"{cnn.stem}_{name}.png" for name in ("flatten", "happy")}
-    assert set(pictures(work / "more")) == expected
+    assert set(pictures(tmp_path / "more")) == expected
 
 
 @pytest.mark.parametrize(
@@ -90,9 +92,9 @@ def test_gradient_ascent_on_bad_input(work, cnn, options, rule):
     assert rule in fails("gradient_ascent.py", cnn, *options, cwd=work)
 
 
-def test_pictures_on_another_backend(work, cnn):
+def test_pictures_on_another_backend(work, cnn, tmp_path):
     options = ("--what", "sm", "--images", "1,2", "--saliency", "gradient,smoothgrad,layercam")
     jax = {"cwd": work, "KERAS_BACKEND": "jax"}
-    run("plot_model.py", "train.csv", cnn, *options, "--out-dir", "jax", **jax)
-    run("gradient_ascent.py", cnn, "--steps", 2, "--out-dir", "jax", **jax)
-    assert set(pictures(work / "jax")) == {f"{cnn.stem}_sm.png", f"{cnn.stem}_block1_conv1.png"}
+    run("plot_model.py", "train.csv", cnn, *options, "--out-dir", tmp_path / "jax", **jax)
+    run("gradient_ascent.py", cnn, "--steps", 2, "--out-dir", tmp_path / "jax", **jax)
+    assert set(pictures(tmp_path / "jax")) == {f"{cnn.stem}_sm.png", f"{cnn.stem}_block1_conv1.png"}
