@@ -10,8 +10,6 @@ import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 
 SIMILARITY = 0.95
 SIDE = 12  # pixels of the thumbnails by which all pairs are compared
@@ -43,6 +41,9 @@ class Copies:
 
     def groups(self, rows: int, *, exact: bool = False) -> np.ndarray:
         """int32 (rows,): rows that show the same have the same number; those byte for byte."""
+        from scipy.sparse import coo_matrix
+        from scipy.sparse.csgraph import connected_components
+
         chosen = self.exact if exact else slice(None)
         first, second = self.first[chosen], self.second[chosen]
         edges = coo_matrix((np.ones(len(first)), (first, second)), shape=(rows, rows))
@@ -170,6 +171,9 @@ def _connecting(
     a: np.ndarray, b: np.ndarray, correlation: np.ndarray, mirrored: np.ndarray, rows: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Of these pairs the most alike that connect the same rows: a maximum spanning forest."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import minimum_spanning_tree
+
     pair = a * rows + b
     order = np.lexsort((mirrored, -correlation, pair))  # upright before mirrored, if as alike
     order = order[np.unique(pair[order], return_index=True)[1]]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ferlab import cli
 from ferlab.errors import InputError
+from ferlab.near_duplicates import SIMILARITY
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from ferlab.label_errors import Doubts
 
 REASONS = ("blank", "flat", "across", "conflicts", "wrong", "copies", "near")
-SIMILARITY = 0.95
 
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:

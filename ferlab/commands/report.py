@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 MISTAKES = 24  # images shown
 EXPLAINED = 3  # images that are right, and as many that are wrong
 TIMING = 2.0  # seconds for each batch size
-LONGEST = 22  # characters of a class or an id under an image
 TOO_GOOD = "measured on rows that the model was trained on, so everything here is too good"
 
 
@@ -243,9 +242,9 @@ def add_mistakes(page: "Page", found: "Evaluation") -> None:
     shown = wrong[np.argsort(-confidence[wrong], kind="stable")][:MISTAKES]
     names = found.dataset.class_names
     captions = [
-        f"{_short(names[found.predicted[row]], 8)} {confidence[row]:.1%}\n"
-        f"truly {_short(names[found.dataset.labels[row]], 8)}\n"
-        f"id {_short(found.dataset.ids[row], 11)}"
+        f"{names[found.predicted[row]]} {confidence[row]:.1%}\n"
+        f"truly {names[found.dataset.labels[row]]}\n"
+        f"id {found.dataset.ids[row]}"
         for row in shown.tolist()
     ]
     page.paragraph(
@@ -274,11 +273,11 @@ def add_saliency(page: "Page", found: "Evaluation", checkpoint: "Checkpoint") ->
     methods = [method for method in ("gradient", "layercam") if method in suitable]
     maps = interpretation.saliency(checkpoint, dataset, methods, report=print)
     titles = []
-    names = [_short(name) for name in dataset.class_names]
+    names = dataset.class_names
     for row, true, name in zip(shown, dataset.labels, dataset.ids, strict=True):
         said = found.predicted[row]
         verdict = "right" if said == true else f"taken for {names[said]}"
-        titles.append(f"{names[true]}, {verdict}\nid {_short(name)}")
+        titles.append(f"{names[true]}, {verdict}\nid {name}")
     page.heading("Saliency")
     page.paragraph(
         f"What the true class hangs on in the first images of up to {EXPLAINED} classes that the "
@@ -381,8 +380,3 @@ def _percent(measure: "Measure | None") -> str:
     if measure is None:
         return "\N{EN DASH}"
     return f"{measure.value:.1%} ({100 * measure.low:.1f} to {100 * measure.high:.1f})"
-
-
-def _short(text: str, longest: int = LONGEST) -> str:
-    """So much of it as fits under an image; the end tells more of a path."""
-    return text if len(text) <= longest else f"\N{HORIZONTAL ELLIPSIS}{text[1 - longest :]}"

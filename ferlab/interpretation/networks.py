@@ -106,7 +106,8 @@ class Network:
         self._last = _output_operation(self._model)
         self._kind = "scores"
         if not self._without_softmax():
-            self._kind = inference.output_kind(self._model.predict(images[:16], verbose=0))
+            outputs = self._model(ops.convert_to_tensor(images[:16]), training=False)
+            self._kind = inference.output_kind(ops.convert_to_numpy(outputs))
         self.losses = autodiff.compiled(self._losses)
         self._input_gradient = autodiff.gradient(self._sum_of_losses)
         self._compiled: dict[tuple[str, str], autodiff.Function] = {}

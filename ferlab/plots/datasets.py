@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CELL = 96  # pixels of the screen that an image gets
+CHARACTER = 7  # pixels of one under an image
 _GAP, _LINE = 3, 15  # pixels between images; a line of text
 
 
@@ -69,7 +70,7 @@ def image_grid_figure(
         canvas[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels
         for line, told in enumerate(caption.split("\n"), start=1):
             baseline = top + pixels.shape[0] + line * _LINE - 3
-            axes.text(left, baseline, _shortened(told, pixels.shape[1]), fontsize=7.5)
+            axes.text(left, baseline, plain(told, pixels.shape[1] // CHARACTER), fontsize=7.5)
     axes.imshow(canvas, interpolation="nearest")
     axes.axis("off")
     return figure
@@ -111,9 +112,3 @@ def _screen_pixels(image: np.ndarray, cell: int) -> np.ndarray:
     times = cell // height if 2 * height <= cell else cell / height
     kind = Image.Resampling.NEAREST if times == int(times) else Image.Resampling.BILINEAR
     return np.asarray(picture.resize((max(round(width * times), 1), round(height * times)), kind))
-
-
-def _shortened(line: str, width: int) -> str:
-    """What fits under a picture of so many pixels, roughly."""
-    most = max(int(width / 7.2), 6)
-    return plain(line if len(line) <= most else line[: most - 1] + "…")
