@@ -18,6 +18,25 @@ def augmentation_layers(recipe: Recipe) -> list[keras.layers.Layer]:
                 recipe.shift, recipe.shift, fill_mode="nearest", name="random_shift"
             )
         )
+    if recipe.rotation:
+        layers.append(
+            keras.layers.RandomRotation(
+                recipe.rotation / 360, fill_mode="nearest", name="random_rotation"
+            )
+        )
+    if recipe.zoom:
+        layers.append(keras.layers.RandomZoom(recipe.zoom, fill_mode="nearest", name="random_zoom"))
+    if recipe.contrast:
+        layers.append(keras.layers.RandomContrast(recipe.contrast, name="random_contrast"))
+    if recipe.erasing:
+        layers.append(
+            keras.layers.RandomErasing(
+                (1.0, 1.0),
+                scale=(0.02, max(recipe.erasing, 0.02)),
+                fill_value=128,
+                name="random_erasing",
+            )
+        )
     return layers
 
 

@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from ferlab import __version__
 from ferlab.errors import InputError
@@ -76,6 +77,20 @@ def jit_compile() -> bool:
     Keras's random image layers opt out of that by default, without which JAX crawls.
     """
     return keras.backend.backend() == "jax"
+
+
+def has_bfloat16() -> bool:
+    """Whether what computes here does so faster in bfloat16 than in float32.
+
+    Known of graphics cards, and of processors whose flags Linux tells.
+    """
+    if _gpus():
+        return True
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
 def _gpus() -> list[str]:

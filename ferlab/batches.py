@@ -25,12 +25,16 @@ class Batches(keras.utils.PyDataset):
         *,
         steps: int | None = None,
         weights: Callable[[int], np.ndarray] | None = None,
+        mixup: float = 0.0,
     ) -> None:
         """images: uint8 (n, height, width, channels); targets: one for each image, if any.
 
-        weights: gives the weight of every row in an epoch, float32 (n,).
+        weights: gives the weight of every row in an epoch, float32 (n,). mixup: alpha of the Beta
+        distribution by which every image of a batch and its target, float32 (n, classes), are
+        blended with another's of the batch; the images are then float32.
         """
         super().__init__()
+        self.mixup, self.epoch = mixup, 0
         self.images, self.targets = images, targets
         self.batch_size, self.seed, self.steps = batch_size, seed, steps
         self.weights_of, self.weights = weights, weights(0) if weights else None
@@ -45,9 +49,21 @@ class Batches(keras.utils.PyDataset):
     def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
         rows = self.order[index * self.batch_size : (index + 1) * self.batch_size]
         columns = (self.images, self.targets, self.weights)
-        return tuple(column[rows] for column in columns if column is not None)
+        batch = tuple(column[rows] for column in columns if column is not None)
+        return self._mixed(batch, index) if self.mixup else batch
+
+    def _mixed(self, batch: tuple[np.ndarray, ...], index: int) -> tuple[np.ndarray, ...]:
+        generator = np.random.default_rng((self.seed, self.epoch, index))
+        others = generator.permutation(len(batch[0]))
+        share = generator.beta(self.mixup, self.mixup, size=len(others)).astype("float32")
+        mixed = []
+        for column in batch:
+            own = share.reshape(-1, *[1] * (column.ndim - 1))
+            mixed.append(own * column + (1 - own) * column[others])
+        return tuple(mixed)
 
     def shuffle(self, epoch: int) -> None:
+        self.epoch = epoch
         generator = np.random.default_rng((self.seed, epoch))
         passes = max(-(-self._rows() // max(len(self.images), 1)), 1)
         order = [generator.permutation(len(self.images)) for _ in range(passes)]

@@ -8,7 +8,29 @@ from typing import NoReturn
 
 from ferlab.checkpoints import PIXEL_SCALES
 from ferlab.labels import parse_class_names
-from ferlab.recipes import RECIPES, Recipe, SemiRecipe, get_recipe, recipe_names
+from ferlab.recipes import (
+    OPTIMIZERS,
+    RECIPES,
+    SCHEDULES,
+    Recipe,
+    SemiRecipe,
+    get_recipe,
+    recipe_names,
+)
+
+_REGULARISATION = (
+    ("--warmup", "SHARE", "of the steps in which a cosine schedule rises"),
+    ("--weight-decay", "SHARE", "of a weight that a step takes off, times the learning rate"),
+    ("--ema", "MOMENTUM", "of the running mean of the weights, which is what is kept (0: none)"),
+    ("--label-smoothing", "SHARE", "of a label that is spread over all classes"),
+    ("--mixup", "ALPHA", "blend images, by a Beta distribution (0: not)"),
+    ("--shift", "FRACTION", "largest random shift, of the image's side"),
+    ("--rotation", "DEGREES", "largest random turn"),
+    ("--zoom", "FRACTION", "largest random change of size"),
+    ("--contrast", "FRACTION", "largest random change of contrast"),
+    ("--erasing", "FRACTION", "of the image's area, the largest patch greyed out at random"),
+    ("--small-share", "SHARE", "of the epochs that see images of --small-side"),
+)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -93,13 +115,27 @@ def recipe_options(default: str | None, *, several: bool = False) -> argparse.Ar
         group.add_argument("--epochs", type=whole_number(1), metavar="N")
     group.add_argument("--batch-size", type=whole_number(1), metavar="N", help="images a step")
     group.add_argument("--learning-rate", type=float, metavar="RATE", help="of the optimiser")
+    group.add_argument("--optimizer", metavar="NAME", help=" or ".join(OPTIMIZERS))
     group.add_argument(
-        "--shift", type=float, metavar="FRACTION", help="largest random shift, of the image's side"
+        "--schedule", metavar="NAME", help=f"of the learning rate: {' or '.join(SCHEDULES)}"
     )
+    for flag, metavar, meaning in _REGULARISATION:
+        group.add_argument(flag, type=float, metavar=metavar, help=meaning)
     group.add_argument(
         "--horizontal-flip",
         action=argparse.BooleanOptionalAction,
         help="flip images at random",
+    )
+    group.add_argument(
+        "--small-side",
+        type=whole_number(0, 4096),
+        metavar="PIXELS",
+        help="side of the images in the first epochs (0: all see whole images)",
+    )
+    group.add_argument(
+        "--bfloat16",
+        action=argparse.BooleanOptionalAction,
+        help="compute in bfloat16 where that is faster; weights and scores stay float32",
     )
     group.add_argument(
         "--labels-removed",

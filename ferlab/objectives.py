@@ -10,22 +10,37 @@ import numpy as np
 
 from ferlab.acceleration import accelerate
 from ferlab.augmentation import augmentation_layers, strong_augmentation_layers
-from ferlab.backend import keras
+from ferlab.backend import has_bfloat16, keras
 from ferlab.batches import Batches, PairedBatches
 from ferlab.data import Dataset
 from ferlab.recipes import Recipe, SemiRecipe
 
 
 class Supervised:
-    """Cross-entropy on the given labels.
+    """Cross-entropy on the given labels, which the recipe may smooth and blend.
 
     steps: of an epoch, where that is not every row once: a control learns for as many as another.
+    teacher: probabilities of another model, or a vote of them, to be learned beside the labels,
+    float32 (n, num_classes) (Hinton et al. 2015, arXiv 1503.02531, without their temperature).
     """
 
     loss = "sparse_categorical_crossentropy"
 
-    def __init__(self, train: Dataset, recipe: Recipe, *, steps: int | None = None) -> None:
-        self.train, self.recipe, self.steps = train, recipe, steps
+    def __init__(
+        self,
+        train: Dataset,
+        recipe: Recipe,
+        *,
+        steps: int | None = None,
+        teacher: np.ndarray | None = None,
+    ) -> None:
+        self.train, self.recipe, self.steps, self.teacher = train, recipe, steps, teacher
+        if self._is_soft:
+            self.loss = "categorical_crossentropy"
+
+    @property
+    def _is_soft(self) -> bool:
+        return self.recipe.learns_soft_targets or self.teacher is not None
 
     def __str__(self) -> str:
         return f"{len(self.train):,} training"
@@ -36,17 +51,42 @@ class Supervised:
 
     def record(self) -> dict:
         """What the outcome follows from, beside the training rows and the recipe."""
-        return {} if self.steps is None else {"steps": self.steps}
+        told = {} if self.steps is None else {"steps": self.steps}
+        return told if self.teacher is None else {**told, "teacher": _fingerprint(self.teacher)}
 
     def batches(self, seed: int) -> Batches | PairedBatches:
-        train, batch_size = self.train, self.recipe.batch_size
-        return Batches(train.images, train.labels, batch_size, seed, steps=self.steps)
+        return Batches(
+            self.train.images,
+            self._targets(),
+            self.recipe.batch_size,
+            seed,
+            steps=self.steps,
+            mixup=self.recipe.mixup,
+        )
+
+    def _targets(self) -> np.ndarray:
+        """The labels, or float32 (n, num_classes) where there is more to learn than those."""
+        if not self._is_soft:
+            return self.train.labels
+        targets = one_hot(self.train)
+        if self.teacher is not None:
+            weight = self.recipe.teacher_weight
+            targets = weight * self.teacher + (1 - weight) * targets
+        smoothing = self.recipe.label_smoothing
+        return (1 - smoothing) * targets + np.float32(smoothing / self.train.num_classes)
 
     def validation_batches(self, validation: Dataset, batch_size: int) -> Batches | PairedBatches:
-        return Batches(validation.images, validation.labels, batch_size)
+        targets = one_hot(validation) if self._is_soft else validation.labels
+        return Batches(validation.images, targets, batch_size)
 
-    def training_model(self, model: keras.Model) -> keras.Model:
-        return behind_augmentation(model, self.recipe)
+    def training_model(self, model: keras.Model, side: int | None = None) -> keras.Model:
+        """side: of the images that the model is to see, in pixels, if not its own."""
+        return behind_augmentation(model, self.recipe, side)
+
+
+def one_hot(dataset: Dataset) -> np.ndarray:
+    """float32 (n, num_classes)."""
+    return np.eye(dataset.num_classes, dtype="float32")[dataset.labels]
 
 
 class PseudoLabelled(Supervised):
@@ -101,17 +141,14 @@ class PseudoLabelled(Supervised):
     def batches(self, seed: int) -> Batches:
         return Batches(
             np.concatenate([self.train.images, self.images]),
-            np.concatenate([self._one_hot(self.train.labels), self.targets]),
+            np.concatenate([one_hot(self.train), self.targets]),
             self.recipe.batch_size,
             seed,
             weights=self.weights,
         )
 
     def validation_batches(self, validation: Dataset, batch_size: int) -> Batches:
-        return Batches(validation.images, self._one_hot(validation.labels), batch_size)
-
-    def _one_hot(self, labels: np.ndarray) -> np.ndarray:
-        return np.eye(self.train.num_classes, dtype="float32")[labels]
+        return Batches(validation.images, one_hot(validation), batch_size)
 
 
 class FixMatch(Supervised):
@@ -160,12 +197,13 @@ class FixMatch(Supervised):
         none = Batches(validation.images[:1], None, 1, steps=len(labelled))
         return PairedBatches(labelled, none)
 
-    def training_model(self, model: keras.Model) -> keras.Model:
+    def training_model(self, model: keras.Model, side: int | None = None) -> keras.Model:
         images, unlabelled = (
             keras.Input(model.input_shape[1:], name=f"{name}_images")
             for name in ("labelled", "unlabelled")
         )
-        step = _TwoViews(accelerate(model), self.recipe, self.thresholds)
+        fast = accelerate(model, bfloat16=self.recipe.bfloat16 and has_bfloat16())
+        step = _TwoViews(fast, self.recipe, self.thresholds)
         outputs = step([images, unlabelled])
         return keras.Model([images, unlabelled], outputs, name=f"{model.name}_training")
 
@@ -207,13 +245,16 @@ class _TwoViews(keras.layers.Layer):
         return outputs[:count]
 
 
-def behind_augmentation(model: keras.Model, recipe: Recipe) -> keras.Model:
+def behind_augmentation(model: keras.Model, recipe: Recipe, side: int | None = None) -> keras.Model:
     """The model behind the recipe's random layers, on the model's own variables."""
     images = keras.Input(model.input_shape[1:], name="training_images")
     x = images
     for layer in augmentation_layers(recipe):
         x = layer(x)
-    return keras.Model(images, accelerate(model)(x), name=f"{model.name}_training")
+    if side:
+        x = keras.layers.Resizing(side, side, antialias=True, name="smaller")(x)
+    body = accelerate(model, bfloat16=recipe.bfloat16 and has_bfloat16(), image_side=side)
+    return keras.Model(images, body(x), name=f"{model.name}_training")
 
 
 def _fingerprint(*arrays: np.ndarray) -> str:

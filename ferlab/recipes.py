@@ -6,6 +6,13 @@ from dataclasses import dataclass, field
 
 from ferlab.errors import InputError
 
+OPTIMIZERS = ("adam", "adamw", "muon", "sgd")  # sgd with Nesterov momentum of 0.9
+SCHEDULES = ("constant", "cosine")
+_FRACTIONS = (
+    *("shift", "zoom", "contrast", "erasing", "warmup", "weight_decay", "ema", "label_smoothing"),
+    *("teacher_weight", "small_share", "labels_removed"),
+)
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -14,6 +21,21 @@ class Recipe:
     validation: rows set apart for validation: a number takes the first rows, a fraction the last,
         a word the rows with that usage.
     shift: largest shift in both directions, as a fraction of the image's side.
+    rotation: largest turn either way, in degrees. zoom and contrast: largest change either way, as
+        a fraction. erasing: largest patch greyed out, as a fraction of the image's area.
+    schedule: of the learning rate: constant, or cosine: it rises to learning_rate in the first
+        `warmup` share of the steps and falls to 0 along a cosine.
+    weight_decay: the share of a kernel's weights that a step takes off, over the learning rate
+        (decoupled, Loshchilov and Hutter, arXiv 1711.05101).
+    ema: momentum of the running mean of the weights, which is evaluated and saved in their place;
+        0 for none.
+    label_smoothing: the part of a label spread evenly over all classes.
+    mixup: alpha of the Beta distribution by which two images are blended; 0 for none (Zhang et al.,
+        arXiv 1710.09412).
+    teacher_weight: of the probabilities of a teacher in the target, where one is given.
+    small_side, small_share: the first share of the epochs sees images of that side in pixels
+        (progressive resizing); 0 for none.
+    bfloat16: compute in it, where the processor does so faster.
     labels_removed: share of the training rows that are used without their label, if at all.
     """
 
@@ -25,7 +47,21 @@ class Recipe:
     validation: int | float | str
     shift: float
     horizontal_flip: bool
+    rotation: float = 0.0
+    zoom: float = 0.0
+    contrast: float = 0.0
+    erasing: float = 0.0
     optimizer: str = "adam"
+    schedule: str = "constant"
+    warmup: float = 0.0
+    weight_decay: float = 0.0
+    ema: float = 0.0
+    label_smoothing: float = 0.0
+    mixup: float = 0.0
+    teacher_weight: float = 0.5
+    small_side: int = 0
+    small_share: float = 0.0
+    bfloat16: bool = False
     labels_removed: float = 0.0
 
     def __post_init__(self) -> None:
@@ -35,12 +71,36 @@ class Recipe:
             raise InputError(f"--batch-size must be 1 or more. Received: {self.batch_size}")
         if not 0 < self.learning_rate < float("inf"):
             raise InputError(f"--learning-rate must be above 0. Received: {self.learning_rate}")
-        if not 0 <= self.shift < 1:
-            raise InputError(f"--shift must be from 0 to below 1. Received: {self.shift}")
-        if not 0 <= self.labels_removed < 1:
+        if self.optimizer not in OPTIMIZERS:
+            known = ", ".join(OPTIMIZERS)
+            raise InputError(f"--optimizer must be one of {known}. Received: {self.optimizer!r}")
+        if self.schedule not in SCHEDULES:
+            known = ", ".join(SCHEDULES)
+            raise InputError(f"--schedule must be one of {known}. Received: {self.schedule!r}")
+        for name in _FRACTIONS:
+            value = getattr(self, name)
+            if not 0 <= value < 1:
+                flag = f"--{name.replace('_', '-')}"
+                raise InputError(f"{flag} must be from 0 to below 1. Received: {value}")
+        for name, most in (("rotation", 180), ("mixup", 100), ("small_side", 4096)):
+            value = getattr(self, name)
+            if not 0 <= value <= most:
+                flag = f"--{name.replace('_', '-')}"
+                raise InputError(f"{flag} must be from 0 to {most}. Received: {value}")
+        if bool(self.small_side) != bool(self.small_share):
             raise InputError(
-                f"--labels-removed must be from 0 to below 1. Received: {self.labels_removed}"
+                "--small-side and --small-share go together. "
+                f"Received: {self.small_side} and {self.small_share}"
             )
+
+    @property
+    def small_epochs(self) -> int:
+        """How many of the first epochs see small images."""
+        return round(self.small_share * self.epochs)
+
+    @property
+    def learns_soft_targets(self) -> bool:
+        return bool(self.label_smoothing or self.mixup)
 
     def override(self, **settings: object) -> "Recipe":
         """This recipe with every setting that is not None replaced."""
@@ -82,6 +142,11 @@ class SemiRecipe(Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.learns_soft_targets or self.small_side:
+            raise InputError(
+                f"{self.name} knows no --label-smoothing, --mixup or --small-side; they are for "
+                "supervised training"
+            )
         if self.method not in SEMI_METHODS:
             raise InputError(f"method must be one of {SEMI_METHODS}. Received: {self.method!r}")
         for name, value in {"": self.threshold, **self.class_thresholds}.items():
@@ -119,9 +184,36 @@ _REPORT_TRAINING = {
     "horizontal_flip": True,
 }
 
+_OWN_TRAINING = {
+    "model": "resnet",
+    "batch_size": 128,
+    "optimizer": "sgd",
+    "learning_rate": 0.1,
+    "schedule": "cosine",
+    "warmup": 0.15,
+    "weight_decay": 5e-3,
+    "label_smoothing": 0.1,
+    "validation": 2400,
+    "shift": 0.1,
+    "horizontal_flip": True,
+    "rotation": 12.0,
+    "zoom": 0.15,
+    "bfloat16": True,
+}
+
 RECIPES = {
     recipe.name: recipe
     for recipe in (
+        Recipe(name="fast", epochs=24, small_side=32, small_share=0.5, **_OWN_TRAINING),
+        Recipe(
+            name="best",
+            epochs=80,
+            contrast=0.3,
+            erasing=0.1,
+            small_side=32,
+            small_share=0.4,
+            **_OWN_TRAINING,
+        ),
         Recipe(name="cnn-report", model="cnn", validation=2400, **_REPORT_TRAINING),
         Recipe(name="dnn-report", model="dnn", validation=0.1, **_REPORT_TRAINING),
         SemiRecipe(

@@ -152,17 +152,22 @@ def _train(
         finished = range(initial_epoch, initial_epoch + epochs)
         metadata = {key: stopped.metadata.get(key, value) for key, value in metadata.items()}
 
-    trained = objective.training_model(model)
+    batches = objective.batches(seed)
+    steps = len(batches) * (recipe.epochs - initial_epoch)
     settings = {
-        "optimizer": _optimizer(recipe, stopped or previous),
+        "optimizer": _optimizer(
+            model,
+            recipe,
+            stopped or previous,
+            begun=len(batches) * (finished.stop - initial_epoch),
+            steps=steps,
+        ),
         "loss": objective.loss,
         "metrics": ["accuracy"],
         "jit_compile": backend.jit_compile(),
     }
-    trained.compile(**settings)
     model.compile(**settings)  # so that a saved model carries the optimiser's state
 
-    batches = objective.batches(seed)
     rows = _training_rows(objective, previous or origin)
     keeper = _Keeper(
         model, metadata, rows, run.path, finished, first_kept=recipe.epochs - keep_epochs
@@ -181,28 +186,38 @@ def _train(
                 f"{recipe.name}: {model.name}, {model.count_params():,} parameters, "
                 f"{objective} and {len(validation):,} validation images"
             )
-            steps = len(batches) * (recipe.epochs - initial_epoch)
             for note in _notes(model, metadata, previous, steps):
                 log(f"note: {note}")
+            if recipe.bfloat16 and not backend.has_bfloat16():
+                log("note: no fast bfloat16 here, so it computes in float32, which takes longer")
         if finished.stop < recipe.epochs:
             log(f"device: {backend.describe_device()}")
+            callbacks = [
+                _Forecast(
+                    log,
+                    len(batches),
+                    recipe.epochs - finished.stop,
+                    _epochs_worth(recipe, finished.stop, model.input_shape[1]),
+                ),
+                *([_AveragedWeights(saved=bool(stopped))] if recipe.ema else []),
+                _Soundness(keeper),
+                keeper,
+            ]
             try:
-                trained.fit(
-                    feed(batches),
-                    validation_data=feed(
-                        objective.validation_batches(validation, EVALUATION_BATCH_SIZE)
-                    ),
-                    epochs=recipe.epochs,
-                    initial_epoch=finished.stop,
-                    shuffle=False,
-                    verbose=1 if sys.stdout.isatty() else 2,
-                    callbacks=[
-                        _EpochRandomness(trained, batches, seed),
-                        _Forecast(log, len(batches), recipe.epochs - finished.stop),
-                        _Soundness(keeper),
-                        keeper,
-                    ],
-                )
+                for side, epochs in _stages(recipe, finished.stop):
+                    trained = objective.training_model(model, side)
+                    trained.compile(**settings)
+                    trained.fit(
+                        feed(batches),
+                        validation_data=feed(
+                            objective.validation_batches(validation, EVALUATION_BATCH_SIZE)
+                        ),
+                        epochs=epochs.stop,
+                        initial_epoch=epochs.start,
+                        shuffle=False,
+                        verbose=1 if sys.stdout.isatty() else 2,
+                        callbacks=[_EpochRandomness(trained, batches, seed), *callbacks],
+                    )
             except KeyboardInterrupt:
                 log(f"stopped: {keeper.what_is_kept()}; the same command goes on")
                 raise
@@ -347,12 +362,74 @@ def _epochs_in(metadata: dict) -> int:
     return len(metadata["history"].get("loss", ()))
 
 
-def _optimizer(recipe: Recipe, previous: Checkpoint | None) -> keras.optimizers.Optimizer:
-    optimizer = getattr(previous.model, "optimizer", None) if previous else None
-    if optimizer is None:
-        optimizer = keras.optimizers.get(recipe.optimizer)
-    optimizer.learning_rate = recipe.learning_rate
+def _stages(recipe: Recipe, first_epoch: int) -> Iterator[tuple[int | None, range]]:
+    """The side of the images, None for their own, and the epochs that see them so."""
+    if first_epoch < recipe.small_epochs:
+        yield recipe.small_side, range(first_epoch, recipe.small_epochs)
+        first_epoch = recipe.small_epochs
+    if first_epoch < recipe.epochs:
+        yield None, range(first_epoch, recipe.epochs)
+
+
+def _epochs_worth(recipe: Recipe, first_epoch: int, side: int) -> float:
+    """How many times as long as the first epoch all will take, by the pixels they see."""
+    (first, _), *_ = stages = list(_stages(recipe, first_epoch))
+    return sum(len(epochs) * ((size or side) / (first or side)) ** 2 for size, epochs in stages)
+
+
+def _optimizer(
+    model: keras.Model, recipe: Recipe, saved: Checkpoint | None, *, begun: int, steps: int
+) -> keras.optimizers.Optimizer:
+    """A new optimiser, or one with the state of a saved one.
+
+    begun: the steps of this training that the saved one has had. steps: all those of it.
+    """
+    before = getattr(saved.model, "optimizer", None) if saved else None
+    start = int(before.iterations) - begun if before else 0
+    rate = recipe.learning_rate
+    if recipe.schedule == "cosine":
+        warmup = 0 if start else round(recipe.warmup * steps)
+        rate = keras.optimizers.schedules.CosineDecay(
+            initial_learning_rate=0.0 if warmup else rate,
+            warmup_target=rate if warmup else None,
+            warmup_steps=warmup,
+            decay_steps=start + steps - warmup,
+        )
+    if before:
+        optimizer = type(before).from_config({**before.get_config(), "learning_rate": rate})
+    else:
+        optimizer = _new_optimizer(recipe, rate)
+    # What scales and shifts is spared; a saved optimiser does not tell that.
+    optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
+    optimizer.build(model.trainable_variables)
+    if before:
+        states = [
+            [variable for variable in one.variables if variable.name != "learning_rate"]
+            for one in (optimizer, before)
+        ]
+        for variable, value in zip(*states, strict=True):
+            variable.assign(value)
     return optimizer
+
+
+def _new_optimizer(
+    recipe: Recipe, rate: float | keras.optimizers.schedules.LearningRateSchedule
+) -> keras.optimizers.Optimizer:
+    """Keras's own, by the recipe."""
+    settings = {
+        "learning_rate": rate,
+        "weight_decay": recipe.weight_decay or None,
+        "use_ema": bool(recipe.ema),
+        "ema_momentum": recipe.ema or 0.99,
+    }
+    if recipe.optimizer == "sgd":
+        return keras.optimizers.SGD(momentum=0.9, nesterov=True, **settings)
+    kinds = {
+        "adam": keras.optimizers.Adam,
+        "adamw": keras.optimizers.AdamW,
+        "muon": keras.optimizers.Muon,
+    }
+    return kinds[recipe.optimizer](**settings)
 
 
 def _steps_to_settle(model: keras.Model) -> float:
@@ -482,12 +559,23 @@ class _EpochRandomness(keras.callbacks.Callback):
             generator.state.assign(sequence.generate_state(2).astype(generator.state.dtype))
 
 
+class _AveragedWeights(keras.callbacks.SwapEMAWeights):
+    """Between epochs the model has the running mean of its weights, so that is what is saved."""
+
+    def __init__(self, *, saved: bool) -> None:
+        """saved: whether the model has them already, from a checkpoint of this training."""
+        super().__init__(swap_on_epoch=True)
+        self._ema_weights_in_model = saved
+
+
 class _Forecast(keras.callbacks.Callback):
     """After the first batches, says how long an epoch and the training will take."""
 
-    def __init__(self, log: _Log, steps_per_epoch: int, epochs: int) -> None:
+    def __init__(self, log: _Log, steps_per_epoch: int, epochs: int, growth: float) -> None:
+        """growth: how many times the first epoch's time all of them will take."""
         super().__init__()
-        self.log, self.steps_per_epoch, self.epochs = log, steps_per_epoch, epochs
+        self.log, self.steps_per_epoch = log, steps_per_epoch
+        self.epochs, self.growth = epochs, growth
         first, last = FIRST_STEPS
         self.first, self.last = (
             (first, last) if steps_per_epoch > last else (0, steps_per_epoch - 1)
@@ -514,9 +602,10 @@ class _Forecast(keras.callbacks.Callback):
     def _say(self, seconds: float) -> None:
         if sys.stdout.isatty():
             print()  # the progress bar holds this line
+        grows = " (the first ones see smaller images)" if self.growth > self.epochs else ""
         self.log(
             f"an epoch will take about {duration(seconds)}, "
-            f"{self.epochs} epochs about {duration(seconds * self.epochs)}"
+            f"{self.epochs} epochs about {duration(seconds * self.growth)}{grows}"
         )
         self.done = True
 

@@ -10,8 +10,9 @@ import keras
 from ferlab.errors import InputError
 from models.cnn import cnn
 from models.dnn import dnn
+from models.resnet import resnet
 
-MODELS = {"cnn": cnn, "dnn": dnn}
+MODELS = {"cnn": cnn, "dnn": dnn, "resnet": resnet}
 
 
 def build_model(name: str, image_shape: tuple[int, int, int], num_classes: int) -> keras.Model:

@@ -210,3 +210,31 @@ def test_what_an_objective_has_seen_is_told():
         objective,
     ]
     assert others[0].record() != others[1].record()
+
+
+def test_smoothed_labels_and_a_teachers_probabilities_are_what_is_learned():
+    recipe = RECIPES["fast"].override(label_smoothing=0.14, teacher_weight=0.5)
+    train = faces(6)
+    teacher = np.tile(np.array([1, 0, 0, 0, 0, 0, 0], "float32"), (6, 1))
+    objective = Supervised(train, recipe, teacher=teacher)
+    assert objective.loss == "categorical_crossentropy"
+    _, targets = objective.batches(0)[0]
+    expected = 0.86 * (0.5 * teacher + 0.5 * np.eye(7)[train.labels]) + 0.02
+    np.testing.assert_allclose(targets, expected, atol=1e-6)
+    np.testing.assert_array_equal(
+        objective.validation_batches(train, 6)[0][1], np.eye(7)[train.labels]
+    )
+    assert objective.record() != Supervised(train, recipe).record()
+
+
+def test_mixup_blends_images_and_targets_by_the_same_share():
+    images = (np.arange(4) * 60).astype(np.uint8).reshape(4, 1, 1, 1)
+    targets = np.eye(4, dtype="float32")
+    batches = Batches(images, targets, 4, seed=0, mixup=0.5)
+    batches.shuffle(1)
+    mixed, blended = batches[0]
+    assert mixed.dtype == blended.dtype == np.float32
+    np.testing.assert_allclose(blended.sum(axis=1), 1, atol=1e-6)
+    np.testing.assert_allclose(mixed[:, 0, 0, 0], blended @ (np.arange(4) * 60), atol=1e-3)
+    assert ((blended > 0.01) & (blended < 0.99)).any()
+    np.testing.assert_array_equal(batches[0][0], mixed)  # of (seed, epoch, batch) alone

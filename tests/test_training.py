@@ -297,6 +297,104 @@ def test_accelerated_model_shares_every_variable_in_order():
         assert all(one is other for one, other in pairs)
 
 
+def test_reduced_precision_is_close_in_training_and_the_model_itself_in_evaluation():
+    training.set_seed(0)
+    model = build_model("resnet", (16, 16, 1), 7)
+    fast = accelerate(model, bfloat16=True)
+    assert all(one is other for one, other in zip(model.variables, fast.variables, strict=True))
+    images = np.random.default_rng(0).uniform(0, 255, (32, 16, 16, 1)).astype("float32")
+    exact, reduced = (
+        keras.ops.convert_to_numpy(one(images, training=True)) for one in (model, fast)
+    )
+    assert 1e-6 < abs(exact - reduced).max() < 0.05
+    assert reduced.dtype == np.float32
+    exact, reduced = (
+        keras.ops.convert_to_numpy(one(images, training=False)) for one in (model, fast)
+    )
+    np.testing.assert_allclose(exact, reduced, atol=1e-6)
+    assert {layer.dtype_policy.name for layer in model.layers} == {"float32"}
+
+
+def test_a_model_of_other_images_shares_every_variable():
+    model = build_model("resnet", (48, 48, 1), 7)
+    small = accelerate(model, image_side=32)
+    assert small.input_shape == (None, 32, 32, 1)
+    assert all(one is other for one, other in zip(model.variables, small.variables, strict=True))
+
+
+SMALL_FIRST = RECIPES["fast"].override(
+    epochs=4, batch_size=64, validation=60, small_side=16, small_share=0.5, ema=0.9, mixup=0.2
+)
+
+
+def test_averages_blends_sizes_and_schedules_go_on_as_if_never_stopped(
+    dataset, tmp_path, monkeypatch
+):
+    few = dataset.take(np.arange(200))
+    straight = train(few, tmp_path / "straight", recipe=SMALL_FIRST)
+    again = tmp_path / "again"
+    stopped(
+        monkeypatch, "last.h5", lambda: train(few, again, recipe=SMALL_FIRST)
+    )  # before the first epoch on whole images is saved
+    assert len(csv_rows(again)) in (2, 3)
+    require_equal(straight, train(few, again, recipe=SMALL_FIRST))
+
+
+def test_what_is_saved_and_scored_is_the_mean_of_the_weights(dataset, tmp_path):
+    """By hand, for epochs of one step."""
+    recipe = RECIPE.override(model="dnn", epochs=2, batch_size=64, ema=0.75, optimizer="sgd")
+    few = dataset.take(np.arange(60 + 64))
+    plain = train(few, tmp_path / "plain", recipe=recipe.override(ema=0.0), keep_epochs=2)
+    averaged = train(few, tmp_path / "averaged", recipe=recipe, keep_epochs=2)
+    steps = [weights_of(checkpoints.load(path).model) for path in plain.snapshots]
+    saved = [weights_of(checkpoints.load(path).model) for path in averaged.snapshots]
+    mean = steps[0]  # Keras begins with the weights after the first step
+    for raw, kept in zip(steps, saved, strict=True):
+        mean = [0.75 * old + 0.25 * new for old, new in zip(mean, raw, strict=True)]
+        for expected, found in zip(mean, kept, strict=True):
+            np.testing.assert_allclose(expected, found, atol=1e-5)
+
+
+def test_the_learning_rate_rises_and_falls_to_nothing(dataset, tmp_path):
+    recipe = SMALL_FIRST.override(epochs=8, warmup=0.25, learning_rate=0.02, small_share=0.25)
+    few = dataset.take(np.arange(60 + 64))
+    rates = train(few, tmp_path, recipe=recipe).history["learning_rate"]
+    cosine = 0.01 * (1 + np.cos(np.pi * np.arange(7) / 6))
+    np.testing.assert_allclose(rates, [0.01, *cosine], atol=1e-6)
+
+
+def test_weight_decay_spares_what_scales_and_shifts(dataset, tmp_path):
+    recipe = RECIPES["fast"].override(
+        epochs=1, batch_size=64, validation=60, weight_decay=0.9, learning_rate=1e-9
+    )
+    result = train(dataset.take(np.arange(124)), tmp_path, recipe=recipe)
+    optimizer = result.model.optimizer
+    decayed = [v.name for v in result.model.trainable_variables if optimizer._use_weight_decay(v)]
+    assert set(decayed) == {"kernel"}
+    assert len(decayed) == sum(v.name == "kernel" for v in result.model.trainable_variables)
+
+
+@pytest.mark.parametrize("setting", [{"rotation": 12.0}, {"zoom": 0.2}, {"contrast": 0.3}])
+def test_every_kind_of_augmentation_keeps_grey_levels(setting):
+    nothing = RECIPE.override(horizontal_flip=False, shift=0.0)
+    assert augmentation_layers(nothing) == []
+    (layer,) = augmentation_layers(nothing.override(**setting))
+    images = np.random.default_rng(0).uniform(0, 255, (8, 48, 48, 1)).astype("float32")
+    changed = keras.ops.convert_to_numpy(layer(images, training=True))
+    assert not np.allclose(changed, images, atol=1)
+    assert changed.min() >= 0
+    assert changed.max() <= 255.001
+
+
+def test_an_erased_patch_is_no_larger_than_told():
+    nothing = RECIPE.override(horizontal_flip=False, shift=0.0)
+    (layer,) = augmentation_layers(nothing.override(erasing=0.1))
+    changed = keras.ops.convert_to_numpy(layer(np.zeros((64, 48, 48, 1), "float32"), training=True))
+    shares = (changed == 128).mean(axis=(1, 2, 3))
+    assert 0.05 < shares.max() < 0.12
+    assert set(np.unique(changed)) == {0, 128}
+
+
 def test_a_frozen_normalisation_does_not_move():
     layer = keras.layers.BatchNormalization(trainable=False)
     images = np.full((4, 3, 3, 2), 9.0, "float32")
