@@ -17,6 +17,7 @@ from ferlab.recipes import (
     get_recipe,
     recipe_names,
 )
+from ferlab.test_time_augmentation import VIEWS
 
 _REGULARISATION = (
     ("--warmup", "SHARE", "of the steps in which a cosine schedule rises"),
@@ -62,7 +63,7 @@ def training_parser(
 def prediction_parser(description: str) -> argparse.ArgumentParser:
     """The parser of a script that writes a submission with one checkpoint."""
     shared = (data_options(), checkpoint_options(), architecture_options(), prediction_options())
-    own = parser(description, *shared, truth_options(), submission_options())
+    own = parser(description, *shared, tta_options(), truth_options(), submission_options())
     own.add_argument("data", metavar="DATA", help="CSV, .npz or folder of images")
     own.add_argument("result", type=Path, metavar="RESULT", help="submission to write")
     own.add_argument("checkpoint", type=Path, metavar="MODEL", help="checkpoint to ask")
@@ -269,6 +270,19 @@ def prediction_options() -> argparse.ArgumentParser:
     group = options.add_argument_group("prediction")
     group.add_argument(
         "--batch-size", type=whole_number(1), default=256, metavar="N", help="(default: 256)"
+    )
+    return options
+
+
+def tta_options() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(add_help=False)
+    group = options.add_argument_group("test-time augmentation")
+    group.add_argument(
+        "--tta",
+        choices=tuple(VIEWS),
+        default="none",
+        help="the mean over an image and its mirror image, or over ten moved and mirrored views "
+        "(default: none)",
     )
     return options
 

@@ -14,6 +14,7 @@ from ferlab.checkpoints import Checkpoint
 from ferlab.data import Dataset
 from ferlab.errors import InputError
 from ferlab.labels import EMOTIONS, is_reordering, require_same_classes
+from ferlab.test_time_augmentation import VIEWS, views
 
 WARM_UP = 3  # batches before the clock runs: the first builds the graph
 
@@ -87,10 +88,13 @@ def predict(
     dataset: Dataset,
     *,
     batch_size: int = 256,
+    tta: str = "none",
     may_reorder: bool | None = None,
     report: Callable[[str], None] | None = None,
 ) -> np.ndarray:
     """float32 (n, num_classes), rows in order, columns in the order of the dataset's classes.
+
+    tta: the mean over which views of an image, one of `test_time_augmentation.VIEWS`.
 
     Images of another size or number of channels are brought to the model's. Raises InputError if
     data and model do not fit; may_reorder as in `require_same_task`.
@@ -108,12 +112,16 @@ def predict(
             "`python -m ferlab inspect` finds out"
         )
     start = time.perf_counter()
-    outputs = checkpoint.raw_pixel_model().predict(
-        feed(Batches(dataset.images, None, batch_size)),
-        verbose=int(bool(report) and sys.stdout.isatty()),
-    )
+    total, model = 0.0, checkpoint.raw_pixel_model()
+    for images in views(dataset.images, tta):
+        outputs = model.predict(
+            feed(Batches(images, None, batch_size)),
+            verbose=int(bool(report) and sys.stdout.isatty()),
+        )
+        probabilities, kind = _as_probabilities(outputs, checkpoint.path)
+        total = total + probabilities
+    probabilities = total / VIEWS[tta]
     seconds = time.perf_counter() - start
-    probabilities, kind = _as_probabilities(outputs, checkpoint.path)
     if is_reordering(names, dataset.class_names):
         probabilities = probabilities[:, [names.index(name) for name in dataset.class_names]]
     if report:

@@ -214,10 +214,11 @@ def collect(
     dataset: Dataset,
     *,
     batch_size: int,
+    tta: str = "none",
     cache_dir: Path,
     report: Callable[[str], None],
 ) -> np.ndarray:
-    """Ask every member, or the cache: float32 (members, n, num_classes).
+    """Ask every member, or the cache: float32 (members, n, num_classes); tta as in `predict`.
 
     `report` is told a line a member. Raises InputError, naming the member's line, for one that
     cannot be opened or asked.
@@ -231,7 +232,7 @@ def collect(
     ballots: dict[str, np.ndarray] = {}
     for number, member in enumerate(members, start=1):
         _require_datas_classes(member, dataset)
-        key = _key(member, digests, fingerprint, dataset.class_names)
+        key = _key(member, digests, fingerprint, dataset.class_names, tta)
         name = f"{number}/{len(members)}  {member.path}"
         if key not in ballots:
             cached = cache_dir / f"{key}.npy"
@@ -239,7 +240,7 @@ def collect(
             if found is None:
                 report(f"{name}  predicts")
                 checkpoint = _at(member, _load, member).on_network_of(checkpoint)
-                found = _at(member, _predict, member, checkpoint, dataset, batch_size)
+                found = _at(member, _predict, member, checkpoint, dataset, batch_size, tta)
                 with files.whole_file(cached) as temporary, temporary.open("wb") as file:
                     np.save(file, found, allow_pickle=False)
             else:
@@ -285,14 +286,23 @@ def _load(member: Member) -> Checkpoint:
 
 
 def _predict(
-    member: Member, checkpoint: Checkpoint, dataset: Dataset, batch_size: int
+    member: Member, checkpoint: Checkpoint, dataset: Dataset, batch_size: int, tta: str
 ) -> np.ndarray:
-    may_reorder = member.class_names is not None
-    return inference.predict(checkpoint, dataset, batch_size=batch_size, may_reorder=may_reorder)
+    return inference.predict(
+        checkpoint,
+        dataset,
+        batch_size=batch_size,
+        tta=tta,
+        may_reorder=member.class_names is not None,
+    )
 
 
 def _key(
-    member: Member, digests: "_Digests", fingerprint: str, class_names: tuple[str, ...]
+    member: Member,
+    digests: "_Digests",
+    fingerprint: str,
+    class_names: tuple[str, ...],
+    tta: str,
 ) -> str:
     """The name in the cache: a digest of all that the answer depends on."""
     architecture = member.architecture or _at(member, checkpoints.architecture_of, member.path)
@@ -304,6 +314,7 @@ def _key(
         class_names,
         member.class_names,
         member.pixels,
+        *([] if tta == "none" else [tta]),
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 

@@ -1,7 +1,7 @@
 """A small residual network: most of its arithmetic where the images are already small.
 
-For 48x48 grey images and 7 classes: 1,421,511 trainable parameters, 0.09 G multiply-adds. A 5x5 convolution
-of stride 2, then stages of 3x3 convolutions at a half, a quarter and an eighth of the image's side,
+For 48x48 grey images and 7 classes: 1,421,511 trainable parameters, 0.09 G multiply-adds. A 5x5
+convolution of stride 2, then stages of 3x3 ones at a half, a quarter and an eighth of the side,
 and the mean over the places of the last.
 
 Sources: He et al. 2016, "Deep Residual Learning for Image Recognition", arXiv 1512.03385 (residual

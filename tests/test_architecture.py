@@ -7,7 +7,7 @@ from support import ROOT
 
 LEVELS = [
     {"ferlab.errors"},
-    {"ferlab.labels", "ferlab.files", "ferlab.backend"},
+    {"ferlab.labels", "ferlab.files", "ferlab.backend", "ferlab.test_time_augmentation"},
     {"ferlab.data", "models", "ferlab.drawn_faces", "ferlab.recipes"},
     {"ferlab.augmentation", "ferlab.acceleration", "ferlab.batches", "ferlab.checkpoints"}
     | {"ferlab.autodiff", "ferlab.near_duplicates", "ferlab.label_errors"}
