@@ -25,7 +25,7 @@ demo: $(VENV)/installed
 	$(PYTHON) -m ferlab sample demo
 	$(PYTHON) -m ferlab check demo/train.csv demo/test.csv --out demo/data_report.html
 	$(PYTHON) csv_to_npz.py demo/train.csv demo/test.csv --out demo/data.npz
-	$(PYTHON) train.py demo/data.npz --epochs 6 --batch-size 32 --validation 400 --out-dir demo --run-dir demo/runs/cnn
+	$(PYTHON) train.py demo/data.npz --recipe fast --epochs 6 --batch-size 32 --validation 400 --out-dir demo --run-dir demo/runs/cnn
 	$(PYTHON) dnn_train.py demo/data.npz --epochs 20 --out-dir demo --run-dir demo/runs/dnn
 	$(PYTHON) test.py demo/data.npz demo/result.csv demo/[01].*.h5 --truth demo/test_truth.csv
 	cd demo && { echo 2 [01].*.h5; echo 1 dnn_*.h5; } > model_list.txt

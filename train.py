@@ -1,14 +1,34 @@
-"""Train the CNN.
+"""Train a network.
 
-python train.py train.csv   ->   [val_acc].h5
+    python train.py train.csv   ->   [val_acc].h5
+
+The recipe says which: `best` and `fast` train a small residual network, `cnn-report` the course
+report's CNN.
 """
+
+from pathlib import Path
 
 from ferlab import cli
 from ferlab.errors import entry_point
 
 
 def parse_args():
-    return cli.training_parser(__doc__, "cnn-report").parse_args()
+    parser = cli.training_parser(__doc__, "best")
+    group = parser.add_argument_group("distillation")
+    group.add_argument(
+        "--teacher",
+        type=Path,
+        metavar="MODEL",
+        help="learn the probabilities of this checkpoint, or of a vote (a model_list.txt), beside "
+        "the labels",
+    )
+    group.add_argument(
+        "--teacher-weight",
+        type=float,
+        metavar="SHARE",
+        help="of what the teacher says in what is learned",
+    )
+    return parser.parse_args()
 
 
 @entry_point
@@ -26,11 +46,14 @@ def main() -> None:
     )
     train, validation = dataset.split(recipe.validation)
 
-    from ferlab import files, training
+    from ferlab import files, training, voting
+    from ferlab.objectives import Supervised
     from models import build_model
 
     files.require_writable(args.out_dir / "checkpoint.h5")
     seed = args.seed or 0
+    train = train.without_labels(recipe.labels_removed, seed).labelled()
+    teacher = voting.ask(args.teacher, train, report=print) if args.teacher else None
     training.set_seed(seed)
     model = build_model(recipe.model, train.image_shape, train.num_classes)
     result = training.fit(
@@ -39,6 +62,7 @@ def main() -> None:
         validation,
         recipe,
         seed=seed,
+        objective=Supervised(train, recipe, teacher=teacher),
         run_dir=args.run_dir,
         keep_epochs=args.keep_epochs,
     )

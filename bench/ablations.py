@@ -70,7 +70,7 @@ ROWS = {
         "wider and shallower",
         network={"stage_filters": (80, 256, 512), "stage_blocks": (0, 0, 0)},
     ),
-    "resizing": Row("half of the epochs on 24x24", {"small_side": 24, "small_share": 0.5}),
+    "resizing": Row("half of the epochs on 24x24", {"small_scale": 0.75, "small_share": 0.5}),
     "float32": Row("float32 for bfloat16", {"bfloat16": False}),
     "no-copies": Row("without near copies and blank images", without="copies"),
     "no-test-copies": Row("without what test.csv has a near copy of", without="test"),
@@ -132,7 +132,7 @@ def train_row(args: argparse.Namespace, name: str, seed: int, whole, test) -> No
 
     row = ROWS[name]
     recipe = RECIPES["fast"].override(
-        **{"epochs": args.epochs, "small_side": 0, "small_share": 0.0, **row.recipe}
+        **{"epochs": args.epochs, "small_scale": 0.0, "small_share": 0.0, **row.recipe}
     )
     fold = np.arange(seed * FOLD, (seed + 1) * FOLD)
     validation, public = whole.take(fold), test.labelled()

@@ -88,17 +88,20 @@ def _can_reduce(layer: keras.layers.Layer) -> bool:
 
 
 def accelerate(
-    model: keras.Model, *, bfloat16: bool = False, image_side: int | None = None
+    model: keras.Model,
+    *,
+    bfloat16: bool = False,
+    image_shape: tuple[int, int, int] | None = None,
 ) -> keras.Model:
     """The same functional model on the same variables, with faster training where there is one.
 
-    bfloat16: compute the body of the network so. image_side: of the images that it takes, in
-    pixels, if not the model's own. Where nothing is to be done, and for a Sequential model, the
+    bfloat16: compute the body of the network so. image_shape: of the images that it takes, if not
+    the model's own. Where nothing is to be done, and for a Sequential model, the
     model itself comes back.
     """
     layers = [] if isinstance(model, keras.Sequential) else model.layers
     reducible = [layer for layer in layers if bfloat16 and _can_reduce(layer)]
-    if not reducible and not image_side and not any(map(_can_fuse, layers)):
+    if not reducible and not image_shape and not any(map(_can_fuse, layers)):
         return model
 
     def call(layer, *args, **kwargs):
@@ -109,12 +112,10 @@ def accelerate(
             return ReducedPrecision(layer)(*args)
         return layer(*args, **kwargs)
 
-    shape = model.input_shape[1:]
-    if image_side:
-        shape = (image_side, image_side, shape[-1])
+    name = model.inputs[0].name
     return keras.models.clone_model(
         model,
-        input_tensors=keras.Input(shape, name=model.inputs[0].name) if image_side else None,
+        input_tensors=keras.Input(image_shape, name=name) if image_shape else None,
         clone_function=lambda layer: layer,
         call_function=call,
     )

@@ -30,7 +30,8 @@ _REGULARISATION = (
     ("--zoom", "FRACTION", "largest random change of size"),
     ("--contrast", "FRACTION", "largest random change of contrast"),
     ("--erasing", "FRACTION", "of the image's area, the largest patch greyed out at random"),
-    ("--small-share", "SHARE", "of the epochs that see images of --small-side"),
+    ("--small-scale", "FRACTION", "of the side that images have in the first epochs"),
+    ("--small-share", "SHARE", "of the epochs that see smaller images"),
 )
 
 
@@ -126,12 +127,6 @@ def recipe_options(default: str | None, *, several: bool = False) -> argparse.Ar
         "--horizontal-flip",
         action=argparse.BooleanOptionalAction,
         help="flip images at random",
-    )
-    group.add_argument(
-        "--small-side",
-        type=whole_number(0, 4096),
-        metavar="PIXELS",
-        help="side of the images in the first epochs (0: all see whole images)",
     )
     group.add_argument(
         "--bfloat16",

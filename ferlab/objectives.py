@@ -13,6 +13,7 @@ from ferlab.augmentation import augmentation_layers, strong_augmentation_layers
 from ferlab.backend import has_bfloat16, keras
 from ferlab.batches import Batches, PairedBatches
 from ferlab.data import Dataset
+from ferlab.errors import InputError
 from ferlab.recipes import Recipe, SemiRecipe
 
 
@@ -79,9 +80,9 @@ class Supervised:
         targets = one_hot(validation) if self._is_soft else validation.labels
         return Batches(validation.images, targets, batch_size)
 
-    def training_model(self, model: keras.Model, side: int | None = None) -> keras.Model:
-        """side: of the images that the model is to see, in pixels, if not its own."""
-        return behind_augmentation(model, self.recipe, side)
+    def training_model(self, model: keras.Model, scale: float | None = None) -> keras.Model:
+        """scale: by which images are made smaller before the model sees them, if at all."""
+        return behind_augmentation(model, self.recipe, scale)
 
 
 def one_hot(dataset: Dataset) -> np.ndarray:
@@ -197,7 +198,7 @@ class FixMatch(Supervised):
         none = Batches(validation.images[:1], None, 1, steps=len(labelled))
         return PairedBatches(labelled, none)
 
-    def training_model(self, model: keras.Model, side: int | None = None) -> keras.Model:
+    def training_model(self, model: keras.Model, scale: float | None = None) -> keras.Model:
         images, unlabelled = (
             keras.Input(model.input_shape[1:], name=f"{name}_images")
             for name in ("labelled", "unlabelled")
@@ -245,15 +246,31 @@ class _TwoViews(keras.layers.Layer):
         return outputs[:count]
 
 
-def behind_augmentation(model: keras.Model, recipe: Recipe, side: int | None = None) -> keras.Model:
-    """The model behind the recipe's random layers, on the model's own variables."""
+def behind_augmentation(
+    model: keras.Model, recipe: Recipe, scale: float | None = None
+) -> keras.Model:
+    """The model behind the recipe's random layers, on the model's own variables.
+
+    Raises InputError where images are to be made smaller for a model that takes one size alone.
+    """
     images = keras.Input(model.input_shape[1:], name="training_images")
     x = images
     for layer in augmentation_layers(recipe):
         x = layer(x)
-    if side:
-        x = keras.layers.Resizing(side, side, antialias=True, name="smaller")(x)
-    body = accelerate(model, bfloat16=recipe.bfloat16 and has_bfloat16(), image_side=side)
+    shape = None
+    if scale:
+        height, width, channels = model.input_shape[1:]
+        shape = (round(scale * height), round(scale * width), channels)
+        x = keras.layers.Resizing(*shape[:2], antialias=True, name="smaller")(x)
+    try:
+        body = accelerate(model, bfloat16=recipe.bfloat16 and has_bfloat16(), image_shape=shape)
+    except ValueError as error:  # Keras's, of a layer with weights for every place
+        if shape is None:
+            raise
+        raise InputError(
+            f"model {model.name} cannot take images of {shape[0]}x{shape[1]}; "
+            "--small-scale 0 --small-share 0 trains on whole ones alone"
+        ) from error
     return keras.Model(images, body(x), name=f"{model.name}_training")
 
 

@@ -10,7 +10,7 @@ OPTIMIZERS = ("adam", "adamw", "muon", "sgd")  # sgd with Nesterov momentum of 0
 SCHEDULES = ("constant", "cosine")
 _FRACTIONS = (
     *("shift", "zoom", "contrast", "erasing", "warmup", "weight_decay", "ema", "label_smoothing"),
-    *("teacher_weight", "small_share", "labels_removed"),
+    *("teacher_weight", "small_scale", "small_share", "labels_removed"),
 )
 
 
@@ -33,7 +33,7 @@ class Recipe:
     mixup: alpha of the Beta distribution by which two images are blended; 0 for none (Zhang et al.,
         arXiv 1710.09412).
     teacher_weight: of the probabilities of a teacher in the target, where one is given.
-    small_side, small_share: the first share of the epochs sees images of that side in pixels
+    small_scale, small_share: the first share of the epochs sees images so much smaller
         (progressive resizing); 0 for none.
     bfloat16: compute in it, where the processor does so faster.
     labels_removed: share of the training rows that are used without their label, if at all.
@@ -59,7 +59,7 @@ class Recipe:
     label_smoothing: float = 0.0
     mixup: float = 0.0
     teacher_weight: float = 0.5
-    small_side: int = 0
+    small_scale: float = 0.0
     small_share: float = 0.0
     bfloat16: bool = False
     labels_removed: float = 0.0
@@ -82,15 +82,15 @@ class Recipe:
             if not 0 <= value < 1:
                 flag = f"--{name.replace('_', '-')}"
                 raise InputError(f"{flag} must be from 0 to below 1. Received: {value}")
-        for name, most in (("rotation", 180), ("mixup", 100), ("small_side", 4096)):
+        for name, most in (("rotation", 180), ("mixup", 100)):
             value = getattr(self, name)
             if not 0 <= value <= most:
                 flag = f"--{name.replace('_', '-')}"
                 raise InputError(f"{flag} must be from 0 to {most}. Received: {value}")
-        if bool(self.small_side) != bool(self.small_share):
+        if bool(self.small_scale) != bool(self.small_share):
             raise InputError(
-                "--small-side and --small-share go together. "
-                f"Received: {self.small_side} and {self.small_share}"
+                "--small-scale and --small-share go together. "
+                f"Received: {self.small_scale} and {self.small_share}"
             )
 
     @property
@@ -142,9 +142,9 @@ class SemiRecipe(Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.learns_soft_targets or self.small_side:
+        if self.learns_soft_targets or self.small_scale:
             raise InputError(
-                f"{self.name} knows no --label-smoothing, --mixup or --small-side; they are for "
+                f"{self.name} knows no --label-smoothing, --mixup or --small-scale; they are for "
                 "supervised training"
             )
         if self.method not in SEMI_METHODS:
@@ -204,13 +204,13 @@ _OWN_TRAINING = {
 RECIPES = {
     recipe.name: recipe
     for recipe in (
-        Recipe(name="fast", epochs=24, small_side=32, small_share=0.5, **_OWN_TRAINING),
+        Recipe(name="fast", epochs=24, small_scale=2 / 3, small_share=0.5, **_OWN_TRAINING),
         Recipe(
             name="best",
             epochs=80,
             contrast=0.3,
             erasing=0.1,
-            small_side=32,
+            small_scale=2 / 3,
             small_share=0.4,
             **_OWN_TRAINING,
         ),

@@ -197,15 +197,15 @@ def _train(
                     log,
                     len(batches),
                     recipe.epochs - finished.stop,
-                    _epochs_worth(recipe, finished.stop, model.input_shape[1]),
+                    _epochs_worth(recipe, finished.stop),
                 ),
                 *([_AveragedWeights(saved=bool(stopped))] if recipe.ema else []),
                 _Soundness(keeper),
                 keeper,
             ]
             try:
-                for side, epochs in _stages(recipe, finished.stop):
-                    trained = objective.training_model(model, side)
+                for scale, epochs in _stages(recipe, finished.stop):
+                    trained = objective.training_model(model, scale)
                     trained.compile(**settings)
                     trained.fit(
                         feed(batches),
@@ -362,19 +362,19 @@ def _epochs_in(metadata: dict) -> int:
     return len(metadata["history"].get("loss", ()))
 
 
-def _stages(recipe: Recipe, first_epoch: int) -> Iterator[tuple[int | None, range]]:
-    """The side of the images, None for their own, and the epochs that see them so."""
+def _stages(recipe: Recipe, first_epoch: int) -> Iterator[tuple[float | None, range]]:
+    """By how much images are scaled down, None if not, and the epochs that see them so."""
     if first_epoch < recipe.small_epochs:
-        yield recipe.small_side, range(first_epoch, recipe.small_epochs)
+        yield recipe.small_scale, range(first_epoch, recipe.small_epochs)
         first_epoch = recipe.small_epochs
     if first_epoch < recipe.epochs:
         yield None, range(first_epoch, recipe.epochs)
 
 
-def _epochs_worth(recipe: Recipe, first_epoch: int, side: int) -> float:
+def _epochs_worth(recipe: Recipe, first_epoch: int) -> float:
     """How many times as long as the first epoch all will take, by the pixels they see."""
     (first, _), *_ = stages = list(_stages(recipe, first_epoch))
-    return sum(len(epochs) * ((size or side) / (first or side)) ** 2 for size, epochs in stages)
+    return sum(len(epochs) * ((scale or 1) / (first or 1)) ** 2 for scale, epochs in stages)
 
 
 def _optimizer(

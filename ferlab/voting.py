@@ -253,6 +253,15 @@ def collect(
     return np.stack([ballots[key] for key in keys])
 
 
+def ask(path: Path, dataset: Dataset, *, report: Callable[[str], None]) -> np.ndarray:
+    """float32 (n, num_classes): what a checkpoint, or the vote of a list, says of every row."""
+    members = members_of(path)
+    probabilities = collect(
+        members, dataset, batch_size=256, cache_dir=default_cache_dir(), report=report
+    )
+    return combine(probabilities, [member.weight for member in members], "soft").astype("float32")
+
+
 def _require_datas_classes(member: Member, dataset: Dataset) -> None:
     """Raise InputError for a member that is said to tell other classes apart than the data's."""
     names = member.class_names

@@ -53,9 +53,8 @@ def work(tmp_path_factory):
     truth = "id,label\n" + "".join(f"{row},{label}\n" for row, label in enumerate(test.labels))
     (folder / "truth.csv").write_text(truth)
     short = ("--epochs", 2, "--batch-size", 32)
-    printed = run(
-        "train.py", "train.csv", *short, "--validation", 40, "--keep-epochs", 1, cwd=folder
-    )
+    options = (*short, "--recipe", "cnn-report", "--validation", 40, "--keep-epochs", 1)
+    printed = run("train.py", "train.csv", *options, cwd=folder)
     (folder / "train.log").write_text(printed)
     run("dnn_train.py", "train.csv", *short, cwd=folder)
     return folder

@@ -1,5 +1,6 @@
 """Every script as a user runs it: its arguments and its files."""
 
+import json
 import os
 import re
 import subprocess
@@ -210,3 +211,18 @@ def test_another_backend_trains_and_predicts(work):
     run("dnn_test.py", "test.csv", "tensorflow.csv", model, cwd=work)
     pairs = zip(submission(work / "jax.csv"), submission(work / "tensorflow.csv"), strict=True)
     assert sum(one == other for one, other in pairs) >= 48  # a near tie may fall either way
+
+
+def test_a_training_learns_from_a_checkpoint_or_a_vote_of_them(work, cnn, tmp_path):
+    """What the teacher says is part of what decides the outcome, so it is another run."""
+    (tmp_path / "list.txt").write_text(f"2 {cnn}\n1 {cnn}\n")
+    options = ("--recipe", "dnn-report", "--epochs", 1, "--validation", 40)
+    objectives = []
+    for number, teacher in enumerate(([], ["--teacher", cnn], ["--teacher", "list.txt"])):
+        run_dir = tmp_path / str(number)
+        run("train.py", work / "train.csv", *options, *teacher, "--run-dir", run_dir, cwd=tmp_path)
+        objectives.append(json.loads((run_dir / "config.json").read_text())["objective"])
+    assert objectives[0] == {}
+    assert set(objectives[1]) == set(objectives[2]) == {"teacher"}
+    error = fails("train.py", work / "train.csv", *options, "--teacher", "gone.h5", cwd=tmp_path)
+    assert "gone.h5" in error

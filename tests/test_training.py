@@ -317,13 +317,13 @@ def test_reduced_precision_is_close_in_training_and_the_model_itself_in_evaluati
 
 def test_a_model_of_other_images_shares_every_variable():
     model = build_model("resnet", (48, 48, 1), 7)
-    small = accelerate(model, image_side=32)
+    small = accelerate(model, image_shape=(32, 32, 1))
     assert small.input_shape == (None, 32, 32, 1)
     assert all(one is other for one, other in zip(model.variables, small.variables, strict=True))
 
 
 SMALL_FIRST = RECIPES["fast"].override(
-    epochs=4, batch_size=64, validation=60, small_side=16, small_share=0.5, ema=0.9, mixup=0.2
+    epochs=4, batch_size=64, validation=60, small_scale=1 / 3, small_share=0.5, ema=0.9, mixup=0.2
 )
 
 
@@ -654,3 +654,9 @@ def test_a_foreign_model_trains_behind_a_rescaling_layer(dataset, tmp_path):
     raw = np.asarray(result.model(part.images[:3]))
     scaled = np.asarray(model(part.images[:3].astype("float32") / 255))
     np.testing.assert_allclose(raw, scaled, atol=1e-5)
+
+
+def test_a_network_of_one_size_alone_is_not_trained_on_smaller_images(dataset, tmp_path):
+    recipe = RECIPE.override(small_scale=0.5, small_share=0.5, epochs=2)
+    with pytest.raises(InputError, match="cnn cannot take images of 24x24; --small-scale 0"):
+        train(dataset, tmp_path, recipe=recipe)

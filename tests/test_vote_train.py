@@ -244,8 +244,8 @@ def test_bad_arguments(work, tmp_path):
         ((train,), "--members"),
         ((train, "--members", 0), "--members: expected a whole number from 1"),
         (
-            (train, *VOTE, "--recipes", "dnn-report,best"),
-            "cnn-report, dnn-report. Received: 'best'",
+            (train, *VOTE, "--recipes", "dnn-report,worst"),
+            "cnn-report, dnn-report. Received: 'worst'",
         ),
         ((train, *VOTE, "--epochs", 1), "--snapshots must be at most the 1 epochs"),
         (("gone.csv", *VOTE), "gone.csv"),
