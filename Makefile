@@ -1,11 +1,11 @@
 # make demo    everything once, on drawn faces, into demo/
 # make test    the tests, and ruff
-
+# make bench FER=DIR   every benchmark; DIR holds train.csv, test.csv and public_truth.csv
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 
-.PHONY: demo test clean
+.PHONY: demo test bench clean
 .DELETE_ON_ERROR:
 
 $(VENV)/installed: requirements.txt
@@ -39,6 +39,17 @@ test: $(VENV)/installed-dev
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m pytest -n 2 --dist loadfile
+
+bench: $(VENV)/installed-dev
+	@test -f "$(FER)/train.csv" || { echo "error: make bench FER=DIR, with train.csv in DIR. Received: '$(FER)'"; exit 2; }
+	$(PYTHON) -m pip install --progress-bar off --editable ".[bench]"
+	$(PYTHON) bench/reading.py $(FER)/train.csv
+	$(PYTHON) bench/pipeline.py
+	$(PYTHON) bench/throughput.py
+	$(PYTHON) bench/time_to_accuracy.py $(FER)
+	$(PYTHON) bench/inference.py $(FER) pretrained/best.h5
+	$(PYTHON) bench/vote.py $(FER)/test.csv
+	$(PYTHON) bench/saliency.py
 
 clean:
 	rm -rf $(VENV) demo runs

@@ -1,6 +1,6 @@
 """What each part of the recipes is worth: one change at a time, against the same base.
 
-    python bench/ablations.py train FER_DIR OUT_DIR [--rows NAME,...] [--seeds N] [--epochs N]
+    python bench/ablations.py train FER_DIR OUT_DIR [--rows NAME,...] [--seeds N,...] [--epochs N]
     python bench/ablations.py table OUT_DIR > bench/ablations.md
 
 FER_DIR holds train.csv, test.csv and public_truth.csv. Seed s sets apart the s-th 2,400 rows of
@@ -93,7 +93,7 @@ def main() -> None:
     train.add_argument("fer_dir", type=Path)
     train.add_argument("out_dir", type=Path)
     train.add_argument("--rows", default=",".join(ROWS))
-    train.add_argument("--seeds", type=int, default=2)
+    train.add_argument("--seeds", default="0,1")
     train.add_argument("--epochs", type=int, default=6)
     train.set_defaults(run=run_trainings)
     table = commands.add_parser("table")
@@ -115,7 +115,7 @@ def run_trainings(args: argparse.Namespace) -> None:
     test = data.read(str(args.fer_dir / "test.csv"), role="test")
     test = data.fit_images(data.with_truth(test, args.fer_dir / "public_truth.csv"), shape)
     args.out_dir.mkdir(parents=True, exist_ok=True)
-    for seed in range(args.seeds):
+    for seed in map(int, args.seeds.split(",")):
         for name in names:
             if not answers_path(args.out_dir, name, seed).exists():
                 train_row(args, name, seed, whole, test)

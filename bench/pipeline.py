@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from measure import in_turn, report
+from measure import in_turn, record, report
 
 ROUNDS, STEPS = 9, 12
 
@@ -61,6 +61,7 @@ def main() -> None:
         ROUNDS,
     )
     report(seconds, unit="s a step")
+    record("input pipeline", seconds, "with", "without")
     paired = sorted(w / o - 1 for w, o in zip(seconds["with"], seconds["without"], strict=True))
     print(
         f"the pipeline and augmentation add {paired[len(paired) // 2]:.1%} "

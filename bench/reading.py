@@ -6,13 +6,16 @@ import sys
 import time
 from pathlib import Path
 
-from measure import in_turn, report
+from measure import in_turn, record, report
 
 ROUNDS = 5
 
 
 def main() -> None:
     sys.path.insert(0, str(Path(__file__).parent.parent))
+    import numpy as np
+    import pandas as pd
+
     from ferlab import data
 
     path = Path(sys.argv[1])
@@ -24,17 +27,29 @@ def main() -> None:
                 pass
         return time.perf_counter() - start
 
+    def read_by_hand() -> float:
+        start = time.perf_counter()
+        table = pd.read_csv(path)
+        np.stack([np.array(row.split(), dtype="uint8") for row in table.iloc[:, -1]])
+        return time.perf_counter() - start
+
     def read_table() -> float:
         start = time.perf_counter()
         data.read(path, role="train")
         return time.perf_counter() - start
 
-    seconds = in_turn({"bytes alone": read_bytes, "ferlab.data.read": read_table}, ROUNDS)
+    contenders = {
+        "bytes alone": read_bytes,
+        "ferlab.data.read": read_table,
+        "pandas and split": read_by_hand,
+    }
+    seconds = in_turn(contenders, ROUNDS)
     report(seconds)
     beyond = statistics.median(seconds["ferlab.data.read"]) - statistics.median(
         seconds["bytes alone"]
     )
     print(f"beyond the bytes {beyond:.2f} s")
+    record("reading a table", seconds, "ferlab.data.read", "pandas and split")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
     print(f"peak memory of the process {peak:.0f} MB")
 

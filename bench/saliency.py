@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from measure import in_turn, ratio, report
+from measure import in_turn, ratio, record, report
 
 ROUNDS, IMAGES = 5, 32
 
@@ -63,6 +63,7 @@ def main() -> None:
     best = min(passes_alone, key=lambda name: statistics.median(found[name]))
     times = ratio(found, best, ours)
     print(f"perturbation takes {times:.2f} times {best}")
+    record("saliency", found, ours, best)
 
     methods = {
         "gradient": lambda: attribution.gradient(network, images, targets),

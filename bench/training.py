@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from measure import in_turn, ratio, report
+from measure import in_turn, record, report
 
 ROOT = Path(__file__).parent.parent
 IMAGES = 26_309 + 2_400  # trained on and validated on in an epoch
@@ -46,7 +46,7 @@ def main() -> None:
     contenders = {"train.py": lambda: our_epoch(fer), "peer": lambda: peer_epoch(peer, fer)}
     seconds = in_turn(contenders, int(rounds[0]) if rounds else 3)
     report(seconds, unit_count=IMAGES, unit="images/s")
-    print(f"train.py is {ratio(seconds, 'train.py', 'peer'):.2f} times as fast as the peer")
+    record("training epoch", seconds, "train.py", "peer")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """What a vote costs beside its members' forward passes, and what it costs again.
 
-    python bench/vote.py test.csv model_list.txt
+    python bench/vote.py test.csv [model_list.txt]
 
-The first call asks every member, with an empty cache; of each, the time in the network is taken.
+Without a list, five untrained CNNs vote. The first call asks every member, with an empty cache; of each, the time in the network is taken.
 Further calls have other weights. Imports are left out.
 """
 
@@ -13,13 +13,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from measure import report
+from measure import record, report
 
 AGAIN = 5
 
 
 def main() -> None:
-    data_path, list_path = sys.argv[1], Path(sys.argv[2])
+    data_path, *lists = sys.argv[1:]
     from ferlab import backend, inference, voting
 
     print(backend.describe_device())
@@ -34,7 +34,7 @@ def main() -> None:
 
     inference.predict = timed_predict
 
-    def vote(cache_dir: Path, add: int) -> float:
+    def vote(list_path: Path, cache_dir: Path, add: int) -> float:
         start = time.perf_counter()
         members = voting.read_model_list(list_path)
         dataset = voting.read_for(members, data_path, None)
@@ -50,13 +50,31 @@ def main() -> None:
         return time.perf_counter() - start
 
     with tempfile.TemporaryDirectory() as folder:
-        first = vote(Path(folder), 0)
-        again = [vote(Path(folder), number) for number in range(AGAIN)]
+        list_path = Path(lists[0]) if lists else untrained(Path(folder))
+        first = vote(list_path, Path(folder), 0)
+        again = [vote(list_path, Path(folder), number) for number in range(AGAIN)]
     report({"a member's forward pass": forward, "the vote again": again})
+    record("vote", {"vote": [first], "forward passes": [sum(forward)]}, "vote", "forward passes")
     print(
         f"{len(forward)} members: {first:.1f} s, {sum(forward):.1f} s of it in their forward "
         f"passes; ratio {first / sum(forward):.3f}"
     )
+
+
+def untrained(folder: Path) -> Path:
+    """A list of five CNNs as they begin."""
+    from ferlab import checkpoints, training
+    from ferlab.labels import EMOTIONS
+    from models import build_model
+
+    lines = []
+    for seed in range(5):
+        training.set_seed(seed)
+        told = {"class_names": list(EMOTIONS), "image_shape": [48, 48, 1], "pixels": "raw"}
+        checkpoints.save(build_model("cnn", (48, 48, 1), 7), folder / f"{seed}.h5", told)
+        lines.append(f"1 {seed}.h5\n")
+    (folder / "model_list.txt").write_text("".join(lines))
+    return folder / "model_list.txt"
 
 
 if __name__ == "__main__":

@@ -1,0 +1,101 @@
+"""How long until 65% on the public half, against a plain Keras script's best of 20 epochs.
+
+    python bench/time_to_accuracy.py FER_DIR [--full] [--peer PEER.py] [--goal 0.65]
+
+--full trains both to their end, one after the other: about an hour and a half on two cores. Without
+it, two epochs of each in turn, and what an epoch takes is told. PEER.py FER_DIR EPOCHS prints a
+line `epoch N SECONDS s` an epoch, and an accuracy on it; by default bench/plain_keras.py.
+"""
+
+import argparse
+import csv
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from measure import record, report
+
+ROOT = Path(__file__).parent.parent
+PEER_EPOCHS = 20
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("fer_dir", type=Path)
+    parser.add_argument("--full", action="store_true")
+    parser.add_argument("--peer", type=Path, default=Path(__file__).with_name("plain_keras.py"))
+    parser.add_argument("--goal", type=float, default=0.65)
+    args = parser.parse_args()
+    if args.full:
+        ours, accuracy = ours_until(args.fer_dir, args.goal)
+        print(f"train.py --recipe fast: {accuracy:.4f} on the public half after {ours:.0f} s")
+        epochs = peer_epochs(args.peer, args.fer_dir, PEER_EPOCHS)
+        best = max(epochs, key=lambda epoch: epoch[1])
+        print(f"{args.peer.name}: its best, {best[1]:.4f}, after {best[0]:.0f} s")
+        if accuracy >= args.goal:
+            found = {"train.py --recipe fast": [ours], args.peer.name: [best[0]]}
+            record("time to accuracy", found, *found)
+        return
+    found = {"train.py --recipe fast": our_epochs(args.fer_dir, 2)[1:]}
+    first, second = (epoch[0] for epoch in peer_epochs(args.peer, args.fer_dir, 2))
+    found[args.peer.name] = [second - first]
+    report(found, unit="s an epoch")
+    record("an epoch", found, *found)
+
+
+def peer_epochs(peer: Path, fer_dir: Path, epochs: int) -> list[tuple[float, float]]:
+    """(seconds since its start, accuracy) after every epoch; reading its files is not counted."""
+    command = [sys.executable, str(peer), str(fer_dir), str(epochs)]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    reading = float(re.search(r"read after +([\d.]+) s", printed)[1])
+    found = re.findall(r"^epoch +\d+ +([\d.]+) s.* ([\d.]+)$", printed, re.MULTILINE)
+    return [(float(seconds) - reading, float(accuracy)) for seconds, accuracy in found]
+
+
+def train(fer_dir: Path, folder: Path, *options: str) -> list[dict]:
+    """Train by the recipe fast; the rows of its history."""
+    subprocess.run(
+        [
+            *(sys.executable, ROOT / "train.py", fer_dir / "train.csv", "--recipe", "fast"),
+            *(*options, "--out-dir", folder, "--run-dir", folder / "run"),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    with (folder / "run" / "history.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def our_epochs(fer_dir: Path, epochs: int) -> list[float]:
+    with tempfile.TemporaryDirectory() as folder:
+        options = ("--epochs", str(epochs), "--small-scale", "0", "--small-share", "0")
+        return [float(row["seconds"]) for row in train(fer_dir, Path(folder), *options)]
+
+
+def ours_until(fer_dir: Path, goal: float) -> tuple[float, float]:
+    """(seconds of training, public accuracy) when the goal is reached, else at the end."""
+    from ferlab import checkpoints, data, inference
+    from ferlab.recipes import RECIPES
+
+    epochs = RECIPES["fast"].epochs
+    test = data.read(str(fer_dir / "test.csv"), role="test")
+    public = data.with_truth(test, fer_dir / "public_truth.csv").labelled()
+    with tempfile.TemporaryDirectory() as folder:
+        history = train(fer_dir, Path(folder), "--keep-epochs", str(epochs))
+        spent = accuracy = 0.0
+        for epoch, row in enumerate(history):
+            spent += float(row["seconds"])
+            (path,) = Path(folder).glob(f"*/{epoch}_*.h5")
+            probabilities = inference.predict(checkpoints.load(path), public)
+            accuracy = float((probabilities.argmax(axis=1) == public.labels).mean())
+            if accuracy >= goal:
+                break
+        return spent, accuracy
+
+
+if __name__ == "__main__":
+    main()
