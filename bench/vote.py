@@ -2,8 +2,8 @@
 
     python bench/vote.py test.csv [model_list.txt]
 
-Without a list, five untrained CNNs vote. The first call asks every member, with an empty cache; of each, the time in the network is taken.
-Further calls have other weights. Imports are left out.
+Without a list, five untrained CNNs vote. The first call asks every member, with an empty cache; of
+each, the time in the network is taken. Further calls have other weights. Imports are left out.
 """
 
 import sys

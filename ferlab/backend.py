@@ -82,10 +82,10 @@ def jit_compile() -> bool:
 def has_bfloat16() -> bool:
     """Whether what computes here does so faster in bfloat16 than in float32.
 
-    Known of graphics cards, and of processors whose flags Linux tells.
+    Known of graphics cards, and with TensorFlow of processors whose flags Linux tells.
     """
-    if _gpus():
-        return True
+    if _gpus() or keras.backend.backend() != "tensorflow":
+        return bool(_gpus())
     try:
         flags = Path("/proc/cpuinfo").read_text()
     except OSError:
