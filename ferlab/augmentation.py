@@ -37,7 +37,7 @@ def augmentation_layers(recipe: Recipe) -> list[keras.layers.Layer]:
                 name="random_erasing",
             )
         )
-    return layers
+    return _compiled(layers)
 
 
 def strong_augmentation_layers() -> list[keras.layers.Layer]:
@@ -46,12 +46,25 @@ def strong_augmentation_layers() -> list[keras.layers.Layer]:
     Turned, zoomed, brighter or darker, more or less contrast, and a patch erased, as RandAugment
     and Cutout do; of their operations those that leave the expression of a grey face what it is.
     """
-    return [
-        keras.layers.RandomRotation(15 / 360, fill_mode="nearest", name="random_rotation"),
-        keras.layers.RandomZoom(0.15, fill_mode="nearest", name="random_zoom"),
-        keras.layers.RandomBrightness(0.2, name="random_brightness"),
-        keras.layers.RandomContrast(0.4, name="random_contrast"),
-        keras.layers.RandomErasing(
-            (1.0, 1.0), scale=(0.02, 0.2), fill_value=128, name="random_erasing"
-        ),
-    ]
+    return _compiled(
+        [
+            keras.layers.RandomRotation(15 / 360, fill_mode="nearest", name="random_rotation"),
+            keras.layers.RandomZoom(0.15, fill_mode="nearest", name="random_zoom"),
+            keras.layers.RandomBrightness(0.2, name="random_brightness"),
+            keras.layers.RandomContrast(0.4, name="random_contrast"),
+            keras.layers.RandomErasing(
+                (1.0, 1.0), scale=(0.02, 0.2), fill_value=128, name="random_erasing"
+            ),
+        ]
+    )
+
+
+def _compiled(layers: list[keras.layers.Layer]) -> list[keras.layers.Layer]:
+    """The layers, which JAX may compile.
+
+    Those that move pixels say that they cannot be, for the sake of TensorFlow's compiler; a step
+    with one of them would then run operation by operation, which on JAX is far slower.
+    """
+    for layer in layers:
+        layer.supports_jit = keras.backend.backend() == "jax"
+    return layers

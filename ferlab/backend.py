@@ -72,10 +72,7 @@ def versions() -> dict[str, str]:
 
 
 def jit_compile() -> bool:
-    """Whether to compile a training step whole.
-
-    Keras's random image layers opt out of that by default, without which JAX crawls.
-    """
+    """Whether to compile a training step whole, without which JAX crawls."""
     return keras.backend.backend() == "jax"
 
 

@@ -97,6 +97,8 @@ def fit(
         train = train.without_labels(recipe.labels_removed, seed).labelled()
         objective = Supervised(train, recipe)
     _require_fit(model, train, validation)
+    if recipe.ema and keras.backend.backend() == "jax":  # which hands its arrays away (Keras 3.15)
+        raise InputError("--ema needs the backend tensorflow or torch. Received: jax")
     require_epochs(previous, initial_epoch, recipe)
     metadata = _metadata(train, objective, recipe, seed, previous, origin)
     settings = {

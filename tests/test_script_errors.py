@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from support import fails
+from support import fails, run
 
 from models import build_model
 
@@ -89,3 +89,10 @@ def test_bad_arguments(work, cnn, dnn, tmp_path):
         ("semi_retrain.py", [*semi[:3], cnn, "2", "2"], "last epoch must be above"),
     ):
         assert rule in fails(script, *arguments, cwd=tmp_path), (script, arguments)
+
+
+def test_the_mean_of_the_weights_is_refused_on_a_backend_that_fails_at_it(work, tmp_path):
+    options = ("--recipe", "dnn-report", "--ema", "0.9", "--validation", 40)
+    arguments = ("train.py", work / "train.csv", *options)
+    printed = run(*arguments, cwd=tmp_path, code=2, KERAS_BACKEND="jax")
+    assert "--ema needs the backend tensorflow or torch" in printed
