@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+from ferlab import pretrained
 from ferlab.checkpoints import PIXEL_SCALES
 from ferlab.labels import parse_class_names
 from ferlab.recipes import (
@@ -65,7 +66,7 @@ def prediction_parser(description: str) -> argparse.ArgumentParser:
     own = parser(description, *shared, truth_options(), submission_options())
     own.add_argument("data", metavar="DATA", help="CSV, .npz or folder of images")
     own.add_argument("result", type=Path, metavar="RESULT", help="submission to write")
-    own.add_argument("checkpoint", type=Path, metavar="MODEL", help="checkpoint to ask")
+    own.add_argument("checkpoint", type=model_file, metavar="MODEL", help="checkpoint to ask")
     return own
 
 
@@ -382,6 +383,11 @@ def _class_thresholds(text: str) -> dict[str, float]:
             )
         thresholds[name] = number
     return thresholds
+
+
+def model_file(text: str) -> Path:
+    """An argparse type: the path of a model, also for `pretrained:NAME`. Raises InputError."""
+    return pretrained.resolve(text)
 
 
 def whole_number(low: int, high: int = 2**32 - 1) -> Callable[[str], int]:

@@ -8,7 +8,7 @@ from support import ROOT
 LEVELS = [
     {"ferlab.errors"},
     {"ferlab.labels", "ferlab.files", "ferlab.backend"},
-    {"ferlab.data", "models", "ferlab.drawn_faces", "ferlab.recipes"},
+    {"ferlab.data", "models", "ferlab.drawn_faces", "ferlab.recipes", "ferlab.pretrained"},
     {"ferlab.augmentation", "ferlab.acceleration", "ferlab.batches", "ferlab.checkpoints"}
     | {"ferlab.autodiff", "ferlab.near_duplicates", "ferlab.label_errors"}
     | {"ferlab.metrics", "ferlab.calibration", "ferlab.costs", "ferlab.ensemble_selection"},
