@@ -6,6 +6,7 @@ as long as it is the one that they describe. Such files are never written again.
 """
 
 import hashlib
+import json
 import os
 import re
 from pathlib import Path
@@ -81,6 +82,31 @@ def require_new_name(name: str) -> None:
     for path in (folder() / f"{name}{suffix}" for suffix in (".h5", ".json", ".md")):
         if path.exists():
             raise InputError(f"{path}: exists already; choose another name or delete it")
+
+
+def add(name: str, model: Path, facts: dict, card: str) -> list[Path]:
+    """Put a model, its card and at last its facts into the folder, all or none; where they are.
+
+    Raises InputError as `require_new_name`, and if they cannot be written.
+    """
+    require_new_name(name)
+    contents = {
+        ".h5": model.read_bytes(),
+        ".md": card.encode(),
+        ".json": (json.dumps(facts, indent=2) + "\n").encode(),
+    }
+    written: list[Path] = []
+    try:
+        for suffix, content in contents.items():
+            path = folder() / f"{name}{suffix}"
+            with files.whole_file(path) as temporary:
+                temporary.write_bytes(content)
+            written.append(path)
+    except BaseException:
+        for path in written:
+            path.unlink()
+        raise
+    return written
 
 
 def sha256(path: Path) -> str:
