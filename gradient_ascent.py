@@ -19,7 +19,9 @@ def parse_args():
     parser = cli.parser(
         __doc__, cli.data_options(), cli.checkpoint_options(), cli.architecture_options()
     )
-    parser.add_argument("checkpoint", type=Path, metavar="MODEL", help="checkpoint to draw")
+    parser.add_argument(
+        "checkpoint", type=cli.model_file, metavar="MODEL", help="checkpoint to draw"
+    )
     what = parser.add_mutually_exclusive_group()
     what.add_argument(
         "--layer",

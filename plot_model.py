@@ -27,7 +27,9 @@ def parse_args():
         cli.prediction_options(),
     )
     parser.add_argument("data", metavar="DATA", help="labelled CSV, .npz or folder")
-    parser.add_argument("checkpoint", type=Path, metavar="MODEL", help="checkpoint to draw")
+    parser.add_argument(
+        "checkpoint", type=cli.model_file, metavar="MODEL", help="checkpoint to draw"
+    )
     parser.add_argument(
         "--what",
         type=chosen_pictures,

@@ -3,8 +3,6 @@
 python retrain.py train.csv 0.643750.h5 20 30   ->   [val_acc]_0.643750.h5
 """
 
-from pathlib import Path
-
 from ferlab import cli
 from ferlab.errors import InputError, entry_point
 from ferlab.labels import is_reordering
@@ -15,7 +13,9 @@ def parse_args():
     parser = cli.training_parser(
         __doc__, None, cli.checkpoint_options(), cli.architecture_options()
     )
-    parser.add_argument("checkpoint", type=Path, metavar="MODEL", help="checkpoint to go on with")
+    parser.add_argument(
+        "checkpoint", type=cli.model_file, metavar="MODEL", help="checkpoint to go on with"
+    )
     parser.add_argument("previous_epoch", type=cli.whole_number(0), metavar="PREVIOUS_EPOCH")
     parser.add_argument("last_epoch", type=cli.whole_number(1), metavar="LAST_EPOCH")
     return parser.parse_args()

@@ -5,7 +5,6 @@ python semi_retrain.py train.csv test.csv 0.643750.h5 semi_0.642500.h5 20 30
 """
 
 import dataclasses
-from pathlib import Path
 
 from ferlab import cli
 from ferlab.errors import InputError, entry_point
@@ -23,8 +22,12 @@ def parse_args():
         cli.truth_options(),
     )
     parser.add_argument("test", metavar="TEST", help="unlabelled CSV, .npz or folder")
-    parser.add_argument("predictor", type=Path, metavar="PREDICTOR", help="checkpoint that labels")
-    parser.add_argument("existing", type=Path, metavar="EXISTING", help="checkpoint to go on with")
+    parser.add_argument(
+        "predictor", type=cli.model_file, metavar="PREDICTOR", help="checkpoint that labels"
+    )
+    parser.add_argument(
+        "existing", type=cli.model_file, metavar="EXISTING", help="checkpoint to go on with"
+    )
     parser.add_argument("previous_epoch", type=cli.whole_number(0), metavar="PREVIOUS_EPOCH")
     parser.add_argument("last_epoch", type=cli.whole_number(1), metavar="LAST_EPOCH")
     return parser.parse_args()

@@ -20,7 +20,9 @@ def parse_args():
         cli.truth_options(),
     )
     parser.add_argument("test", metavar="TEST", help="unlabelled CSV, .npz or folder")
-    parser.add_argument("predictor", type=Path, metavar="PREDICTOR", help="checkpoint that labels")
+    parser.add_argument(
+        "predictor", type=cli.model_file, metavar="PREDICTOR", help="checkpoint that labels"
+    )
     return parser.parse_args()
 
 

@@ -6,8 +6,6 @@ The recipe says which: `best` and `fast` train a small residual network, `cnn-re
 report's CNN.
 """
 
-from pathlib import Path
-
 from ferlab import cli
 from ferlab.errors import entry_point
 
@@ -17,7 +15,7 @@ def parse_args():
     group = parser.add_argument_group("distillation")
     group.add_argument(
         "--teacher",
-        type=Path,
+        type=cli.model_file,
         metavar="MODEL",
         help="learn the probabilities of this checkpoint, or of a vote (a model_list.txt), beside "
         "the labels",

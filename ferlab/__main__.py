@@ -1,10 +1,24 @@
 """The menu of what goes beyond the report's scripts.   python -m ferlab --help"""
 
 from ferlab import cli
-from ferlab.commands import calibrate, check, compare, inspect, report, sample, vote_fit, vote_train
+from ferlab.commands import (
+    calibrate,
+    check,
+    compare,
+    inspect,
+    pack,
+    report,
+    reproduce,
+    sample,
+    vote_fit,
+    vote_train,
+)
 from ferlab.errors import entry_point
 
-COMMANDS = (check, sample, inspect, vote_train, vote_fit, calibrate, report, compare)
+COMMANDS = (
+    *(check, sample, inspect, vote_train, vote_fit, calibrate, report, compare),
+    *(pack, reproduce),
+)
 
 
 @entry_point

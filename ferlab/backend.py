@@ -68,6 +68,7 @@ def versions() -> dict[str, str]:
         "backend": name,
         name: _version(name),
         "device": describe_device(),
+        "bfloat16": "fast" if has_bfloat16() else "not fast",
     }
 
 

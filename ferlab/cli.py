@@ -2,12 +2,15 @@
 
 import argparse
 import dataclasses
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from ferlab import pretrained
 from ferlab.checkpoints import PIXEL_SCALES
-from ferlab.labels import parse_class_names
+from ferlab.errors import InputError
+from ferlab.labels import EMOTIONS, parse_class_names
 from ferlab.recipes import (
     OPTIMIZERS,
     RECIPES,
@@ -67,7 +70,7 @@ def prediction_parser(description: str) -> argparse.ArgumentParser:
     own = parser(description, *shared, tta_options(), truth_options(), submission_options())
     own.add_argument("data", metavar="DATA", help="CSV, .npz or folder of images")
     own.add_argument("result", type=Path, metavar="RESULT", help="submission to write")
-    own.add_argument("checkpoint", type=Path, metavar="MODEL", help="checkpoint to ask")
+    own.add_argument("checkpoint", type=model_file, metavar="MODEL", help="checkpoint to ask")
     return own
 
 
@@ -206,8 +209,8 @@ def semi_supervised_options(*, several_rounds: bool = True) -> argparse.Argument
 
 
 def run_options() -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(add_help=False)
-    group = options.add_argument_group("run")
+    options = argparse.ArgumentParser(add_help=False, parents=[place_options()])
+    group = options.add_argument_group("randomness and epochs")
     group.add_argument(
         "--seed", type=whole_number(0), metavar="N", help="(default: 0, or a checkpoint's own)"
     )
@@ -218,6 +221,16 @@ def run_options() -> argparse.ArgumentParser:
         metavar="N",
         help="keep a checkpoint of each of the last N epochs (default: 0)",
     )
+    return options
+
+
+def place_options(
+    default: str = "in runs/, the folder where a training with the same settings was stopped, "
+    "else a new one",
+) -> argparse.ArgumentParser:
+    """Where a training leaves what comes of it. default: of the run folder, in words."""
+    options = argparse.ArgumentParser(add_help=False)
+    group = options.add_argument_group("run")
     group.add_argument(
         "--out-dir",
         type=Path,
@@ -229,8 +242,7 @@ def run_options() -> argparse.ArgumentParser:
         "--run-dir",
         type=Path,
         metavar="DIR",
-        help="config, history and log of the run (default: in runs/, the folder where a training "
-        "with the same settings was stopped, else a new one)",
+        help=f"config, history and log of the run (default: {default})",
     )
     return options
 
@@ -349,6 +361,55 @@ def scoring_options() -> argparse.ArgumentParser:
     return options
 
 
+def reference_options() -> argparse.ArgumentParser:
+    """The rows, beside the validation rows, on which a shipped model's accuracy is stated."""
+    options = argparse.ArgumentParser(add_help=False)
+    group = options.add_argument_group("rows to score")
+    group.add_argument(
+        "--data",
+        metavar="DATA",
+        help="CSV, .npz or folder with labelled rows that are neither for training nor for the "
+        "final score, such as PublicTest; others in it are left aside",
+    )
+    group.add_argument(
+        "--truth", metavar="FILE", help="`id,label` rows with the labels that --data lacks"
+    )
+    return options
+
+
+def require_reference(args: argparse.Namespace) -> None:
+    """Raise InputError where `reference_options` do not go together."""
+    if args.truth and not args.data:
+        raise InputError("--truth brings the labels of --data, which is missing")
+
+
+def training_command(
+    recipe: Recipe,
+    seed: int,
+    source: str,
+    class_names: Sequence[str] = EMOTIONS,
+    image_shape: Sequence[int] = (48, 48, 1),
+) -> str:
+    """What a user types for a training. Raises InputError for a recipe that no flags lead to."""
+    words = ["python", "train.py", Path(source).name, "--recipe", recipe.name, "--seed", str(seed)]
+    named = get_recipe(recipe.name).as_dict()
+    for name, value in recipe.as_dict().items():
+        flag = name.replace("_", "-")
+        if value == named[name]:
+            continue
+        if name == "model":
+            raise InputError(f"no flag sets the {flag} of a recipe. Received: {value}")
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            words += [f"--{flag}", str(value)]
+    if tuple(class_names) != EMOTIONS and not Path(source).is_dir():
+        words += ["--class-names", ",".join(class_names)]
+    if tuple(image_shape) != (48, 48, 1):
+        words += ["--image-size", str(image_shape[0]), "--channels", str(image_shape[2])]
+    return shlex.join(words)
+
+
 def chosen_recipe(args: argparse.Namespace, base: Recipe | None = None) -> Recipe:
     """`base`, or the recipe that `--recipe` names, with the flags' settings. Raises InputError."""
     base = base or get_recipe(args.recipe, getattr(args, "recipe_kind", Recipe))
@@ -391,6 +452,11 @@ def _class_thresholds(text: str) -> dict[str, float]:
             )
         thresholds[name] = number
     return thresholds
+
+
+def model_file(text: str) -> Path:
+    """An argparse type: the path of a model, also for `pretrained:NAME`. Raises InputError."""
+    return pretrained.resolve(text)
 
 
 def whole_number(low: int, high: int = 2**32 - 1) -> Callable[[str], int]:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ferlab import checkpoints, data, files, inference
+from ferlab import checkpoints, data, files, inference, pretrained
 from ferlab.checkpoints import Checkpoint
 from ferlab.data import Dataset
 from ferlab.errors import InputError, a_few
@@ -51,7 +51,7 @@ def read_model_list(path: Path) -> list[Member]:
 
     After the path a line may say `pixels=unit`, `classes=angry,happy,...`, in the order of the
     member's outputs, and `architecture=model.json`. A path is looked up beside the list first,
-    then in the working folder.
+    then in the working folder; `pretrained:NAME` is one that is shipped.
     """
     try:
         with files.open_to_read(path) as file:
@@ -131,6 +131,11 @@ def _member(line: str, folder: Path, where: str) -> Member:
 
 
 def _found(name: str, folder: Path, where: str) -> Path:
+    if name.startswith(pretrained.PREFIX):
+        try:
+            return pretrained.resolve(name)
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from error
     with contextlib.suppress(OSError):  # a name too long to be one
         for base in (folder, Path()):
             if (base / name).is_file():
@@ -160,8 +165,11 @@ def write_model_list(path: Path, members: Sequence[Member], comments: Sequence[s
 
 
 def _beside(path: Path, file: Path) -> str:
-    """The file as seen from the folder of `path`."""
-    return Path(os.path.relpath(file.resolve(), path.resolve().parent)).as_posix()
+    """The file as seen from the folder of `path`, or as it is called wherever one is."""
+    return (
+        pretrained.spoken(file)
+        or Path(os.path.relpath(file.resolve(), path.resolve().parent)).as_posix()
+    )
 
 
 def read_for(

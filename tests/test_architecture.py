@@ -8,7 +8,8 @@ from support import ROOT
 LEVELS = [
     {"ferlab.errors"},
     {"ferlab.labels", "ferlab.files", "ferlab.backend", "ferlab.test_time_augmentation"},
-    {"ferlab.data", "models", "ferlab.drawn_faces", "ferlab.recipes"},
+    {"ferlab.data", "models", "ferlab.drawn_faces", "ferlab.recipes", "ferlab.pretrained"}
+    | {"ferlab.model_cards"},
     {"ferlab.augmentation", "ferlab.acceleration", "ferlab.batches", "ferlab.checkpoints"}
     | {"ferlab.autodiff", "ferlab.near_duplicates", "ferlab.label_errors"}
     | {"ferlab.metrics", "ferlab.calibration", "ferlab.costs", "ferlab.ensemble_selection"},
@@ -16,7 +17,7 @@ LEVELS = [
     | {"ferlab.objectives", "ferlab.pseudo_labels", "ferlab.runs"},
     {"ferlab.training", "ferlab.voting", "ferlab.interpretation", "ferlab.evaluation"}
     | {"ferlab.cleaning"},
-    {"ferlab.plots"},
+    {"ferlab.plots", "ferlab.model_facts"},
     {"ferlab.semi_supervised", "ferlab.pages"},
     {"ferlab.data_report"},
     {"ferlab.cli"},

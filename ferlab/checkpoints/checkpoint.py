@@ -27,6 +27,7 @@ from ferlab.checkpoints.metadata import (
 from ferlab.errors import InputError
 
 if TYPE_CHECKING:
+    import h5py
     import keras
 
 DEFAULT_SIDE = 48  # pixels; what a model that takes images of any size is given
@@ -106,26 +107,35 @@ def save(
     metadata: dict,
     *,
     training_rows: np.ndarray | None = None,
+    half: bool = False,
 ) -> None:
     """Write the model, its optimiser's state and the metadata, whole or not at all.
 
-    training_rows: uint64 (n,), `Dataset.row_digests()` of what it was trained on.
+    training_rows: uint64 (n,), `Dataset.row_digests()` of what it was trained on. half: kernels in
+    float16 and no optimiser, for an `.h5` of half the size to use but not to go on with exactly;
+    `load` makes float32 of them again.
+
+    Raises InputError for kernels that float16 cannot hold.
     """
     from ferlab.backend import keras
 
     require_suffix(path)
-    optimizer = getattr(model, "optimizer", None)
+    if half and path.suffix not in H5_SUFFIXES:
+        raise InputError(f"{path}: float16 is for names that end in {', '.join(H5_SUFFIXES)}")
+    optimizer = None if half else getattr(model, "optimizer", None)
     config = keras.optimizers.serialize(optimizer) if optimizer else None
     metadata = {**metadata, "optimizer": config}
     with files.whole_file(path) as temporary:
         if path.suffix in H5_SUFFIXES:
-            temporary.write_bytes(_h5_bytes(model, metadata, training_rows))
+            temporary.write_bytes(_h5_bytes(model, metadata, training_rows, half))
         else:
             model.save(temporary)
             add_to_archive(temporary, metadata, training_rows)
 
 
-def _h5_bytes(model: "keras.Model", metadata: dict, training_rows: np.ndarray | None) -> memoryview:
+def _h5_bytes(
+    model: "keras.Model", metadata: dict, training_rows: np.ndarray | None, half: bool
+) -> memoryview:
     """The `.h5` file, made in memory.
 
     On a full disk h5py fails in ways that are no OSError, and then crashes the process (seen with
@@ -140,9 +150,41 @@ def _h5_bytes(model: "keras.Model", metadata: dict, training_rows: np.ndarray | 
     buffer = io.BytesIO()
     with NamedFile(buffer, "w") as file:
         with _without_hdf5_warning():
-            model.save(file)
+            model.save(file, include_optimizer=not half)
         add_to_h5(file, metadata, training_rows)
-    return buffer.getbuffer()
+    return (_halved(buffer) if half else buffer).getbuffer()
+
+
+def _halved(whole: io.BytesIO) -> io.BytesIO:
+    import h5py
+
+    halved = io.BytesIO()
+    with h5py.File(whole, "r") as source, h5py.File(halved, "w") as target:
+        _copy_halved(source, target)
+    return halved
+
+
+def _copy_halved(source: "h5py.Group", target: "h5py.Group") -> None:
+    """Copy all of a group, its float32 kernels as float16.
+
+    What has one number a channel stays as it is: that is little, and of a channel's mean and
+    variance float16 has neither the range nor the digits.
+    """
+    import h5py
+
+    for name, value in source.attrs.items():
+        target.attrs[name] = value
+    for name, entry in source.items():
+        if isinstance(entry, h5py.Group):
+            _copy_halved(entry, target.create_group(name))
+        elif entry.ndim > 1 and entry.dtype == np.float32:
+            with np.errstate(over="ignore"):
+                halves = entry[()].astype(np.float16)
+            if not np.isfinite(halves).all():
+                raise InputError(f"{entry.name}: has weights that float16 cannot hold")
+            target[name] = halves
+        else:
+            source.copy(entry, target, name)
 
 
 @contextlib.contextmanager

@@ -1,9 +1,9 @@
 """Fit a checkpoint's temperature on validation data.   python -m ferlab calibrate val.csv M.h5"""
 
 import argparse
-from pathlib import Path
 
 from ferlab import cli
+from ferlab.errors import InputError
 
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
@@ -23,13 +23,17 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
         ],
     )
     parser.add_argument("data", metavar="VALIDATION", help="labelled CSV, .npz or folder")
-    parser.add_argument("checkpoint", type=Path, metavar="MODEL", help="checkpoint to calibrate")
+    parser.add_argument(
+        "checkpoint", type=cli.model_file, metavar="MODEL", help="checkpoint to calibrate"
+    )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
-    from ferlab import calibration, checkpoints, data, files, held_out, inference
+    from ferlab import calibration, checkpoints, data, files, held_out, inference, pretrained
 
+    if pretrained.is_shipped(args.checkpoint):
+        raise InputError(f"{args.checkpoint}: is shipped as it is; copy it and calibrate the copy")
     files.require_writable(args.checkpoint)
     class_names = cli.chosen_class_names(args)
     checkpoint = checkpoints.load(

@@ -51,7 +51,7 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     )
     parser.add_argument(
         "--model",
-        type=Path,
+        type=cli.model_file,
         nargs="+",
         default=[],
         metavar="MODEL",

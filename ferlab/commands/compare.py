@@ -73,7 +73,11 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
         ],
     )
     parser.add_argument(
-        "places", type=Path, nargs="+", metavar="RUN_OR_MODEL", help="run folders and checkpoints"
+        "places",
+        type=cli.model_file,
+        nargs="+",
+        metavar="RUN_OR_MODEL",
+        help="run folders and checkpoints",
     )
     parser.add_argument("--data", metavar="DATA", help="labelled CSV, .npz or folder")
     parser.add_argument(

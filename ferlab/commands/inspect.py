@@ -26,7 +26,9 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
         "order, and the flags of the most likely.",
         parents=[cli.data_options(), cli.prediction_options(), cli.architecture_options()],
     )
-    parser.add_argument("models", type=Path, nargs="+", metavar="MODEL", help="checkpoints")
+    parser.add_argument(
+        "models", type=cli.model_file, nargs="+", metavar="MODEL", help="checkpoints"
+    )
     parser.add_argument("--data", metavar="DATA", help="labelled CSV, .npz or folder")
     parser.add_argument(
         "--truth", metavar="FILE", help="`id,label` rows with the labels that the data lacks"

@@ -41,7 +41,9 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
             cli.scoring_options(),
         ],
     )
-    parser.add_argument("checkpoint", type=Path, metavar="MODEL", help="checkpoint to report on")
+    parser.add_argument(
+        "checkpoint", type=cli.model_file, metavar="MODEL", help="checkpoint to report on"
+    )
     parser.add_argument("data", metavar="DATA", help="labelled CSV, .npz or folder")
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="(default: [model]_report.html, here)"

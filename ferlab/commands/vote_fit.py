@@ -34,7 +34,7 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     parser.add_argument("data", metavar="VALIDATION", help="labelled CSV, .npz or folder")
     parser.add_argument(
         "models",
-        type=Path,
+        type=cli.model_file,
         nargs="+",
         metavar="MODEL",
         help="checkpoints, or lists of them (.txt) whose weights are left aside",

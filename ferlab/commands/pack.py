@@ -1,0 +1,113 @@
+"""Make a model to ship of a checkpoint.   python -m ferlab pack MODEL.h5 NAME train.csv"""
+
+import argparse
+import shlex
+import tempfile
+from pathlib import Path
+
+from ferlab import cli, pretrained
+
+
+def add_parser(subparsers: "argparse._SubParsersAction") -> None:
+    parser = subparsers.add_parser(
+        "pack",
+        help="make a small file to ship of a checkpoint, with a card of measured facts",
+        description="Write MODEL with float16 kernels and without its optimiser as "
+        "pretrained/NAME.h5, and of it the facts (NAME.json) and a card (NAME.md), measured here: "
+        "on the validation rows of TRAIN and, with --data, on rows that are neither for training "
+        "nor for the final score. From then on `pretrained:NAME` is that model. MODEL must be of "
+        f"one whole training by a recipe. {pretrained.FOLDER_VARIABLE} names another folder than "
+        "pretrained/.",
+        parents=[cli.prediction_options(), cli.reference_options()],
+    )
+    parser.add_argument("checkpoint", type=cli.model_file, metavar="MODEL", help="checkpoint")
+    parser.add_argument("name", metavar="NAME", help="what it is to be called")
+    parser.add_argument("training", metavar="TRAIN", help="the data that it was trained on")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    from ferlab import checkpoints, files, model_facts
+    from ferlab.errors import InputError
+
+    cli.require_reference(args)
+    pretrained.require_new_name(args.name)
+    facts = model_facts.origin(args.checkpoint)
+    recipe = model_facts.recipe_of(facts)
+    command = cli.training_command(
+        recipe, facts["seed"], args.training, facts["class_names"], facts["image_shape"]
+    )
+    files.require_writable(pretrained.folder() / f"{args.name}.h5")
+    train, validation = model_facts.split(args.training, facts)
+    if model_facts.fingerprint(train, facts) != facts["data"]["fingerprint"]:
+        raise InputError(f"{args.training}: is not the data that {args.checkpoint} was trained on")
+
+    from ferlab import calibration, costs, evaluation, model_cards
+
+    whole = checkpoints.load(args.checkpoint)
+    parts = {"validation": validation}
+    if args.data:
+        parts["public"] = model_facts.rows_to_score(
+            whole, args.data, truth=args.truth, report=print
+        )
+
+    def evaluated(checkpoint: checkpoints.Checkpoint) -> dict[str, evaluation.Evaluation]:
+        return {
+            name: evaluation.evaluate(checkpoint, rows, batch_size=args.batch_size, report=print)
+            for name, rows in parts.items()
+        }
+
+    before = evaluated(whole)
+    temperature = calibration.fit_temperature(before["validation"].outputs, validation.labels)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{args.name}.h5"
+        checkpoints.save(
+            whole.model,
+            path,
+            {**whole.metadata, "temperature": temperature},
+            training_rows=checkpoints.read_training_rows(args.checkpoint),
+            half=True,
+        )
+        half = checkpoints.load(path)
+        after = evaluated(half)
+        print("copies of training rows are looked for", flush=True)
+        scores = {
+            name: model_facts.scores(found, model_facts.copies_of(train, found.dataset))
+            for name, found in after.items()
+        }
+        facts = {
+            "name": args.name,
+            "file": path.name,
+            "sha256": pretrained.sha256(path),
+            "bytes": path.stat().st_size,
+            "parameters": half.model.count_params(),
+            "multiply_adds": costs.multiply_adds(half.model),
+            **facts,
+            "data": {
+                **facts["data"],
+                "name": model_facts.dataset_name(train, validation),
+                "rows": len(train.without_labels(recipe.labels_removed, facts["seed"]).labelled()),
+            },
+            "command": command,
+            "reproduce": reproduce_command(args),
+            "temperature": temperature,
+            "scores": scores,
+            "float16": model_facts.difference([*before.values()], [*after.values()]),
+        }
+        written = pretrained.add(args.name, path, facts, model_cards.card(facts))
+
+    for name, found in after.items():
+        print(f"{name} accuracy {found.scores.accuracy}")
+    changed = facts["float16"]
+    print(f"float16 changed {changed['changed_predictions']:,} of {changed['rows']:,} predictions")
+    for path in written:
+        print(path)
+
+
+def reproduce_command(args: argparse.Namespace) -> str:
+    words = ["python", "-m", "ferlab", "reproduce", args.name, Path(args.training).name]
+    if args.data:
+        words += ["--data", Path(args.data).name]
+    if args.truth:
+        words += ["--truth", Path(args.truth).name]
+    return shlex.join(words)

@@ -1,0 +1,150 @@
+"""What is told of a trained model that is shipped: where it comes from and how good it is.
+
+Facts are a dict that is written as JSON. Shares are from 0 to 1; what is measured comes with n and
+its 95% interval.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from ferlab import checkpoints, data, data_quality, evaluation, metrics, near_duplicates
+from ferlab.checkpoints import Checkpoint
+from ferlab.data import Dataset
+from ferlab.errors import InputError
+from ferlab.evaluation import Evaluation
+from ferlab.labels import EMOTIONS
+from ferlab.recipes import Recipe, SemiRecipe
+
+FER_2013 = ((48, 48, 1), EMOTIONS, 28_709)  # image shape, classes, rows to train on
+_NEEDED = ("recipe", "seed", "class_names", "image_shape", "data", "scores", "versions")
+
+
+def origin(path: Path) -> dict:
+    """The part of a checkpoint's metadata by which its training can be done again.
+
+    Raises InputError unless that is one whole supervised training, from its beginning by a recipe.
+    """
+    told = checkpoints.read_metadata(path)
+    recipe = checkpoints.recorded_recipe(path)
+    epochs = len((told.get("history") or {}).get("loss") or ())
+    if recipe is None or any(told.get(name) is None for name in _NEEDED if name != "scores"):
+        reason = "it does not tell its recipe, seed and data"
+    elif isinstance(recipe, SemiRecipe) or told.get("objective"):
+        reason = "it has learned from more than given labels"
+    elif told.get("previous") or told.get("origin"):
+        reason = f"it went on from {told.get('previous') or told.get('origin')}"
+    elif epochs != recipe.epochs:
+        reason = f"{epochs} of its {recipe.epochs} epochs are trained"
+    elif checkpoints.read_training_rows(path) is None:
+        reason = "it does not tell which rows it was trained on"
+    else:
+        return {name: told[name] for name in (*_NEEDED, "created") if name in told}
+    raise InputError(f"{path}: must be of one whole training by a recipe: {reason}")
+
+
+def require_whole(name: str, facts: dict) -> None:
+    """Raise InputError for facts without what it takes to train and score the model again."""
+    missing = [key for key in _NEEDED if key not in facts]
+    if missing:
+        raise InputError(f"{name}: its facts do not tell {', '.join(missing)}")
+
+
+def recipe_of(facts: dict) -> Recipe:
+    """Raises InputError for a recipe that this version does not know."""
+    try:
+        return Recipe(**facts["recipe"])
+    except TypeError as error:
+        raise InputError(f"the recorded recipe is of another version: {error}") from error
+
+
+def split(source: str, facts: dict) -> tuple[Dataset, Dataset]:
+    """(rows to train on, validation rows), read and set apart as the recorded training did."""
+    dataset = data.read(
+        source,
+        role="train",
+        class_names=tuple(facts["class_names"]),
+        image_shape=tuple(facts["image_shape"]),
+    )
+    return dataset.split(recipe_of(facts).validation)
+
+
+def fingerprint(train: Dataset, facts: dict) -> str:
+    """Of the rows whose labels are learned, as the metadata of a training has it."""
+    removed = recipe_of(facts).labels_removed
+    return train.without_labels(removed, facts["seed"]).labelled().fingerprint()
+
+
+def dataset_name(train: Dataset, validation: Dataset) -> str | None:
+    """'FER-2013' for its training half, whoever recompressed the images; None for other data."""
+    rows = len(train) + len(validation)
+    return "FER-2013" if (train.image_shape, train.class_names, rows) == FER_2013 else None
+
+
+def rows_to_score(
+    checkpoint: Checkpoint,
+    source: str,
+    *,
+    truth: str | None,
+    report: Callable[[str], None],
+) -> Dataset:
+    """The labelled rows that are not for the final score, which the model was not trained on.
+
+    Raises InputError when there are none.
+    """
+    (dataset,), is_trained_on = evaluation.rows_to_score(
+        [checkpoint], source, truth=truth, report=report
+    )
+    if is_trained_on:
+        raise InputError(f"{source}: has no labelled rows that the model was not trained on")
+    return data.fit_images(dataset, checkpoint.image_shape)
+
+
+def copies_of(train: Dataset, scored: Dataset) -> np.ndarray:
+    """bool (n,): the scored rows that show what a training row shows; see `near_duplicates`."""
+    images = np.concatenate([train.images, scored.images])
+    digests = np.concatenate([train.row_digests(), scored.row_digests()])
+    blank, _ = data_quality.blank_and_flat(images)
+    found = near_duplicates.find_copies(images, digests, np.flatnonzero(~blank))
+    groups = found.groups(len(images))
+    return np.isin(groups[len(train) :], groups[: len(train)])
+
+
+def scores(found: Evaluation, copies: np.ndarray) -> dict:
+    """An evaluation as facts. copies: as `copies_of` gives them for its rows."""
+    told = dataclasses.asdict(found.scores)
+    classes = dict(zip(found.dataset.class_names, told.pop("classes"), strict=True))
+    right = found.right[~copies]
+    return {
+        "source": Path(found.dataset.source).name,
+        "fingerprint": found.dataset.fingerprint(),
+        **told,
+        "classes": classes,
+        "calibration_error": dataclasses.asdict(found.calibration_error),
+        "calibration_error_at_temperature": (
+            dataclasses.asdict(found.scaled_error) if found.scaled_error else None
+        ),
+        "loss": found.loss,
+        "copies_of_training_rows": int(copies.sum()),
+        "accuracy_without_copies": (
+            dataclasses.asdict(metrics.proportion(int(right.sum()), len(right)))
+            if len(right)
+            else None
+        ),
+    }
+
+
+def difference(whole: list[Evaluation], half: list[Evaluation]) -> dict:
+    """What float16 has changed, over the rows of all evaluations, pair by pair."""
+    before, after = (
+        [np.concatenate([getattr(one, name) for one in found]) for name in ("predicted", "right")]
+        for found in (whole, half)
+    )
+    return {
+        "rows": len(before[0]),
+        "changed_predictions": int((before[0] != after[0]).sum()),
+        "right_before": int(before[1].sum()),
+        "right_after": int(after[1].sum()),
+    }

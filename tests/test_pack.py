@@ -1,0 +1,277 @@
+"""Making a model to ship, its card, and training it again."""
+
+import dataclasses
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+from sklearn.metrics import recall_score
+from support import faces
+
+from ferlab import (
+    calibration,
+    checkpoints,
+    cli,
+    data,
+    files,
+    inference,
+    metrics,
+    model_cards,
+    model_facts,
+    pretrained,
+    training,
+)
+from ferlab.errors import InputError
+from ferlab.recipes import RECIPES
+from models import build_model
+
+RECIPE = RECIPES["dnn-report"].override(epochs=2, batch_size=20, validation=40, shift=0.0)
+FILES = {"quick.h5", "quick.json", "quick.md"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A working folder: data, a model trained on them, and `shipped/` with that one packed."""
+    path = tmp_path_factory.mktemp("pack")
+    rows, test = faces(160, seed=1), faces(60, seed=2)
+    data.write_csv(path / "train.csv", rows.images, labels=rows.labels)
+    # The test file begins with a copy of a training row, a grey level brighter, and one unlabelled.
+    images = test.images.copy()
+    images[0] = np.minimum(rows.images[100].astype(int) + 1, 255)
+    data.write_csv(path / "test.csv", images, ids=test.ids)
+    data.write_submission(path / "truth.csv", test.ids[:59], test.labels[:59])
+    train, validation = data.read(path / "train.csv", role="train").split(40)
+    training.set_seed(3)
+    model = build_model("dnn", (48, 48, 1), 7)
+    run_dir = path / "run"
+    result = training.fit(model, train, validation, RECIPE, seed=3, run_dir=run_dir)
+    training.publish(result, path).rename(path / "model.h5")
+    shutil.rmtree(run_dir)
+    return path
+
+
+@pytest.fixture
+def shipped(folder, monkeypatch, command):
+    """The folder of shipped models, with `quick` in it."""
+    monkeypatch.setenv(pretrained.FOLDER_VARIABLE, str(folder / "shipped"))
+    if not (folder / "shipped").exists():
+        packed = ("pack", "model.h5", "quick", "train.csv", "--data", "test.csv")
+        printed = command(*packed, "--truth", "truth.csv", cwd=folder)
+        (folder / "pack.log").write_text(printed)
+    return folder / "shipped"
+
+
+def test_the_facts_are_what_the_file_does(shipped, folder):
+    assert {path.name for path in shipped.iterdir()} == FILES
+    facts = json.loads((shipped / "quick.json").read_text())
+    path = pretrained.resolve("pretrained:quick")
+    model = checkpoints.load(path)
+    assert facts["sha256"] == pretrained.sha256(path)
+    assert facts["bytes"] == path.stat().st_size < 2.2 * facts["parameters"]
+    assert facts["recipe"] == RECIPE.as_dict()
+    assert (facts["seed"], facts["data"]["rows"], facts["data"]["name"]) == (3, 120, None)
+    own = checkpoints.read_metadata(folder / "model.h5")
+    assert facts["data"]["fingerprint"] == own["data"]["fingerprint"]
+    np.testing.assert_array_equal(
+        checkpoints.read_training_rows(path), checkpoints.read_training_rows(folder / "model.h5")
+    )
+    validation = data.read(folder / "train.csv", role="train").take(range(40))
+    test = data.read(folder / "test.csv", role="test")
+    public = data.with_truth(test, folder / "truth.csv").labelled()
+    assert len(public) == 59
+    changed = 0
+    for name, rows in (("validation", validation), ("public", public)):
+        told = facts["scores"][name]
+        outputs = inference.predict(model, rows)
+        predicted = outputs.argmax(axis=1)
+        expected = metrics.accuracy(rows.labels, predicted)
+        assert told["accuracy"] == dataclasses.asdict(expected)
+        assert told["fingerprint"] == rows.fingerprint()
+        recalls = recall_score(rows.labels, predicted, average=None, labels=range(7))
+        for label, one in enumerate(told["classes"].values()):
+            if one["recall"]:
+                assert one["recall"]["value"] == pytest.approx(recalls[label])
+        error = calibration.expected_calibration_error(outputs, rows.labels)
+        assert told["calibration_error"]["value"] == pytest.approx(error)
+        whole = inference.predict(checkpoints.load(folder / "model.h5"), rows).argmax(axis=1)
+        changed += int((whole != predicted).sum())
+    assert facts["float16"]["changed_predictions"] == changed
+    assert facts["float16"]["rows"] == 99
+    assert facts["temperature"] == model.temperature
+    assert facts["scores"]["public"]["copies_of_training_rows"] >= 1
+    assert facts["scores"]["public"]["accuracy_without_copies"]["n"] < 59
+
+
+def test_the_card_tells_the_facts(shipped):
+    facts = json.loads((shipped / "quick.json").read_text())
+    card = (shipped / "quick.md").read_text()
+    assert card == model_cards.card(facts)
+    for part in ("validation", "public"):
+        accuracy = facts["scores"][part]["accuracy"]
+        low, high = 100 * accuracy["low"], 100 * accuracy["high"]
+        shown = f"{accuracy['value']:.2%} ({low:.2f} to {high:.2f}), n={accuracy['n']}"
+        assert shown in card
+    told = (facts["sha256"], facts["data"]["fingerprint"], facts["command"], facts["reproduce"])
+    assert all(fact in card for fact in (*told, "seed: 3", '"batch_size": 20'))
+    assert all(card.count(f"\n| {name} | ") == 2 for name in facts["class_names"])
+    assert "FER-2013" not in card
+    of_fer = model_cards.card({**facts, "data": {**facts["data"], "name": "FER-2013"}})
+    for about in ("research", "2013", "noisy", "judging people", "recompressed", "basic emotions"):
+        assert about in of_fer
+    alone = {"validation": facts["scores"]["validation"]}
+    assert "Held-out" not in model_cards.card({**facts, "scores": alone})
+
+
+def test_the_repositorys_own_cards_tell_their_facts(monkeypatch):
+    monkeypatch.delenv(pretrained.FOLDER_VARIABLE, raising=False)
+    for name in pretrained.names():
+        card = (pretrained.folder() / f"{name}.md").read_text()
+        assert card == model_cards.card(pretrained.read_facts(name))
+
+
+def test_reproduce_comes_to_the_stated_accuracy(shipped, folder, command):
+    again = ("reproduce", "quick", "train.csv", "--out-dir", "again")
+    on_public = (*again, "--data", "test.csv", "--truth", "truth.csv")
+    printed = command(*on_public, cwd=folder)
+    assert "note:" not in printed
+    found, stated = re.findall(r"([\d.]+)% \(n=59", printed.splitlines()[-1])
+    assert abs(float(found) - float(stated)) <= 100 / 59 + 0.01  # what float16 may have changed
+    assert printed.endswith("within that interval\n")
+    # The finished training is in its run folder, so that it is scored again and not trained again.
+    assert "device:" in printed
+    second = command(*again, cwd=folder)
+    assert "device:" not in second
+    assert re.search(r"^validation accuracy .*n=40", second, re.MULTILINE)
+    assert len(list((folder / "again").glob("*.h5"))) == 1
+    log = (folder / "runs" / "reproduce-quick" / "log.txt").read_text()
+    assert "dnn-report: dnn" in log
+    facts = json.loads((shipped / "quick.json").read_text())
+    (path,) = (folder / "again").glob("*.h5")
+    assert checkpoints.read_metadata(path)["recipe"] == facts["recipe"]
+    assert checkpoints.read_metadata(path)["data"]["fingerprint"] == facts["data"]["fingerprint"]
+
+
+def test_reproduce_says_what_differs_and_fails(shipped, folder, command):
+    facts = json.loads((shipped / "quick.json").read_text())
+    facts["versions"] |= {"device": "a GPU of old"}
+    del facts["versions"]["bfloat16"]
+    facts["scores"]["validation"]["accuracy"] |= {"value": 0.99, "low": 0.98, "high": 1.0}
+    other = folder / "other"
+    other.mkdir()
+    shutil.copy(shipped / "quick.h5", other / "quick.h5")
+    (other / "quick.json").write_text(json.dumps(facts))
+    rows = faces(160, seed=7)
+    data.write_csv(folder / "unlike.csv", rows.images, labels=rows.labels)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(pretrained.FOLDER_VARIABLE, str(other))
+        arguments = ("reproduce", "pretrained:quick", "unlike.csv", "--run-dir", "unlike")
+        with pytest.raises(AssertionError) as ended:  # the fixture's, which shows what was printed
+            command(*arguments, "--out-dir", "unlike", cwd=folder)
+    printed = str(ended.value)
+    assert "NOT within that interval" in printed
+    assert "unlike.csv is not the data that quick was trained on" in printed
+    assert "rows of unlike.csv are not those that quick was scored on" in printed
+    assert "device was a GPU of old and is" in printed
+    assert "bfloat16 was not told and is" in printed
+    assert "assert 1 == 0" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rule"),
+    [
+        (("pack", "model.h5", "quick", "train.csv"), "quick.h5: exists already"),
+        (("pack", "model.h5", "../x", "train.csv"), "small letters and digits"),
+        (("pack", "model.h5", "new", "test.csv"), "are more than half"),
+        (("pack", "model.h5", "new", "small.csv"), "is not the data that model.h5 was trained on"),
+        (("pack", "bare.h5", "new", "train.csv"), "does not tell its recipe, seed and data"),
+        (("pack", "short.h5", "new", "train.csv"), "2 of its 9 epochs are trained"),
+        (("pack", "on.h5", "new", "train.csv"), "it went on from before.h5"),
+        (("pack", "silent.h5", "new", "train.csv"), "which rows it was trained on"),
+        (("pack", "model.h5", "new", "train.csv", "--truth", "truth.csv"), "--data, which is"),
+        (
+            ("pack", "model.h5", "new", "train.csv", "--data", "private.csv"),
+            "rows kept for the final score",
+        ),
+        (("pack", "model.h5", "new", "train.csv", "--data", "test.csv"), "needs rows with labels"),
+        (("reproduce", "gone", "train.csv"), "pretrained:gone: no such model. Known: quick"),
+        (("reproduce", "quick", "train.csv", "--truth", "truth.csv"), "--data, which is missing"),
+        (("reproduce", "quick", "train.csv", "--data", "private.csv"), "for the final score"),
+        (("reproduce", "quick", "gone.csv"), "gone.csv"),
+    ],
+)
+def test_bad_input_is_one_line(shipped, folder, command, arguments, rule):
+    if not (folder / "bare.h5").exists():
+        make_bad_ones(folder)
+    before = sorted(folder.rglob("*"))
+    error = command(*arguments, cwd=folder, code=2)
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert rule in error
+    assert sorted(folder.rglob("*")) == before
+
+
+def make_bad_ones(folder):
+    model = checkpoints.load(folder / "model.h5")
+    digests, told = checkpoints.read_training_rows(model.path), model.metadata
+    longer = {**told, "recipe": {**told["recipe"], "epochs": 9}}
+    for name, metadata, rows in (
+        ("bare", {"pixels": "raw"}, None),
+        ("short", longer, digests),
+        ("on", {**told, "previous": "before.h5"}, digests),
+        ("silent", told, None),
+    ):
+        checkpoints.save(model.model, folder / f"{name}.h5", metadata, training_rows=rows)
+    rows = faces(100, seed=9)
+    data.write_csv(folder / "small.csv", rows.images, labels=rows.labels)
+    lines = ["emotion,pixels,Usage"]
+    for image, label in zip(rows.images[:9], rows.labels[:9], strict=True):
+        lines.append(f"{label},{' '.join(map(str, image.ravel()))},PrivateTest")
+    (folder / "private.csv").write_text("\n".join(lines))
+
+
+@pytest.mark.parametrize("name", ["fast", "dnn-report"])
+def test_the_command_leads_to_the_recipe(name):
+    base = RECIPES[name]
+    others = {"validation": "PublicTest", "horizontal_flip": False, "ema": 0.9, "epochs": 7}
+    recipe = base.override(bfloat16=not base.bfloat16, **others)
+    for chosen in (base, recipe):
+        words = cli.training_command(chosen, 5, "some/train.csv").split()
+        assert words[:3] == ["python", "train.py", "train.csv"]
+        args = cli.training_parser("", "cnn-report").parse_args(words[2:])
+        assert (cli.chosen_recipe(args), args.seed) == (chosen, 5)
+    with pytest.raises(InputError, match="no flag sets the model"):
+        cli.training_command(dataclasses.replace(base, model="vgg"), 0, "train.csv")
+    assert "--image-size 64 --channels 3" in cli.training_command(
+        base, 0, "train.csv", image_shape=(64, 64, 3)
+    )
+
+
+def test_only_the_training_half_of_fer_is_called_so():
+    rows = faces(1)
+    train, validation = (rows.take(np.zeros(count, int)) for count in (26_309, 2_400))
+    assert model_facts.dataset_name(train, validation) == "FER-2013"
+    assert model_facts.dataset_name(train, rows) is None
+
+
+def test_a_model_is_added_whole_or_not_at_all(tmp_path, monkeypatch):
+    monkeypatch.setenv(pretrained.FOLDER_VARIABLE, str(tmp_path / "shipped"))
+    (tmp_path / "model.h5").write_bytes(b"weights")
+    with pytest.raises(TypeError):
+        pretrained.add("new", tmp_path / "model.h5", {"never": object()}, "card")
+    monkeypatch.setattr(pretrained.files, "whole_file", fails_at("new.json"))
+    with pytest.raises(InputError, match="full"):
+        pretrained.add("new", tmp_path / "model.h5", {}, "card")
+    assert not list(tmp_path.rglob("new*"))
+
+
+def fails_at(name):
+    whole_file = files.whole_file
+
+    def write(path):
+        if path.name == name:
+            raise InputError("full")
+        return whole_file(path)
+
+    return write

@@ -1,0 +1,199 @@
+"""Models that are shipped: found by name, checked, used everywhere, never written into."""
+
+import json
+import runpy
+import sys
+
+import keras
+import numpy as np
+import pytest
+from support import ROOT, faces, fails
+
+from ferlab import checkpoints, data, inference, pretrained, training, voting
+from ferlab.errors import InputError
+from ferlab.labels import EMOTIONS
+from models import build_model
+
+METADATA = {"pixels": "raw", "class_names": list(EMOTIONS), "image_shape": [48, 48, 1]}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A working folder with data, and in `shipped/` an untrained model called tiny."""
+    path = tmp_path_factory.mktemp("pretrained")
+    rows = faces(70, seed=4)
+    data.write_csv(path / "rows.csv", rows.images, labels=rows.labels)
+    others = faces(40, seed=5)
+    data.write_csv(path / "test.csv", others.images, ids=others.ids)
+    shipped = path / "shipped"
+    shipped.mkdir()
+    training.set_seed(0)
+    model = build_model("dnn", (48, 48, 1), 7)
+    checkpoints.save(model, shipped / "tiny.h5", METADATA, half=True)
+    facts = {"file": "tiny.h5", "sha256": pretrained.sha256(shipped / "tiny.h5")}
+    (shipped / "tiny.json").write_text(json.dumps(facts))
+    return path
+
+
+@pytest.fixture
+def shipped(folder, monkeypatch):
+    monkeypatch.setenv(pretrained.FOLDER_VARIABLE, str(folder / "shipped"))
+    monkeypatch.chdir(folder)
+    return folder / "shipped"
+
+
+@pytest.mark.parametrize("name", ["cnn", "resnet"])
+def test_half_a_file_opens_as_the_same_model(tmp_path, name):
+    training.set_seed(1)
+    model = build_model(name, (48, 48, 1), 7)
+    model.compile(optimizer="adam")
+    model.optimizer.build(model.trainable_variables)
+    rows = faces(30)
+    digests = rows.row_digests()
+    for file, half in (("whole.h5", False), ("half.h5", True)):
+        path = tmp_path / file
+        checkpoints.save(model, path, METADATA, training_rows=digests, half=half)
+    parameters = model.count_params()
+    assert 2 * parameters < (tmp_path / "half.h5").stat().st_size < 2 * parameters + 200_000
+    opened = checkpoints.load(tmp_path / "half.h5", with_optimizer=True)
+    assert getattr(opened.model, "optimizer", None) is None
+    assert opened.class_names == EMOTIONS
+    np.testing.assert_array_equal(checkpoints.read_training_rows(tmp_path / "half.h5"), digests)
+    for old, new in zip(model.weights, opened.model.weights, strict=True):
+        assert new.dtype == "float32"
+        old, new = (keras.ops.convert_to_numpy(weight) for weight in (old, new))
+        expected = old.astype("float16").astype("float32") if old.ndim > 1 else old
+        np.testing.assert_array_equal(new, expected)
+    before = inference.predict(checkpoints.load(tmp_path / "whole.h5"), rows)
+    np.testing.assert_allclose(inference.predict(opened, rows), before, atol=2e-2)
+
+
+def test_what_float16_cannot_hold_is_refused(tmp_path):
+    model = build_model("dnn", (48, 48, 1), 7)
+    model.weights[0].assign(model.weights[0] + 1e6)
+    with pytest.raises(InputError, match="float16 cannot hold"):
+        checkpoints.save(model, tmp_path / "large.h5", METADATA, half=True)
+    with pytest.raises(InputError, match=r"for names that end in \.h5"):
+        checkpoints.save(model, tmp_path / "half.keras", METADATA, half=True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_name_leads_to_its_file(shipped):
+    assert pretrained.resolve("pretrained:tiny").samefile(shipped / "tiny.h5")
+    assert str(pretrained.resolve("pretrained:tiny")) == "shipped/tiny.h5"
+    assert str(pretrained.resolve("model.h5")) == "model.h5"
+    assert pretrained.spoken(shipped / "tiny.h5") == "pretrained:tiny"
+    assert pretrained.spoken(shipped / "tiny.json") is None
+    assert pretrained.spoken(shipped.parent / "tiny.h5") is None
+
+
+def test_the_repositorys_own_are_what_their_facts_say(monkeypatch):
+    monkeypatch.delenv(pretrained.FOLDER_VARIABLE, raising=False)
+    for name in pretrained.names():
+        checkpoints.read_metadata(pretrained.resolve(f"pretrained:{name}"))
+
+
+@pytest.mark.parametrize(
+    ("name", "facts", "rule"),
+    [
+        ("gone", None, "pretrained:gone: no such model. Known: tiny"),
+        ("../tiny", None, "no such model"),
+        ("", None, "no such model"),
+        ("tiny", {"file": "tiny.h5", "sha256": "0" * 64}, "its SHA-256 is not the one in tiny"),
+        ("tiny", {"file": "../rows.csv", "sha256": ""}, "must name the file tiny.h5"),
+        ("tiny", {"file": "tiny.h5"}, "and its sha256"),
+    ],
+)
+def test_what_is_not_the_shipped_file_is_refused(shipped, name, facts, rule):
+    path = shipped / "tiny.json"
+    before = path.read_text()
+    try:
+        if facts:
+            path.write_text(json.dumps(facts))
+        with pytest.raises(InputError, match=rule):
+            pretrained.resolve(f"pretrained:{name}")
+    finally:
+        path.write_text(before)
+
+
+def test_an_empty_folder_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv(pretrained.FOLDER_VARIABLE, str(tmp_path / "nothing"))
+    with pytest.raises(InputError, match=r"Known: none in .*nothing"):
+        pretrained.resolve("pretrained:best")
+
+
+def test_a_list_may_name_one_and_is_written_so(shipped, tmp_path):
+    (tmp_path / "list.txt").write_text("2 pretrained:tiny pixels=raw\n")
+    (member,) = voting.read_model_list(tmp_path / "list.txt")
+    assert (member.weight, member.path.name, member.pixels) == (2, "tiny.h5", "raw")
+    voting.write_model_list(tmp_path / "again.txt", [member], [])
+    assert (tmp_path / "again.txt").read_text() == "2 pretrained:tiny pixels=raw\n"
+    (tmp_path / "list.txt").write_text("1 pretrained:gone\n")
+    with pytest.raises(InputError, match=r"list\.txt:1: pretrained:gone: no such model"):
+        voting.read_model_list(tmp_path / "list.txt")
+
+
+@pytest.fixture
+def script(folder, monkeypatch, capsys):
+    """Run a script of the root in this process, which has Keras already; give what it prints."""
+
+    def call(name, *arguments):
+        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+        runpy.run_path(str(ROOT / name), run_name="__main__")
+        return capsys.readouterr().out
+
+    return call
+
+
+def test_scripts_take_names_and_write_elsewhere(shipped, folder, script):
+    before = {path: path.read_bytes() for path in shipped.iterdir()}
+    asked = ("test.csv", "result.csv", "pretrained:tiny")
+    script("test.py", *asked)
+    by_name = (folder / "result.csv").read_text()
+    script("dnn_test.py", *asked[:2], shipped / "tiny.h5")
+    assert (folder / "result.csv").read_text() == by_name
+    (folder / "list.txt").write_text("1 pretrained:tiny\n")
+    script("test_by_vote.py", *asked[:2], "list.txt", "--cache-dir", "votes")
+    assert (folder / "result.csv").read_text() == by_name
+    script("plot_model.py", "rows.csv", "pretrained:tiny", "--what", "cm")
+    assert (folder / "tiny_cm.png").exists()
+    script("gradient_ascent.py", "pretrained:tiny", "--output", "happy", "--steps", 2)
+    assert (folder / "tiny_happy.png").exists()
+    short = ("--validation", 20, "--batch-size", 25)
+    printed = script("retrain.py", "rows.csv", "pretrained:tiny", 0, 1, *short)
+    assert printed.splitlines()[-1].endswith("_tiny.h5")
+    rows = ("rows.csv", "test.csv", "pretrained:tiny")
+    short = (*short, "--threshold", 0)
+    path = script("semi_train.py", *rows, "--epochs", 1, *short).splitlines()[-1]
+    printed = script("semi_retrain.py", *rows, path, 1, 2, *short[2:])
+    assert (folder / printed.splitlines()[-1]).exists()
+    assert {path: path.read_bytes() for path in shipped.iterdir()} == before
+
+
+def test_commands_take_names(shipped, folder, command):
+    assert "1,838,599" in command("inspect", "pretrained:tiny", cwd=folder)
+    command("report", "pretrained:tiny", "rows.csv", cwd=folder)
+    assert (folder / "tiny_report.html").exists()
+    other = folder / "other.h5"
+    training.set_seed(5)
+    checkpoints.save(build_model("dnn", (48, 48, 1), 7), other, METADATA)
+    command("compare", "pretrained:tiny", "other.h5", "--data", "rows.csv", cwd=folder)
+    command("check", "rows.csv", "--model", "pretrained:tiny", cwd=folder)
+    fitted = ("--cache-dir", "votes", "--out", "fitted.txt", "--rounds", 1)
+    (folder / "some.txt").write_text("1 pretrained:tiny\n")
+    command("vote-fit", "rows.csv", "pretrained:tiny", "some.txt", *fitted, cwd=folder)
+    assert "pretrained:tiny" in (folder / "fitted.txt").read_text()
+
+
+@pytest.mark.parametrize("model", ["pretrained:tiny", "shipped/tiny.h5"])
+def test_a_shipped_model_is_not_calibrated(shipped, folder, command, model):
+    before = (shipped / "tiny.h5").read_bytes()
+    error = command("calibrate", "rows.csv", model, cwd=folder, code=2)
+    assert error == "error: shipped/tiny.h5: is shipped as it is; copy it and calibrate the copy\n"
+    assert (shipped / "tiny.h5").read_bytes() == before
+
+
+def test_an_unknown_name_is_one_line(shipped, folder):
+    rule = "pretrained:gone: no such model. Known: tiny"
+    assert rule in fails("test.py", "test.csv", "r.csv", "pretrained:gone", cwd=folder)
+    assert rule in fails("-m ferlab", "inspect", "pretrained:gone", cwd=folder)
