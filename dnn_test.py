@@ -28,7 +28,9 @@ def main() -> None:
     )
     dataset = inference.read_for(checkpoint, args.data, role="test", class_names=class_names)
     labels = data.read_truth(args.truth, dataset) if args.truth else dataset.labels
-    probabilities = inference.predict(checkpoint, dataset, batch_size=args.batch_size, report=print)
+    probabilities = inference.predict(
+        checkpoint, dataset, batch_size=args.batch_size, engine=args.engine, report=print
+    )
     predicted = probabilities.argmax(axis=1)
     calibrated = None
     if args.probabilities:

@@ -19,6 +19,7 @@ def parse_args():
         cli.data_options(),
         cli.checkpoint_options(),
         cli.prediction_options(),
+        cli.engine_options(),
         cli.truth_options(),
         cli.submission_options(),
         cli.cache_options(),
@@ -53,6 +54,7 @@ def main() -> None:
         members,
         dataset,
         batch_size=args.batch_size,
+        engine=args.engine,
         cache_dir=args.cache_dir or voting.default_cache_dir(),
         report=print,
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from ferlab.checkpoints import PIXEL_SCALES
+from ferlab.engines import ENGINES
 from ferlab.labels import parse_class_names
 from ferlab.recipes import (
     OPTIMIZERS,
@@ -62,7 +63,7 @@ def training_parser(
 def prediction_parser(description: str) -> argparse.ArgumentParser:
     """The parser of a script that writes a submission with one checkpoint."""
     shared = (data_options(), checkpoint_options(), architecture_options(), prediction_options())
-    own = parser(description, *shared, truth_options(), submission_options())
+    own = parser(description, *shared, engine_options(), truth_options(), submission_options())
     own.add_argument("data", metavar="DATA", help="CSV, .npz or folder of images")
     own.add_argument("result", type=Path, metavar="RESULT", help="submission to write")
     own.add_argument("checkpoint", type=Path, metavar="MODEL", help="checkpoint to ask")
@@ -269,6 +270,20 @@ def prediction_options() -> argparse.ArgumentParser:
     group = options.add_argument_group("prediction")
     group.add_argument(
         "--batch-size", type=whole_number(1), default=256, metavar="N", help="(default: 256)"
+    )
+    return options
+
+
+def engine_options() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(add_help=False)
+    group = options.add_argument_group("engine")
+    group.add_argument(
+        "--engine",
+        choices=tuple(ENGINES),
+        default="keras",
+        help="what runs the network: "
+        + "; ".join(f"{name}: {meaning}" for name, meaning in ENGINES.items())
+        + " (default: keras)",
     )
     return options
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ferlab import data
+from ferlab import data, engines
 from ferlab.checkpoints import Checkpoint
 from ferlab.data import Dataset
 from ferlab.errors import InputError
@@ -88,16 +88,17 @@ def predict(
     *,
     batch_size: int = 256,
     may_reorder: bool | None = None,
+    engine: str = "keras",
     report: Callable[[str], None] | None = None,
 ) -> np.ndarray:
     """float32 (n, num_classes), rows in order, columns in the order of the dataset's classes.
 
     Images of another size or number of channels are brought to the model's. Raises InputError if
     data and model do not fit; may_reorder as in `require_same_task`.
+    engine: a key of ENGINES; InputError too if it is not installed or cannot take the model.
     With `report`, a terminal shows a progress bar, and `report` is told the speed.
     """
-    from ferlab.batches import Batches, feed  # imports Keras
-
+    engines.require_engine(engine)
     require_same_task(checkpoint, dataset, may_reorder=may_reorder)
     dataset = data.fit_images(dataset, checkpoint.image_shape)
     names = checkpoint.class_names
@@ -108,10 +109,11 @@ def predict(
             "`python -m ferlab inspect` finds out"
         )
     start = time.perf_counter()
-    outputs = checkpoint.raw_pixel_model().predict(
-        feed(Batches(dataset.images, None, batch_size)),
-        verbose=int(bool(report) and sys.stdout.isatty()),
-    )
+    if engine == "keras":
+        verbose = int(bool(report) and sys.stdout.isatty())
+        outputs = _keras_outputs(checkpoint, dataset.images, batch_size, verbose=verbose)
+    else:
+        outputs = _engine_outputs(checkpoint, dataset.images, batch_size, engine)
     seconds = time.perf_counter() - start
     probabilities, kind = _as_probabilities(outputs, checkpoint.path)
     if is_reordering(names, dataset.class_names):
@@ -122,6 +124,27 @@ def predict(
         if kind:
             report(f"note: {checkpoint.path} gives {kind}")
     return probabilities.astype("float32")
+
+
+def _keras_outputs(
+    checkpoint: Checkpoint, images: np.ndarray, batch_size: int, *, verbose: int = 0
+) -> np.ndarray:
+    from ferlab.batches import Batches, feed  # imports Keras
+
+    batches = feed(Batches(images, None, batch_size))
+    return checkpoint.raw_pixel_model().predict(batches, verbose=verbose)
+
+
+def _engine_outputs(
+    checkpoint: Checkpoint, images: np.ndarray, batch_size: int, engine: str
+) -> np.ndarray:
+    try:
+        network = engines.network_on(
+            engine, checkpoint.raw_pixel_model(), checkpoint.image_shape, images
+        )
+    except InputError as error:
+        raise InputError(f"{checkpoint.path}: {error}") from error
+    return network(images, batch_size)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ferlab import checkpoints, data, files, inference
+from ferlab import checkpoints, data, engines, files, inference
 from ferlab.checkpoints import Checkpoint
 from ferlab.data import Dataset
 from ferlab.errors import InputError, a_few
@@ -215,6 +215,7 @@ def collect(
     *,
     batch_size: int,
     cache_dir: Path,
+    engine: str = "keras",
     report: Callable[[str], None],
 ) -> np.ndarray:
     """Ask every member, or the cache: float32 (members, n, num_classes).
@@ -222,6 +223,7 @@ def collect(
     `report` is told a line a member. Raises InputError, naming the member's line, for one that
     cannot be opened or asked.
     """
+    engines.require_engine(engine)
     files.require_writable(cache_dir / "vote.npy")
     fingerprint = dataset.fingerprint()
     digests = _Digests(cache_dir / "files.json")
@@ -231,7 +233,7 @@ def collect(
     ballots: dict[str, np.ndarray] = {}
     for number, member in enumerate(members, start=1):
         _require_datas_classes(member, dataset)
-        key = _key(member, digests, fingerprint, dataset.class_names)
+        key = _key(member, digests, fingerprint, dataset.class_names, engine)
         name = f"{number}/{len(members)}  {member.path}"
         if key not in ballots:
             cached = cache_dir / f"{key}.npy"
@@ -239,7 +241,7 @@ def collect(
             if found is None:
                 report(f"{name}  predicts")
                 checkpoint = _at(member, _load, member).on_network_of(checkpoint)
-                found = _at(member, _predict, member, checkpoint, dataset, batch_size)
+                found = _at(member, _predict, member, checkpoint, dataset, batch_size, engine)
                 with files.whole_file(cached) as temporary, temporary.open("wb") as file:
                     np.save(file, found, allow_pickle=False)
             else:
@@ -285,14 +287,20 @@ def _load(member: Member) -> Checkpoint:
 
 
 def _predict(
-    member: Member, checkpoint: Checkpoint, dataset: Dataset, batch_size: int
+    member: Member, checkpoint: Checkpoint, dataset: Dataset, batch_size: int, engine: str
 ) -> np.ndarray:
     may_reorder = member.class_names is not None
-    return inference.predict(checkpoint, dataset, batch_size=batch_size, may_reorder=may_reorder)
+    return inference.predict(
+        checkpoint, dataset, batch_size=batch_size, may_reorder=may_reorder, engine=engine
+    )
 
 
 def _key(
-    member: Member, digests: "_Digests", fingerprint: str, class_names: tuple[str, ...]
+    member: Member,
+    digests: "_Digests",
+    fingerprint: str,
+    class_names: tuple[str, ...],
+    engine: str,
 ) -> str:
     """The name in the cache: a digest of all that the answer depends on."""
     architecture = member.architecture or _at(member, checkpoints.architecture_of, member.path)
@@ -304,6 +312,7 @@ def _key(
         class_names,
         member.class_names,
         member.pixels,
+        *([] if engine == "keras" else [engine]),
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 

@@ -26,6 +26,7 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
             cli.data_options(),
             cli.checkpoint_options(),
             cli.prediction_options(),
+            cli.engine_options(),
             cli.held_out_options(),
             cli.cache_options(),
         ],
@@ -85,6 +86,7 @@ def run(args: argparse.Namespace) -> None:
         members,
         dataset,
         batch_size=args.batch_size,
+        engine=args.engine,
         cache_dir=args.cache_dir or voting.default_cache_dir(),
         report=print,
     )
