@@ -1,6 +1,7 @@
 # make demo    everything once, on drawn faces, into demo/
 # make test    the tests, and ruff
-# make bench FER=DIR   every benchmark; DIR holds train.csv, test.csv and public_truth.csv
+# make bench FER=DIR MODEL=FILE   every benchmark, into bench/results.csv; DIR holds train.csv,
+#              test.csv and public_truth.csv, MODEL is a trained CNN
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -41,13 +42,14 @@ test: $(VENV)/installed-dev
 	$(PYTHON) -m pytest -n 2 --dist loadfile
 
 bench: $(VENV)/installed-dev
-	@test -f "$(FER)/train.csv" || { echo "error: make bench FER=DIR, with train.csv in DIR. Received: '$(FER)'"; exit 2; }
+	@test -f "$(FER)/train.csv" -a -f "$(MODEL)" || \
+	  { echo "error: make bench FER=DIR MODEL=FILE. Received: '$(FER)' and '$(MODEL)'"; exit 2; }
 	$(PYTHON) -m pip install --progress-bar off --editable ".[bench]"
 	$(PYTHON) bench/reading.py $(FER)/train.csv
 	$(PYTHON) bench/pipeline.py
 	$(PYTHON) bench/throughput.py
 	$(PYTHON) bench/time_to_accuracy.py $(FER)
-	$(PYTHON) bench/inference.py $(FER) pretrained/best.h5
+	$(PYTHON) bench/inference.py $(FER) $(MODEL)
 	$(PYTHON) bench/vote.py $(FER)/test.csv
 	$(PYTHON) bench/saliency.py
 

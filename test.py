@@ -29,7 +29,12 @@ def main() -> None:
     dataset = inference.read_for(checkpoint, args.data, role="test", class_names=class_names)
     labels = data.read_truth(args.truth, dataset) if args.truth else dataset.labels
     probabilities = inference.predict(
-        checkpoint, dataset, batch_size=args.batch_size, tta=args.tta, report=print
+        checkpoint,
+        dataset,
+        batch_size=args.batch_size,
+        tta=args.tta,
+        engine=args.engine,
+        report=print,
     )
     predicted = probabilities.argmax(axis=1)
     calibrated = None

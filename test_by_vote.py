@@ -20,6 +20,7 @@ def parse_args():
         cli.checkpoint_options(),
         cli.prediction_options(),
         cli.tta_options(),
+        cli.engine_options(),
         cli.truth_options(),
         cli.submission_options(),
         cli.cache_options(),
@@ -55,6 +56,7 @@ def main() -> None:
         dataset,
         batch_size=args.batch_size,
         tta=args.tta,
+        engine=args.engine,
         cache_dir=args.cache_dir or voting.default_cache_dir(),
         report=print,
     )

@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from ferlab import pretrained
 from ferlab.checkpoints import PIXEL_SCALES
+from ferlab.engines import ENGINES
 from ferlab.errors import InputError
 from ferlab.labels import EMOTIONS, parse_class_names
 from ferlab.recipes import (
@@ -67,7 +68,9 @@ def training_parser(
 def prediction_parser(description: str) -> argparse.ArgumentParser:
     """The parser of a script that writes a submission with one checkpoint."""
     shared = (data_options(), checkpoint_options(), architecture_options(), prediction_options())
-    own = parser(description, *shared, tta_options(), truth_options(), submission_options())
+    own = parser(
+        description, *shared, tta_options(), engine_options(), truth_options(), submission_options()
+    )
     own.add_argument("data", metavar="DATA", help="CSV, .npz or folder of images")
     own.add_argument("result", type=Path, metavar="RESULT", help="submission to write")
     own.add_argument("checkpoint", type=model_file, metavar="MODEL", help="checkpoint to ask")
@@ -290,6 +293,20 @@ def tta_options() -> argparse.ArgumentParser:
         default="none",
         help="the mean over an image and its mirror image, or over ten moved and mirrored views "
         "(default: none)",
+    )
+    return options
+
+
+def engine_options() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(add_help=False)
+    group = options.add_argument_group("engine")
+    group.add_argument(
+        "--engine",
+        choices=tuple(ENGINES),
+        default="keras",
+        help="what runs the network: "
+        + "; ".join(f"{name}: {meaning}" for name, meaning in ENGINES.items())
+        + " (default: keras)",
     )
     return options
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ferlab import data
+from ferlab import data, engines
 from ferlab.checkpoints import Checkpoint
 from ferlab.data import Dataset
 from ferlab.errors import InputError
@@ -90,6 +90,7 @@ def predict(
     batch_size: int = 256,
     tta: str = "none",
     may_reorder: bool | None = None,
+    engine: str = "keras",
     report: Callable[[str], None] | None = None,
 ) -> np.ndarray:
     """float32 (n, num_classes), rows in order, columns in the order of the dataset's classes.
@@ -98,10 +99,10 @@ def predict(
 
     Images of another size or number of channels are brought to the model's. Raises InputError if
     data and model do not fit; may_reorder as in `require_same_task`.
+    engine: a key of ENGINES; InputError too if it is not installed or cannot take the model.
     With `report`, a terminal shows a progress bar, and `report` is told the speed.
     """
-    from ferlab.batches import Batches, feed  # imports Keras
-
+    engines.require_engine(engine)
     require_same_task(checkpoint, dataset, may_reorder=may_reorder)
     dataset = data.fit_images(dataset, checkpoint.image_shape)
     names = checkpoint.class_names
@@ -112,13 +113,9 @@ def predict(
             "`python -m ferlab inspect` finds out"
         )
     start = time.perf_counter()
-    total, model = 0.0, checkpoint.raw_pixel_model()
+    outputs_of, total = _network(checkpoint, dataset.images, batch_size, engine, report), 0.0
     for images in views(dataset.images, tta):
-        outputs = model.predict(
-            feed(Batches(images, None, batch_size)),
-            verbose=int(bool(report) and sys.stdout.isatty()),
-        )
-        probabilities, kind = _as_probabilities(outputs, checkpoint.path)
+        probabilities, kind = _as_probabilities(outputs_of(images), checkpoint.path)
         total = total + probabilities
     probabilities = total / VIEWS[tta]
     seconds = time.perf_counter() - start
@@ -130,6 +127,29 @@ def predict(
         if kind:
             report(f"note: {checkpoint.path} gives {kind}")
     return probabilities.astype("float32")
+
+
+def _network(
+    checkpoint: Checkpoint,
+    images: np.ndarray,
+    batch_size: int,
+    engine: str,
+    report: Callable[[str], None] | None,
+) -> Callable[[np.ndarray], np.ndarray]:
+    """What gives the model's outputs of raw grey levels. images: some that it will be asked."""
+    model = checkpoint.raw_pixel_model()
+    if engine == "keras":
+        from ferlab.batches import Batches, feed  # imports Keras
+
+        verbose = int(bool(report) and sys.stdout.isatty())
+        return lambda images: model.predict(
+            feed(Batches(images, None, batch_size)), verbose=verbose
+        )
+    try:
+        network = engines.network_on(engine, model, checkpoint.image_shape, images)
+    except InputError as error:
+        raise InputError(f"{checkpoint.path}: {error}") from error
+    return lambda images: network(images, batch_size)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ferlab import checkpoints, data, files, inference, pretrained
+from ferlab import checkpoints, data, engines, files, inference, pretrained
 from ferlab.checkpoints import Checkpoint
 from ferlab.data import Dataset
 from ferlab.errors import InputError, a_few
@@ -224,6 +224,7 @@ def collect(
     batch_size: int,
     tta: str = "none",
     cache_dir: Path,
+    engine: str = "keras",
     report: Callable[[str], None],
 ) -> np.ndarray:
     """Ask every member, or the cache: float32 (members, n, num_classes); tta as in `predict`.
@@ -231,6 +232,7 @@ def collect(
     `report` is told a line a member. Raises InputError, naming the member's line, for one that
     cannot be opened or asked.
     """
+    engines.require_engine(engine)
     files.require_writable(cache_dir / "vote.npy")
     fingerprint = dataset.fingerprint()
     digests = _Digests(cache_dir / "files.json")
@@ -240,7 +242,7 @@ def collect(
     ballots: dict[str, np.ndarray] = {}
     for number, member in enumerate(members, start=1):
         _require_datas_classes(member, dataset)
-        key = _key(member, digests, fingerprint, dataset.class_names, tta)
+        key = _key(member, digests, fingerprint, dataset.class_names, tta, engine)
         name = f"{number}/{len(members)}  {member.path}"
         if key not in ballots:
             cached = cache_dir / f"{key}.npy"
@@ -248,7 +250,7 @@ def collect(
             if found is None:
                 report(f"{name}  predicts")
                 checkpoint = _at(member, _load, member).on_network_of(checkpoint)
-                found = _at(member, _predict, member, checkpoint, dataset, batch_size, tta)
+                found = _at(member, _predict, member, checkpoint, dataset, batch_size, tta, engine)
                 with files.whole_file(cached) as temporary, temporary.open("wb") as file:
                     np.save(file, found, allow_pickle=False)
             else:
@@ -303,13 +305,14 @@ def _load(member: Member) -> Checkpoint:
 
 
 def _predict(
-    member: Member, checkpoint: Checkpoint, dataset: Dataset, batch_size: int, tta: str
+    member: Member, checkpoint: Checkpoint, dataset: Dataset, batch_size: int, tta: str, engine: str
 ) -> np.ndarray:
     return inference.predict(
         checkpoint,
         dataset,
         batch_size=batch_size,
         tta=tta,
+        engine=engine,
         may_reorder=member.class_names is not None,
     )
 
@@ -320,6 +323,7 @@ def _key(
     fingerprint: str,
     class_names: tuple[str, ...],
     tta: str,
+    engine: str,
 ) -> str:
     """The name in the cache: a digest of all that the answer depends on."""
     architecture = member.architecture or _at(member, checkpoints.architecture_of, member.path)
@@ -332,6 +336,7 @@ def _key(
         member.class_names,
         member.pixels,
         *([] if tta == "none" else [tta]),
+        *([] if engine == "keras" else [engine]),
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 

@@ -11,7 +11,7 @@ LEVELS = [
     {"ferlab.data", "models", "ferlab.drawn_faces", "ferlab.recipes", "ferlab.pretrained"}
     | {"ferlab.model_cards"},
     {"ferlab.augmentation", "ferlab.acceleration", "ferlab.batches", "ferlab.checkpoints"}
-    | {"ferlab.autodiff", "ferlab.near_duplicates", "ferlab.label_errors"}
+    | {"ferlab.autodiff", "ferlab.near_duplicates", "ferlab.label_errors", "ferlab.engines"}
     | {"ferlab.metrics", "ferlab.calibration", "ferlab.costs", "ferlab.ensemble_selection"},
     {"ferlab.inference", "ferlab.held_out", "ferlab.data_quality"}
     | {"ferlab.objectives", "ferlab.pseudo_labels", "ferlab.runs"},

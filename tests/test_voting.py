@@ -203,6 +203,20 @@ def test_every_member_predicts_once_and_then_never_again(folder, monkeypatch):
     np.testing.assert_array_equal(first[:2], second)
 
 
+def test_the_cache_knows_the_engine_and_keras_is_what_it_always_was(folder, monkeypatch):
+    asked = []
+
+    def predict(checkpoint, dataset, *, engine, **_):
+        asked.append(engine)
+        return np.full((len(dataset), 7), 1 / 7, "float32")
+
+    monkeypatch.setattr(voting.inference, "predict", predict)
+    monkeypatch.setattr(voting.engines, "require_engine", lambda engine: None)
+    for options in ({}, {"engine": "keras"}, {"engine": "openvino"}, {"engine": "openvino"}):
+        collect(folder, "1 a.h5\n", **options)
+    assert asked == ["keras", "openvino"]
+
+
 def test_the_cache_knows_files_by_content(folder):
     first, _ = collect(folder, "1 a.h5\n")
     save_dnn(folder / "a.h5", 7)

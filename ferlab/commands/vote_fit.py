@@ -27,6 +27,7 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
             cli.checkpoint_options(),
             cli.prediction_options(),
             cli.tta_options(),
+            cli.engine_options(),
             cli.held_out_options(),
             cli.cache_options(),
         ],
@@ -87,6 +88,7 @@ def run(args: argparse.Namespace) -> None:
         dataset,
         batch_size=args.batch_size,
         tta=args.tta,
+        engine=args.engine,
         cache_dir=args.cache_dir or voting.default_cache_dir(),
         report=print,
     )

@@ -1,0 +1,136 @@
+"""Images a second of each engine, against `model.predict` of a plain Keras script, in turn.
+
+    python bench/inference.py FER_DIR MODEL [ROUNDS]
+
+MODEL is a checkpoint of raw grey levels, as train.py writes it, that knows the seven emotions. All
+predict the images of FER_DIR/test.csv, already in memory, each time in a process of its own: once
+in a first call, with whatever is made ready for it, and once again. The plain script does so in
+batches of 32, Keras's default, and of 256. Then each one's accuracy on the rows of
+FER_DIR/public_truth.csv, and how many of all images are given another class than by the script.
+"""
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from measure import in_turn, ratio, record, report
+
+ROOT = Path(__file__).parent.parent
+
+PLAIN = """
+import sys, time
+import keras
+import numpy as np
+
+images, path, out, batch_size = sys.argv[1:]
+images = np.load(images).astype("float32")
+model = keras.models.load_model(path, compile=False)
+for call in range(2):
+    start = time.perf_counter()
+    found = model.predict(images, batch_size=int(batch_size), verbose=0)
+    print("seconds", time.perf_counter() - start)
+np.save(out, found)
+"""
+OURS = """
+import sys, time
+from pathlib import Path
+import numpy as np
+from ferlab import checkpoints, engines, inference
+from ferlab.data import Dataset
+
+images, path, out, engine = sys.argv[1:]
+images = np.load(images)
+checkpoint = checkpoints.load(Path(path))
+dataset = Dataset(
+    images=images,
+    labels=np.full(len(images), -1),
+    ids=np.arange(len(images)).astype(str),
+    class_names=checkpoint.class_names,
+    source="test.csv",
+)
+start = time.perf_counter()
+found = inference.predict(checkpoint, dataset, engine=engine)
+print("seconds", time.perf_counter() - start)
+np.save(out, found)
+if engine == "keras":
+    again = lambda: inference.predict(checkpoint, dataset)
+else:
+    model = checkpoint.raw_pixel_model()
+    network = engines.network_on(engine, model, checkpoint.image_shape, images)
+    again = lambda: network(images, 256)
+start = time.perf_counter()
+again()
+print("seconds", time.perf_counter() - start)
+"""
+
+
+def asked(program: str, *arguments: object) -> tuple[float, float]:
+    """Seconds of the first call and of another."""
+    done = subprocess.run(
+        [sys.executable, "-c", program, *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        sys.exit(done.stderr)
+    first, again = (
+        float(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("seconds")
+    )
+    return first, again
+
+
+def main() -> None:
+    import numpy as np
+
+    from ferlab import data, metrics
+    from ferlab.backend import describe_device
+    from ferlab.engines import ENGINES
+
+    fer, model, *rounds = sys.argv[1:]
+    dataset = data.read(str(Path(fer) / "test.csv"), role="test")
+    labels = data.read_truth(str(Path(fer) / "public_truth.csv"), dataset)
+    known = labels >= 0
+    print(f"{describe_device()}; {len(dataset):,} images")
+    with tempfile.TemporaryDirectory() as folder:
+        images = Path(folder) / "images.npy"
+        np.save(images, dataset.images)
+        first_calls: dict[str, list[float]] = {}
+
+        def contender(name: str, program: str, setting: object) -> Callable[[], float]:
+            def call() -> float:
+                out = Path(folder) / f"{name}.npy"
+                first, again = asked(program, images, Path(model).resolve(), out, setting)
+                first_calls.setdefault(name, []).append(first)
+                return again
+
+            return call
+
+        contenders = {f"plain, batch {size}": (PLAIN, size) for size in (32, 256)}
+        contenders |= {engine: (OURS, engine) for engine in ENGINES}
+        calls = {name: contender(name, *how) for name, how in contenders.items()}
+        again = in_turn(calls, int(rounds[0]) if rounds else 3)
+        predicted = {name: np.load(Path(folder) / f"{name}.npy").argmax(axis=1) for name in calls}
+
+    plain, *_ = contenders
+    for title, seconds in (("first call", first_calls), ("again", again)):
+        print(f"\n{title}")
+        report(seconds, unit_count=len(dataset), unit="images/s")
+        for engine in ENGINES:
+            times = [f"{ratio(seconds, engine, name):.2f}" for name in contenders if "," in name]
+            print(f"{engine} is {' and '.join(times)} times as fast as the plain script")
+    print()
+    for engine in ENGINES:
+        record("inference", again, engine, plain)
+    for name, classes in predicted.items():
+        differ = int((classes != predicted[plain]).sum())
+        print(f"{name:24s} {metrics.accuracy(labels[known], classes[known])}, {differ} others")
+
+
+if __name__ == "__main__":
+    main()
