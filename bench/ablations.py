@@ -24,7 +24,8 @@ import numpy as np
 
 SIDE, FOLD = 32, 2400
 TEACHERS = ("base", "ema", "mixup", "erase", "deeper", "adamw")  # that vote for `distillation`
-PLAIN = {"shift": 0.0, "horizontal_flip": False, "rotation": 0.0, "zoom": 0.0}
+PLAIN = {"shift": 0.0, "horizontal_flip": False}
+WHOLE = {"rotation": 0.0, "zoom": 0.0, "small_scale": 0.0, "small_share": 0.0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,26 +41,30 @@ class Row:
 
 
 ROWS = {
-    "base": Row("flip, shift, turn, zoom; SGD, cosine; label smoothing"),
+    "base": Row("flip and shift; Muon, cosine; label smoothing"),
+    "sgd": Row(
+        "SGD, cosine to 0.1", {"optimizer": "sgd", "learning_rate": 0.1, "weight_decay": 5e-3}
+    ),
     "adam": Row(
         "Adam, constant rate 0.001",
         {"optimizer": "adam", "learning_rate": 1e-3, "schedule": "constant", "weight_decay": 0.0},
     ),
     "adamw": Row("AdamW, cosine to 0.002", {"optimizer": "adamw", "learning_rate": 2e-3}),
-    "constant": Row("SGD, constant rate 0.03", {"schedule": "constant", "learning_rate": 0.03}),
-    "muon": Row("Muon, cosine to 0.01", {"optimizer": "muon", "learning_rate": 0.01}),
+    "constant": Row("constant rate, a third", {"schedule": "constant", "learning_rate": 3e-3}),
+    "slower": Row("half of the learning rate", {"learning_rate": 5e-3}),
     "no-decay": Row("no weight decay", {"weight_decay": 0.0}),
     "no-augmentation": Row("no augmentation", PLAIN),
     "flip": Row("flip alone", {**PLAIN, "horizontal_flip": True}),
-    "flip-shift": Row("flip and shift, no turn, no zoom", {"rotation": 0.0, "zoom": 0.0}),
+    "turn": Row("turn by 12 degrees too", {"rotation": 12.0}),
+    "zoom": Row("zoom by 0.15 too", {"zoom": 0.15}),
     "contrast": Row("contrast too", {"contrast": 0.3}),
     "erase": Row("erasing too", {"erasing": 0.1}),
     "no-smoothing": Row("no label smoothing", {"label_smoothing": 0.0}),
     "mixup": Row("mixup 0.2", {"mixup": 0.2}),
     "ema": Row("mean of the weights, 0.99", {"ema": 0.99}),
     "constant-ema": Row(
-        "SGD, constant rate 0.03, mean of the weights, 0.99",
-        {"schedule": "constant", "learning_rate": 0.03, "ema": 0.99},
+        "constant rate, a third, mean of the weights, 0.99",
+        {"schedule": "constant", "learning_rate": 3e-3, "ema": 0.99},
     ),
     "max-pooling": Row("maximum over places for their mean", network={"pooling": "max"}),
     "flatten": Row("every place for their mean", network={"pooling": "flatten"}),
@@ -69,6 +74,13 @@ ROWS = {
     "wider": Row(
         "wider and shallower",
         network={"stage_filters": (80, 256, 512), "stage_blocks": (0, 0, 0)},
+    ),
+    "full-resolution": Row(
+        "two 3x3 convolutions before a first pooling for the stem of stride 2, a block more",
+        network={
+            **{"stem": "full", "stem_filters": 24},
+            **{"stage_filters": (48, 128, 224), "stage_blocks": (1, 1, 1)},
+        },
     ),
     "resizing": Row("half of the epochs on 24x24", {"small_scale": 0.75, "small_share": 0.5}),
     "float32": Row("float32 for bfloat16", {"bfloat16": False}),
@@ -131,9 +143,7 @@ def train_row(args: argparse.Namespace, name: str, seed: int, whole, test) -> No
     from ferlab.recipes import RECIPES
 
     row = ROWS[name]
-    recipe = RECIPES["fast"].override(
-        **{"epochs": args.epochs, "small_scale": 0.0, "small_share": 0.0, **row.recipe}
-    )
+    recipe = RECIPES["fast"].override(**{"epochs": args.epochs, **WHOLE, **row.recipe})
     fold = np.arange(seed * FOLD, (seed + 1) * FOLD)
     validation, public = whole.take(fold), test.labelled()
     kept = np.setdiff1d(np.arange(len(whole)), fold)

@@ -187,29 +187,38 @@ _REPORT_TRAINING = {
 _OWN_TRAINING = {
     "model": "resnet",
     "batch_size": 128,
-    "optimizer": "sgd",
-    "learning_rate": 0.1,
+    "optimizer": "muon",
+    "learning_rate": 0.01,
     "schedule": "cosine",
     "warmup": 0.15,
-    "weight_decay": 5e-3,
+    "weight_decay": 0.05,
     "label_smoothing": 0.1,
     "validation": 2400,
     "shift": 0.1,
     "horizontal_flip": True,
-    "rotation": 12.0,
-    "zoom": 0.15,
     "bfloat16": True,
 }
 
 RECIPES = {
     recipe.name: recipe
     for recipe in (
-        Recipe(name="fast", epochs=24, small_scale=2 / 3, small_share=0.5, **_OWN_TRAINING),
+        Recipe(
+            name="fast",
+            epochs=24,
+            rotation=8.0,
+            zoom=0.1,
+            small_scale=2 / 3,
+            small_share=0.5,
+            **_OWN_TRAINING,
+        ),
         Recipe(
             name="best",
-            epochs=80,
+            epochs=60,
+            rotation=12.0,
+            zoom=0.15,
             contrast=0.3,
             erasing=0.1,
+            mixup=0.2,
             small_scale=2 / 3,
             small_share=0.4,
             **_OWN_TRAINING,

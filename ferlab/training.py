@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ferlab import backend, calibration, checkpoints, files, inference, metrics, runs
+from ferlab import backend, calibration, checkpoints, files, inference, metrics, optimizers, runs
 from ferlab.backend import keras
 from ferlab.batches import Batches, feed
 from ferlab.checkpoints import Checkpoint
@@ -417,7 +417,7 @@ def _optimizer(
 def _new_optimizer(
     recipe: Recipe, rate: float | keras.optimizers.schedules.LearningRateSchedule
 ) -> keras.optimizers.Optimizer:
-    """Keras's own, by the recipe."""
+    """Keras's own, and Muon, by the recipe."""
     settings = {
         "learning_rate": rate,
         "weight_decay": recipe.weight_decay or None,
@@ -426,11 +426,13 @@ def _new_optimizer(
     }
     if recipe.optimizer == "sgd":
         return keras.optimizers.SGD(momentum=0.9, nesterov=True, **settings)
-    kinds = {
-        "adam": keras.optimizers.Adam,
-        "adamw": keras.optimizers.AdamW,
-        "muon": keras.optimizers.Muon,
-    }
+    if recipe.optimizer == "muon":
+        return optimizers.Muon(
+            adam_weight_decay=settings["weight_decay"],
+            exclude_layers=["probabilities"],
+            **settings,
+        )
+    kinds = {"adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW}
     return kinds[recipe.optimizer](**settings)
 
 

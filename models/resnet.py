@@ -17,6 +17,7 @@ from ferlab.errors import InputError
 STEM_FILTERS = 32
 STAGE_FILTERS = (48, 112, 224)
 STAGE_BLOCKS = (0, 1, 1)  # residual blocks of two convolutions, after the stage's first one
+STEMS = ("strided", "full")
 POOLINGS = ("average", "max", "flatten")
 
 
@@ -24,6 +25,7 @@ def resnet(
     image_shape: tuple[int, int, int],
     num_classes: int,
     *,
+    stem: str = STEMS[0],
     stem_filters: int = STEM_FILTERS,
     stage_filters: tuple[int, ...] = STAGE_FILTERS,
     stage_blocks: tuple[int, ...] = STAGE_BLOCKS,
@@ -31,6 +33,8 @@ def resnet(
 ) -> keras.Model:
     """Images of any size from 8x8; see the package for the contract of a builder.
 
+    stem: strided halves the sides at once; full by a pooling, after two 3x3 convolutions that cost
+        as much as all the rest of such a network on a processor.
     pooling: what joins the places of the last stage, one of POOLINGS; flatten for one size alone.
     """
     smallest = 2 ** len(stage_filters)
@@ -40,7 +44,12 @@ def resnet(
         )
     images = keras.Input(image_shape, name="images")
     x = layers.Rescaling(1 / 127.5, offset=-1, name="rescale")(images)
-    x = _convolution(x, stem_filters, "stem", kernel_size=5, strides=2)
+    if stem == "strided":
+        x = _convolution(x, stem_filters, "stem", kernel_size=5, strides=2)
+    else:
+        x = _convolution(x, stem_filters, "stem_1")
+        x = _convolution(x, stem_filters, "stem_2")
+        x = layers.MaxPooling2D(2, name="stem_pool")(x)
     for stage, (filters, blocks) in enumerate(zip(stage_filters, stage_blocks, strict=True), 1):
         if stage > 1:
             x = layers.MaxPooling2D(2, name=f"stage{stage}_pool")(x)

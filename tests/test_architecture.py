@@ -9,7 +9,7 @@ LEVELS = [
     {"ferlab.errors"},
     {"ferlab.labels", "ferlab.files", "ferlab.backend", "ferlab.test_time_augmentation"},
     {"ferlab.data", "models", "ferlab.drawn_faces", "ferlab.recipes", "ferlab.pretrained"}
-    | {"ferlab.model_cards"},
+    | {"ferlab.model_cards", "ferlab.optimizers"},
     {"ferlab.augmentation", "ferlab.acceleration", "ferlab.batches", "ferlab.checkpoints"}
     | {"ferlab.autodiff", "ferlab.near_duplicates", "ferlab.label_errors", "ferlab.engines"}
     | {"ferlab.metrics", "ferlab.calibration", "ferlab.costs", "ferlab.ensemble_selection"},

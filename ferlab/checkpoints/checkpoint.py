@@ -358,6 +358,7 @@ def _read_optimizer(
     """
     import h5py
 
+    from ferlab import optimizers
     from ferlab.backend import keras
 
     trust.require_no_code(str(contents.path), config)
@@ -373,7 +374,7 @@ def _read_optimizer(
         ):
             group = file["optimizer/vars"]
             values = [group[str(index)][()] for index in range(len(group))]
-    optimizer = keras.optimizers.deserialize(config)
+    optimizer = keras.optimizers.deserialize(config, custom_objects={"Muon": optimizers.Muon})
     optimizer.build(model.trainable_variables)
     for variable, value in zip(optimizer.variables, values, strict=True):
         variable.assign(value)

@@ -34,6 +34,7 @@ _CLASSES_IN = (  # where Keras says a harmless object lives
     "keras.constraints",
     "keras.dtype_policies",
     "keras.optimizers",
+    "ferlab.optimizers",
     "keras.quantizers",
     "keras.src.layers",
     "keras.src.models",
