@@ -6,7 +6,7 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 
-.PHONY: demo test bench clean
+.PHONY: demo test bench bench-arguments clean
 .DELETE_ON_ERROR:
 
 $(VENV)/installed: requirements.txt
@@ -41,9 +41,11 @@ test: $(VENV)/installed-dev
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m pytest -n 2 --dist loadfile
 
-bench: $(VENV)/installed-dev
+bench-arguments:
 	@test -f "$(FER)/train.csv" -a -f "$(MODEL)" || \
 	  { echo "error: make bench FER=DIR MODEL=FILE. Received: '$(FER)' and '$(MODEL)'"; exit 2; }
+
+bench: bench-arguments $(VENV)/installed-dev
 	$(PYTHON) -m pip install --progress-bar off --editable ".[bench]"
 	$(PYTHON) bench/reading.py $(FER)/train.csv
 	$(PYTHON) bench/pipeline.py

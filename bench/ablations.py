@@ -25,7 +25,9 @@ import numpy as np
 SIDE, FOLD = 32, 2400
 TEACHERS = ("base", "ema", "mixup", "erase", "deeper", "adamw")  # that vote for `distillation`
 PLAIN = {"shift": 0.0, "horizontal_flip": False}
-WHOLE = {"rotation": 0.0, "zoom": 0.0, "small_scale": 0.0, "small_share": 0.0}
+WHOLE = {"small_scale": 0.0, "small_share": 0.0}
+SMALL = {"stem": "strided", "stem_filters": 32, "stage_filters": (48, 112, 224)}
+SMALL["stage_blocks"] = (0, 1, 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,11 +78,9 @@ ROWS = {
         network={"stage_filters": (80, 256, 512), "stage_blocks": (0, 0, 0)},
     ),
     "full-resolution": Row(
-        "two 3x3 convolutions before a first pooling for the stem of stride 2, a block more",
-        network={
-            **{"stem": "full", "stem_filters": 24},
-            **{"stage_filters": (48, 128, 224), "stage_blocks": (1, 1, 1)},
-        },
+        "the recipes' network: two convolutions at full size, and a block more",
+        network={"stem": "full", "stem_filters": 32}
+        | {"stage_filters": (48, 128, 224), "stage_blocks": (1, 1, 1)},
     ),
     "resizing": Row("half of the epochs on 24x24", {"small_scale": 0.75, "small_share": 0.5}),
     "float32": Row("float32 for bfloat16", {"bfloat16": False}),
@@ -186,7 +186,7 @@ def train_row(args: argparse.Namespace, name: str, seed: int, whole, test) -> No
 def build(row: Row):
     from models.resnet import resnet
 
-    return resnet((SIDE, SIDE, 1), 7, **row.network)
+    return resnet((SIDE, SIDE, 1), 7, **{**SMALL, **row.network})
 
 
 def ask(path: Path, dataset, tta: str) -> np.ndarray:

@@ -108,9 +108,9 @@ def torch_cnn(nn):
 def torch_resnet(nn):
     from models.resnet import STAGE_BLOCKS, STAGE_FILTERS, STEM_FILTERS
 
-    def convolution(before, after, size=3, stride=1, relu=True):
+    def convolution(before, after, relu=True):
         parts = [
-            nn.Conv2d(before, after, size, stride, padding=size // 2, bias=False),
+            nn.Conv2d(before, after, 3, padding=1, bias=False),
             nn.BatchNorm2d(after),
         ]
         return nn.Sequential(*parts, *([nn.ReLU(inplace=True)] if relu else []))
@@ -124,11 +124,11 @@ def torch_resnet(nn):
         def forward(self, x):
             return nn.functional.relu(x + self.second(self.first(x)), inplace=True)
 
-    parts, width = [convolution(1, STEM_FILTERS, 5, 2)], STEM_FILTERS
-    for stage, (filters, blocks) in enumerate(zip(STAGE_FILTERS, STAGE_BLOCKS, strict=True)):
-        if stage:
-            parts.append(nn.MaxPool2d(2))
-        parts += [convolution(width, filters), *(Block(filters) for _ in range(blocks))]
+    width = STEM_FILTERS
+    parts = [convolution(1, width), convolution(width, width)]
+    for filters, blocks in zip(STAGE_FILTERS, STAGE_BLOCKS, strict=True):
+        parts += [nn.MaxPool2d(2), convolution(width, filters)]
+        parts += [Block(filters) for _ in range(blocks)]
         width = filters
     return nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 7))
 

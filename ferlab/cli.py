@@ -123,7 +123,12 @@ def recipe_options(default: str | None, *, several: bool = False) -> argparse.Ar
         group.add_argument("--epochs", type=whole_number(1), metavar="N")
     group.add_argument("--batch-size", type=whole_number(1), metavar="N", help="images a step")
     group.add_argument("--learning-rate", type=float, metavar="RATE", help="of the optimiser")
-    group.add_argument("--optimizer", metavar="NAME", help=" or ".join(OPTIMIZERS))
+    group.add_argument(
+        "--optimizer",
+        metavar="NAME",
+        help=f"{' or '.join(OPTIMIZERS)}; give it --learning-rate and --weight-decay of its own, "
+        "the recipe's suit the recipe's",
+    )
     group.add_argument(
         "--schedule", metavar="NAME", help=f"of the learning rate: {' or '.join(SCHEDULES)}"
     )

@@ -202,15 +202,7 @@ _OWN_TRAINING = {
 RECIPES = {
     recipe.name: recipe
     for recipe in (
-        Recipe(
-            name="fast",
-            epochs=24,
-            rotation=8.0,
-            zoom=0.1,
-            small_scale=2 / 3,
-            small_share=0.5,
-            **_OWN_TRAINING,
-        ),
+        Recipe(name="fast", epochs=16, small_scale=2 / 3, small_share=0.5, **_OWN_TRAINING),
         Recipe(
             name="best",
             epochs=60,

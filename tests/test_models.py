@@ -6,8 +6,9 @@ import pytest
 
 from ferlab.errors import InputError
 from models import MODELS, build_model
+from models.resnet import POOLINGS, resnet
 
-TRAINABLE = {"cnn": 1_703_047, "dnn": 1_838_599, "resnet": 1_421_511}  # 48x48 grey, 7 classes
+TRAINABLE = {"cnn": 1_703_047, "dnn": 1_838_599, "resnet": 1_580_327}  # 48x48 grey, 7 classes
 
 
 def test_table_is_complete():
@@ -34,6 +35,28 @@ def test_cnn_is_the_reports():
     kinds = [type(layer).__name__ for layer in build_model("cnn", (48, 48, 1), 7).layers]
     block = ["Conv2D", "BatchNormalization"] * 3 + ["MaxPooling2D"]
     assert kinds == ["InputLayer", "Rescaling", *block * 3, "Flatten", *["Dense"] * 4]
+
+
+def test_resnet_with_a_strided_stem_has_no_layer_at_full_size():
+    settings = {"stem_filters": 32, "stage_filters": (48, 112, 224), "stage_blocks": (0, 1, 1)}
+    model = resnet((48, 48, 1), 7, stem="strided", **settings)
+    assert sum(int(np.prod(v.shape)) for v in model.trainable_weights) == 1_421_511
+    sides = {layer.output.shape[1] for layer in model.layers if "conv" in layer.name}
+    assert sides == {24, 12, 6}
+    full = resnet((48, 48, 1), 7)
+    assert {layer.output.shape[1] for layer in full.layers if "conv" in layer.name} == {48, *sides}
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_resnet_joins_places(pooling):
+    images = np.random.default_rng(0).uniform(0, 255, (2, 16, 16, 1))
+    model = resnet((16, 16, 1), 3, pooling=pooling)
+    before, after = model.get_layer("stage3_block1_relu"), model.get_layer("features")
+    places, found = keras.Model(model.inputs, [before.output, after.output])(images)
+    places, found = (keras.ops.convert_to_numpy(value) for value in (places, found))
+    flat = places.reshape(2, -1, places.shape[-1])
+    expected = {"average": flat.mean(axis=1), "max": flat.max(axis=1), "flatten": flat}[pooling]
+    np.testing.assert_allclose(found, expected.reshape(2, -1), rtol=1e-5)
 
 
 def test_unknown_model_names_the_known_ones():
