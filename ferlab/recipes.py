@@ -205,7 +205,7 @@ RECIPES = {
         Recipe(name="fast", epochs=16, small_scale=2 / 3, small_share=0.5, **_OWN_TRAINING),
         Recipe(
             name="best",
-            epochs=45,
+            epochs=36,
             rotation=12.0,
             zoom=0.15,
             contrast=0.3,
