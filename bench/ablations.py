@@ -15,7 +15,6 @@ import csv
 import dataclasses
 import json
 import sys
-import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -155,7 +154,6 @@ def train_row(args: argparse.Namespace, name: str, seed: int, whole, test) -> No
         training.set_seed(seed)
         model = build(row)
         objective, passes = objective_of(args, row, recipe, train, test, seed)
-        start = time.perf_counter()
         result = training.fit(
             model,
             train,
@@ -165,7 +163,7 @@ def train_row(args: argparse.Namespace, name: str, seed: int, whole, test) -> No
             objective=objective,
             run_dir=args.out_dir / "runs" / f"{name}-seed{seed}",
         )
-        seconds = time.perf_counter() - start
+        seconds = sum(result.metadata["history"]["seconds"])  # also of what was before a stop
         checkpoints.save(model, path, result.metadata, training_rows=result.training_rows)
         result.run.finish(path)
         once = sum(layer.multiply_adds for layer in costs.layer_costs(model))
