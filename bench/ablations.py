@@ -164,7 +164,7 @@ def train_row(args: argparse.Namespace, name: str, seed: int, whole, test) -> No
             run_dir=args.out_dir / "runs" / f"{name}-seed{seed}",
         )
         seconds = sum(result.metadata["history"]["seconds"])  # also of what was before a stop
-        checkpoints.save(model, path, result.metadata, training_rows=result.training_rows)
+        checkpoints.save(result.model, path, result.metadata, training_rows=result.training_rows)
         result.run.finish(path)
         once = sum(layer.multiply_adds for layer in costs.layer_costs(model))
         macs = passes * once * len(train) * recipe.epochs
