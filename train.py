@@ -11,7 +11,7 @@ from ferlab.errors import entry_point
 
 
 def parse_args():
-    parser = cli.training_parser(__doc__, "best")
+    parser = cli.training_parser(__doc__, "fast")
     group = parser.add_argument_group("distillation")
     group.add_argument(
         "--teacher",

@@ -1,4 +1,4 @@
-"""Train a shipped model again and compare.   python -m ferlab reproduce best train.csv"""
+"""Train a shipped model again and compare.   python -m ferlab reproduce fast train.csv"""
 
 import argparse
 import sys
@@ -24,7 +24,7 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
             cli.place_options("runs/reproduce-NAME"),
         ],
     )
-    parser.add_argument("name", metavar="NAME", help="such as best")
+    parser.add_argument("name", metavar="NAME", help="such as fast")
     parser.add_argument("training", metavar="TRAIN", help="the data that it was trained on")
     parser.set_defaults(run=run)
 
