@@ -119,8 +119,7 @@ def run_trainings(args: argparse.Namespace) -> None:
 
     names = args.rows.split(",")
     if unknown := set(names) - set(ROWS):
-        parser_error = f"rows must be of {', '.join(ROWS)}. Received: {', '.join(unknown)}"
-        sys.exit(f"error: {parser_error}")
+        sys.exit(f"error: rows must be of {', '.join(ROWS)}. Received: {', '.join(unknown)}")
     shape = (SIDE, SIDE, 1)
     whole = data.fit_images(data.read(str(args.fer_dir / "train.csv"), role="train"), shape)
     test = data.read(str(args.fer_dir / "test.csv"), role="test")

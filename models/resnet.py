@@ -42,6 +42,9 @@ def resnet(
         raise InputError(
             f"model resnet needs images of {smallest}x{smallest} or more. Received: {image_shape}"
         )
+    for setting, value, known in (("stem", stem, STEMS), ("pooling", pooling, POOLINGS)):
+        if value not in known:
+            raise InputError(f"{setting} must be one of {', '.join(known)}. Received: {value!r}")
     images = keras.Input(image_shape, name="images")
     x = layers.Rescaling(1 / 127.5, offset=-1, name="rescale")(images)
     if stem == "strided":

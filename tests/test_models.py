@@ -59,6 +59,12 @@ def test_resnet_joins_places(pooling):
     np.testing.assert_allclose(found, expected.reshape(2, -1), rtol=1e-5)
 
 
+@pytest.mark.parametrize("setting", ["stem", "pooling"])
+def test_resnet_names_the_known_settings(setting):
+    with pytest.raises(InputError, match=f"{setting} must be one of .* Received: 'none'"):
+        resnet((48, 48, 1), 7, **{setting: "none"})
+
+
 def test_unknown_model_names_the_known_ones():
     with pytest.raises(InputError, match="cnn, dnn"):
         build_model("vgg", (48, 48, 1), 7)

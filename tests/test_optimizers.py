@@ -1,9 +1,12 @@
 """Muon against its definition: orthogonal steps for kernels, AdamW for the rest."""
 
 import numpy as np
+import pytest
 
 from ferlab import checkpoints
 from ferlab.backend import keras
+from ferlab.checkpoints import trust
+from ferlab.errors import InputError
 from ferlab.optimizers import Muon
 
 RATE = 0.01
@@ -85,3 +88,21 @@ def test_a_checkpoint_brings_it_back_and_opens_in_plain_keras(tmp_path):
             np.testing.assert_array_equal(array(expected), array(value))
         plain = keras.models.load_model(path)
         np.testing.assert_array_equal(array(plain.weights[0]), array(model.weights[0]))
+
+
+def test_kerass_own_muon_comes_back_as_it_is(tmp_path):
+    model = network()
+    model.compile(keras.optimizers.Muon(RATE), "sparse_categorical_crossentropy")
+    model.train_on_batch(np.ones((2, 6, 6, 3)), np.array([0, 1]))
+    metadata = {"class_names": list("abcd"), "image_shape": [6, 6, 3], "pixels": "raw"}
+    checkpoints.save(model, tmp_path / "model.h5", metadata)
+    found = checkpoints.load(tmp_path / "model.h5", with_optimizer=True).model.optimizer
+    assert type(found) is keras.optimizers.Muon
+
+
+def test_nothing_else_of_its_module_is_trusted():
+    config = {"module": "ferlab.optimizers", "class_name": "Muon", "config": {"name": "muon"}}
+    trust.require_no_code("here", config)
+    for kind in ("keras", "backend", "ops"):
+        with pytest.raises(InputError, match="custom code of the module"):
+            trust.require_no_code("here", {**config, "class_name": kind})

@@ -374,7 +374,9 @@ def _read_optimizer(
         ):
             group = file["optimizer/vars"]
             values = [group[str(index)][()] for index in range(len(group))]
-    optimizer = keras.optimizers.deserialize(config, custom_objects={"Muon": optimizers.Muon})
+    optimizer = keras.optimizers.deserialize(
+        config, custom_objects={"ferlab>Muon": optimizers.Muon}
+    )
     optimizer.build(model.trainable_variables)
     for variable, value in zip(optimizer.variables, values, strict=True):
         variable.assign(value)

@@ -34,7 +34,6 @@ _CLASSES_IN = (  # where Keras says a harmless object lives
     "keras.constraints",
     "keras.dtype_policies",
     "keras.optimizers",
-    "ferlab.optimizers",
     "keras.quantizers",
     "keras.src.layers",
     "keras.src.models",
@@ -45,6 +44,7 @@ _CLASSES_IN = (  # where Keras says a harmless object lives
     "keras.src.constraints",
     "keras.src.dtype_policies",
 )
+_OWN_CLASSES = (("ferlab.optimizers", "Muon"),)
 _PLAIN_OBJECTS = ("__tuple__", "__slice__", "__ellipsis__", "__tensor__", "__numpy__", "__bytes__")
 _PLAIN_OBJECTS += ("__keras_tensor__", "TensorShape", "ListWrapper", "Policy")
 UNPACKED_LIMIT = 4 * 2**30  # bytes of weights in all; what claims more is no face classifier
@@ -88,7 +88,7 @@ def require_no_code(where: str, config: object) -> None:
     """Raise InputError, naming it, for an object in a Keras 3 configuration that may do harm."""
     for entry, name in _objects(config, ""):
         kind, module = entry["class_name"], entry.get("module")
-        if kind in _PLAIN_OBJECTS:
+        if kind in _PLAIN_OBJECTS or (module, kind) in _OWN_CLASSES:
             continue
         if kind in ("__lambda__", "Lambda"):
             layer_class(where, "Lambda", name)
