@@ -166,8 +166,8 @@ def train_row(args: argparse.Namespace, name: str, seed: int, whole, test) -> No
         checkpoints.save(result.model, path, result.metadata, training_rows=result.training_rows)
         result.run.finish(path)
         once = sum(layer.multiply_adds for layer in costs.layer_costs(model))
-        small = recipe.small_epochs * (1 - recipe.small_scale**2)  # what smaller images save
-        macs = passes * once * len(train) * (recipe.epochs - small)
+        epochs = sum(len(stage.epochs) * (stage.scale or 1) ** 2 for stage in recipe.stages())
+        macs = passes * once * len(train) * epochs  # smaller images cost less
     answers = {"validation": ask(path, validation, row.tta), "public": ask(path, public, row.tta)}
     truths = {"validation_labels": validation.labels, "public_labels": public.labels}
     np.savez(answers_path(args.out_dir, name, seed), **answers, **truths)

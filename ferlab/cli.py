@@ -36,6 +36,11 @@ _REGULARISATION = (
     ("--erasing", "FRACTION", "of the image's area, the largest patch greyed out at random"),
     ("--small-scale", "FRACTION", "of the side that images have in the first epochs"),
     ("--small-share", "SHARE", "of the epochs that see smaller images"),
+    (
+        "--plain-share",
+        "SHARE",
+        "of the epochs, the last, without turn, zoom, contrast, erasing and mixup",
+    ),
 )
 
 

@@ -14,7 +14,7 @@ from ferlab.backend import has_bfloat16, keras
 from ferlab.batches import Batches, PairedBatches
 from ferlab.data import Dataset
 from ferlab.errors import InputError
-from ferlab.recipes import Recipe, SemiRecipe
+from ferlab.recipes import WHOLE, Recipe, SemiRecipe, Stage
 
 
 class Supervised:
@@ -55,14 +55,17 @@ class Supervised:
         told = {} if self.steps is None else {"steps": self.steps}
         return told if self.teacher is None else {**told, "teacher": _fingerprint(self.teacher)}
 
-    def batches(self, seed: int) -> Batches | PairedBatches:
+    def _recipe_in(self, stage: Stage) -> Recipe:
+        return self.recipe.plain if stage.is_plain else self.recipe
+
+    def batches(self, seed: int, stage: Stage = WHOLE) -> Batches | PairedBatches:
         return Batches(
             self.train.images,
             self._targets(),
             self.recipe.batch_size,
             seed,
             steps=self.steps,
-            mixup=self.recipe.mixup,
+            mixup=self._recipe_in(stage).mixup,
         )
 
     def _targets(self) -> np.ndarray:
@@ -80,9 +83,8 @@ class Supervised:
         targets = one_hot(validation) if self._is_soft else validation.labels
         return Batches(validation.images, targets, batch_size)
 
-    def training_model(self, model: keras.Model, scale: float | None = None) -> keras.Model:
-        """scale: by which images are made smaller before the model sees them, if at all."""
-        return behind_augmentation(model, self.recipe, scale)
+    def training_model(self, model: keras.Model, stage: Stage = WHOLE) -> keras.Model:
+        return behind_augmentation(model, self._recipe_in(stage), stage.scale)
 
 
 def one_hot(dataset: Dataset) -> np.ndarray:
@@ -139,7 +141,7 @@ class PseudoLabelled(Supervised):
         ones = np.ones(len(self.train), "float32")
         return np.concatenate([ones, np.full(len(self.images), weight, "float32")])
 
-    def batches(self, seed: int) -> Batches:
+    def batches(self, seed: int, stage: Stage = WHOLE) -> Batches:
         return Batches(
             np.concatenate([self.train.images, self.images]),
             np.concatenate([one_hot(self.train), self.targets]),
@@ -186,7 +188,7 @@ class FixMatch(Supervised):
     def record(self) -> dict:
         return {"unlabelled": _fingerprint(self.unlabelled, self.thresholds)}
 
-    def batches(self, seed: int) -> PairedBatches:
+    def batches(self, seed: int, stage: Stage = WHOLE) -> PairedBatches:
         labelled = super().batches(seed)
         count = self.recipe.unlabelled_ratio * self.recipe.batch_size
         other_seed = seed + 2**32  # a stream of its own
@@ -198,7 +200,7 @@ class FixMatch(Supervised):
         none = Batches(validation.images[:1], None, 1, steps=len(labelled))
         return PairedBatches(labelled, none)
 
-    def training_model(self, model: keras.Model, scale: float | None = None) -> keras.Model:
+    def training_model(self, model: keras.Model, stage: Stage = WHOLE) -> keras.Model:
         images, unlabelled = (
             keras.Input(model.input_shape[1:], name=f"{name}_images")
             for name in ("labelled", "unlabelled")

@@ -1,6 +1,7 @@
 """The named experiments: every setting that decides a result, side by side."""
 
 import dataclasses
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -10,7 +11,7 @@ OPTIMIZERS = ("adam", "adamw", "muon", "sgd")  # sgd with Nesterov momentum of 0
 SCHEDULES = ("constant", "cosine")
 _FRACTIONS = (
     *("shift", "zoom", "contrast", "erasing", "warmup", "weight_decay", "ema", "label_smoothing"),
-    *("teacher_weight", "small_scale", "small_share", "labels_removed"),
+    *("teacher_weight", "small_scale", "small_share", "plain_share", "labels_removed"),
 )
 
 
@@ -35,6 +36,8 @@ class Recipe:
     teacher_weight: of the probabilities of a teacher in the target, where one is given.
     small_scale, small_share: the first share of the epochs sees images so much smaller
         (progressive resizing); 0 for none.
+    plain_share: the last share of the epochs goes without rotation, zoom, contrast, erasing and
+        mixup.
     bfloat16: compute in it, where the processor does so faster.
     labels_removed: share of the training rows that are used without their label, if at all.
     """
@@ -61,6 +64,7 @@ class Recipe:
     teacher_weight: float = 0.5
     small_scale: float = 0.0
     small_share: float = 0.0
+    plain_share: float = 0.0
     bfloat16: bool = False
     labels_removed: float = 0.0
 
@@ -93,10 +97,21 @@ class Recipe:
                 f"Received: {self.small_scale} and {self.small_share}"
             )
 
+    def stages(self, first_epoch: int = 0) -> list["Stage"]:
+        """The epochs from the first one on, those together that see images alike."""
+        small = round(self.small_share * self.epochs)
+        plain = self.epochs - round(self.plain_share * self.epochs)
+
+        def seen(epoch: int) -> tuple[float | None, bool]:
+            return self.small_scale if epoch < small else None, epoch >= plain
+
+        grouped = itertools.groupby(range(first_epoch, self.epochs), seen)
+        return [Stage(list(epochs), *how) for how, epochs in grouped]
+
     @property
-    def small_epochs(self) -> int:
-        """How many of the first epochs see small images."""
-        return round(self.small_share * self.epochs)
+    def plain(self) -> "Recipe":
+        """This recipe without what its last epochs leave off."""
+        return self.override(rotation=0.0, zoom=0.0, contrast=0.0, erasing=0.0, mixup=0.0)
 
     @property
     def learns_soft_targets(self) -> bool:
@@ -110,6 +125,20 @@ class Recipe:
     def as_dict(self) -> dict:
         return dataclasses.asdict(self)
 
+
+@dataclass(frozen=True)
+class Stage:
+    """Epochs that see images alike.
+
+    scale: by which images are made smaller, None if not at all. is_plain: see Recipe.plain_share.
+    """
+
+    epochs: list[int]
+    scale: float | None = None
+    is_plain: bool = False
+
+
+WHOLE = Stage([])  # images as the recipe has them, for no epoch in particular
 
 SEMI_METHODS = ("self-training", "fixmatch")
 
@@ -142,10 +171,10 @@ class SemiRecipe(Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.learns_soft_targets or self.small_scale:
+        if self.learns_soft_targets or self.small_scale or self.plain_share:
             raise InputError(
-                f"{self.name} knows no --label-smoothing, --mixup or --small-scale; they are for "
-                "supervised training"
+                f"{self.name} knows no --label-smoothing, --mixup, --small-scale or --plain-share; "
+                "they are for supervised training"
             )
         if self.method not in SEMI_METHODS:
             raise InputError(f"method must be one of {SEMI_METHODS}. Received: {self.method!r}")
@@ -205,7 +234,7 @@ RECIPES = {
         Recipe(name="fast", epochs=16, small_scale=2 / 3, small_share=0.5, **_OWN_TRAINING),
         Recipe(
             name="best",
-            epochs=36,
+            epochs=40,
             rotation=12.0,
             zoom=0.15,
             contrast=0.3,
@@ -213,6 +242,7 @@ RECIPES = {
             mixup=0.2,
             small_scale=2 / 3,
             small_share=0.4,
+            plain_share=0.2,
             **_OWN_TRAINING,
         ),
         Recipe(name="cnn-report", model="cnn", validation=2400, **_REPORT_TRAINING),

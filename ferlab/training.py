@@ -206,16 +206,17 @@ def _train(
                 keeper,
             ]
             try:
-                for scale, epochs in _stages(recipe, finished.stop):
-                    trained = objective.training_model(model, scale)
+                for stage in recipe.stages(finished.stop):
+                    batches = objective.batches(seed, stage)
+                    trained = objective.training_model(model, stage)
                     trained.compile(**settings)
                     trained.fit(
                         feed(batches),
                         validation_data=feed(
                             objective.validation_batches(validation, EVALUATION_BATCH_SIZE)
                         ),
-                        epochs=epochs.stop,
-                        initial_epoch=epochs.start,
+                        epochs=stage.epochs[-1] + 1,
+                        initial_epoch=stage.epochs[0],
                         shuffle=False,
                         verbose=1 if sys.stdout.isatty() else 2,
                         callbacks=[_EpochRandomness(trained, batches, seed), *callbacks],
@@ -364,19 +365,12 @@ def _epochs_in(metadata: dict) -> int:
     return len(metadata["history"].get("loss", ()))
 
 
-def _stages(recipe: Recipe, first_epoch: int) -> Iterator[tuple[float | None, range]]:
-    """By how much images are scaled down, None if not, and the epochs that see them so."""
-    if first_epoch < recipe.small_epochs:
-        yield recipe.small_scale, range(first_epoch, recipe.small_epochs)
-        first_epoch = recipe.small_epochs
-    if first_epoch < recipe.epochs:
-        yield None, range(first_epoch, recipe.epochs)
-
-
 def _epochs_worth(recipe: Recipe, first_epoch: int) -> float:
     """How many times as long as the first epoch all will take, by the pixels they see."""
-    (first, _), *_ = stages = list(_stages(recipe, first_epoch))
-    return sum(len(epochs) * ((scale or 1) / (first or 1)) ** 2 for scale, epochs in stages)
+    first, *_ = stages = recipe.stages(first_epoch)
+    return sum(
+        len(stage.epochs) * ((stage.scale or 1) / (first.scale or 1)) ** 2 for stage in stages
+    )
 
 
 def _optimizer(

@@ -23,6 +23,7 @@ from ferlab.augmentation import augmentation_layers
 from ferlab.batches import Batches, feed
 from ferlab.checkpoints import Checkpoint
 from ferlab.errors import InputError
+from ferlab.objectives import Supervised
 from ferlab.recipes import RECIPES
 from models import build_model
 
@@ -322,8 +323,14 @@ def test_a_model_of_other_images_shares_every_variable():
     assert all(one is other for one, other in zip(model.variables, small.variables, strict=True))
 
 
-SMALL_FIRST = RECIPES["fast"].override(
-    epochs=4, batch_size=64, validation=60, small_scale=1 / 3, small_share=0.5, ema=0.9, mixup=0.2
+SMALL_FIRST = RECIPES["best"].override(
+    epochs=4,
+    batch_size=64,
+    validation=60,
+    small_scale=1 / 3,
+    small_share=0.5,
+    plain_share=0.25,
+    ema=0.9,
 )
 
 
@@ -372,6 +379,49 @@ def test_weight_decay_spares_what_scales_and_shifts(dataset, tmp_path):
     decayed = [v.name for v in result.model.trainable_variables if optimizer._use_weight_decay(v)]
     assert set(decayed) == {"kernel"}
     assert len(decayed) == sum(v.name == "kernel" for v in result.model.trainable_variables)
+
+
+def test_epochs_that_see_images_alike_are_trained_together():
+    recipe = RECIPE.override(epochs=10, small_scale=0.5, small_share=0.4, plain_share=0.2)
+    small, whole, plain = recipe.stages()
+    assert (small.epochs, small.scale, small.is_plain) == ([0, 1, 2, 3], 0.5, False)
+    assert (whole.epochs, whole.scale, whole.is_plain) == ([4, 5, 6, 7], None, False)
+    assert (plain.epochs, plain.scale, plain.is_plain) == ([8, 9], None, True)
+    assert [stage.epochs for stage in recipe.stages(6)] == [[6, 7], [8, 9]]
+    both = recipe.override(small_share=0.9).stages(7)
+    assert [(stage.scale, stage.is_plain) for stage in both] == [
+        (0.5, False),
+        (0.5, True),
+        (None, True),
+    ]
+    (everything,) = RECIPE.stages()
+    assert everything.epochs == [*range(RECIPE.epochs)]
+
+
+def test_the_last_epochs_are_without_what_blends_and_distorts(dataset, tmp_path, monkeypatch):
+    """With all else left off too, they see every image as it is and its own label."""
+    recipe = (
+        RECIPES["best"]
+        .override(
+            model="dnn", epochs=4, batch_size=60, shift=0.0, horizontal_flip=False, plain_share=0.5
+        )
+        .override(small_scale=0.0, small_share=0.0, bfloat16=False, label_smoothing=0.0)
+    )
+    part = dataset.take(np.arange(60))
+    known = {image.tobytes(): label for image, label in zip(part.images, part.labels, strict=True)}
+    objective, seen = Supervised(part, recipe), []
+    for stage in recipe.stages():
+        batches = objective.batches(0, stage)
+        batches.shuffle(0)
+        images, targets = batches[0]
+        own = [
+            known.get(image.astype("uint8").tobytes()) == target.argmax() and target.max() == 1
+            for image, target in zip(images, targets, strict=True)
+        ]
+        network = keras.Sequential([keras.Input((48, 48, 1)), keras.layers.Rescaling(1.0)])
+        changed = objective.training_model(network, stage)(part.images, training=True)
+        seen.append((all(own), np.array_equal(np.asarray(changed), part.images)))
+    assert seen == [(False, False), (True, True)]
 
 
 @pytest.mark.parametrize("setting", [{"rotation": 12.0}, {"zoom": 0.2}, {"contrast": 0.3}])
