@@ -16,9 +16,11 @@ def parse_args():
     group.add_argument(
         "--teacher",
         type=cli.model_file,
+        action="append",
+        default=[],
         metavar="MODEL",
         help="learn the probabilities of this checkpoint, or of a vote (a model_list.txt), beside "
-        "the labels",
+        "the labels; given several times, of all of them as one vote",
     )
     group.add_argument(
         "--teacher-weight",
@@ -51,7 +53,7 @@ def main() -> None:
     files.require_writable(args.out_dir / "checkpoint.h5")
     seed = args.seed or 0
     train = train.without_labels(recipe.labels_removed, seed).labelled()
-    teacher = voting.ask(args.teacher, train, report=print) if args.teacher else None
+    teacher = voting.teacher(args.teacher, train, report=print)
     training.set_seed(seed)
     model = build_model(recipe.model, train.image_shape, train.num_classes)
     result = training.fit(

@@ -224,7 +224,7 @@ def find(args: argparse.Namespace, without: str) -> np.ndarray:
 
 def objective_of(args: argparse.Namespace, row: Row, recipe, train, test, seed: int):
     """What is learned, and how many forward passes' arithmetic a training image costs."""
-    from ferlab.objectives import FixMatch, Supervised
+    from ferlab.objectives import FixMatch, Supervised, Teacher
     from ferlab.recipes import SemiRecipe
 
     if row.method == "fixmatch":
@@ -240,7 +240,9 @@ def objective_of(args: argparse.Namespace, row: Row, recipe, train, test, seed: 
         if missing := [path.name for path in voters if not path.exists()]:
             sys.exit(f"error: distillation needs these rows first: {', '.join(missing)}")
         teacher = np.mean([ask(path, train, "none") for path in voters], axis=0)
-        return Supervised(train, recipe, teacher=teacher.astype("float32")), 3
+        names = tuple(path.name for path in voters)
+        said = Teacher(names, teacher.astype("float32"), rows=train.row_digests())
+        return Supervised(train, recipe, teacher=said), 3
     return Supervised(train, recipe), 3
 
 

@@ -416,6 +416,7 @@ def training_command(
     source: str,
     class_names: Sequence[str] = EMOTIONS,
     image_shape: Sequence[int] = (48, 48, 1),
+    teachers: Sequence[str] = (),
 ) -> str:
     """What a user types for a training. Raises InputError for a recipe that no flags lead to."""
     words = ["python", "train.py", Path(source).name, "--recipe", recipe.name, "--seed", str(seed)]
@@ -434,6 +435,8 @@ def training_command(
         words += ["--class-names", ",".join(class_names)]
     if tuple(image_shape) != (48, 48, 1):
         words += ["--image-size", str(image_shape[0]), "--channels", str(image_shape[2])]
+    for teacher in teachers:
+        words += ["--teacher", teacher]
     return shlex.join(words)
 
 

@@ -10,7 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
-from ferlab import checkpoints, data, data_quality, evaluation, metrics, near_duplicates
+from ferlab import (
+    checkpoints,
+    data,
+    data_quality,
+    evaluation,
+    metrics,
+    near_duplicates,
+    pretrained,
+)
 from ferlab.checkpoints import Checkpoint
 from ferlab.data import Dataset
 from ferlab.errors import InputError
@@ -29,11 +37,15 @@ def origin(path: Path) -> dict:
     """
     told = checkpoints.read_metadata(path)
     recipe = checkpoints.recorded_recipe(path)
+    objective = told.get("objective") or {}
+    teachers = objective.get("taught_by") or ["not told"] * ("teacher" in objective)
     epochs = len((told.get("history") or {}).get("loss") or ())
     if recipe is None or any(told.get(name) is None for name in _NEEDED if name != "scores"):
         reason = "it does not tell its recipe, seed and data"
-    elif isinstance(recipe, SemiRecipe) or told.get("objective"):
+    elif isinstance(recipe, SemiRecipe) or set(objective) - {"teacher", "taught_by"}:
         reason = "it has learned from more than given labels"
+    elif unshipped := [one for one in teachers if not one.startswith(pretrained.PREFIX)]:
+        reason = f"its teacher {unshipped[0]} is not shipped; pack that first and teach by it"
     elif told.get("previous") or told.get("origin"):
         reason = f"it went on from {told.get('previous') or told.get('origin')}"
     elif epochs != recipe.epochs:
@@ -41,7 +53,8 @@ def origin(path: Path) -> dict:
     elif checkpoints.read_training_rows(path) is None:
         reason = "it does not tell which rows it was trained on"
     else:
-        return {name: told[name] for name in (*_NEEDED, "created") if name in told}
+        known = {name: told[name] for name in (*_NEEDED, "created") if name in told}
+        return {**known, "teachers": teachers} if teachers else known
     raise InputError(f"{path}: must be of one whole training by a recipe: {reason}")
 
 

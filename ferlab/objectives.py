@@ -5,6 +5,7 @@ itself behind what is done at random to its images, on the model's own variables
 """
 
 import hashlib
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,12 +18,26 @@ from ferlab.errors import InputError
 from ferlab.recipes import WHOLE, Recipe, SemiRecipe, Stage
 
 
+@dataclass(frozen=True, eq=False)
+class Teacher:
+    """What another model, or a vote of them, says of the rows to train on.
+
+    Hinton et al. 2015, arXiv 1503.02531, without their temperature.
+
+    names: of its files, as a user would give them. probabilities: float32 (n, num_classes). rows:
+    digests of those it was trained on itself, uint64 (m,); None where that is not all known.
+    """
+
+    names: tuple[str, ...]
+    probabilities: np.ndarray
+    rows: np.ndarray | None
+
+
 class Supervised:
     """Cross-entropy on the given labels, which the recipe may smooth and blend.
 
     steps: of an epoch, where that is not every row once: a control learns for as many as another.
-    teacher: probabilities of another model, or a vote of them, to be learned beside the labels,
-    float32 (n, num_classes) (Hinton et al. 2015, arXiv 1503.02531, without their temperature).
+    teacher: is learned from beside the labels.
     """
 
     loss = "sparse_categorical_crossentropy"
@@ -33,7 +48,7 @@ class Supervised:
         recipe: Recipe,
         *,
         steps: int | None = None,
-        teacher: np.ndarray | None = None,
+        teacher: Teacher | None = None,
     ) -> None:
         self.train, self.recipe, self.steps, self.teacher = train, recipe, steps, teacher
         if self._is_soft:
@@ -48,12 +63,17 @@ class Supervised:
 
     def seen(self) -> np.ndarray:
         """Digests of the rows on which nothing may be decided afterwards, uint64 (n,)."""
-        return self.train.row_digests()
+        own = self.train.row_digests()
+        taught = self.teacher.rows if self.teacher else None
+        return own if taught is None else np.concatenate([own, taught])
 
     def record(self) -> dict:
         """What the outcome follows from, beside the training rows and the recipe."""
         told = {} if self.steps is None else {"steps": self.steps}
-        return told if self.teacher is None else {**told, "teacher": _fingerprint(self.teacher)}
+        if self.teacher:
+            told["teacher"] = _fingerprint(self.teacher.probabilities)
+            told["taught_by"] = list(self.teacher.names)
+        return told
 
     def _recipe_in(self, stage: Stage) -> Recipe:
         return self.recipe.plain if stage.is_plain else self.recipe
@@ -75,7 +95,7 @@ class Supervised:
         targets = one_hot(self.train)
         if self.teacher is not None:
             weight = self.recipe.teacher_weight
-            targets = weight * self.teacher + (1 - weight) * targets
+            targets = weight * self.teacher.probabilities + (1 - weight) * targets
         smoothing = self.recipe.label_smoothing
         return (1 - smoothing) * targets + np.float32(smoothing / self.train.num_classes)
 

@@ -188,7 +188,7 @@ def _train(
                 f"{recipe.name}: {model.name}, {model.count_params():,} parameters, "
                 f"{objective} and {len(validation):,} validation images"
             )
-            for note in _notes(model, metadata, previous, steps):
+            for note in _notes(model, metadata, previous, steps, objective, validation):
                 log(f"note: {note}")
             if recipe.bfloat16 and not backend.has_bfloat16():
                 log("note: no fast bfloat16 here, so it computes in float32, which takes longer")
@@ -441,9 +441,22 @@ def _steps_to_settle(model: keras.Model) -> float:
 
 
 def _notes(
-    model: keras.Model, metadata: dict, previous: Checkpoint | None, steps: int
+    model: keras.Model,
+    metadata: dict,
+    previous: Checkpoint | None,
+    steps: int,
+    objective: Supervised,
+    validation: Dataset,
 ) -> Iterator[str]:
     """What the user should know before the first of so many steps."""
+    if objective.teacher and objective.teacher.rows is not None:
+        taught = np.setdiff1d(objective.teacher.rows, objective.train.row_digests())
+        known = np.isin(validation.row_digests(), taught).sum()
+        if known:
+            yield (
+                f"the teacher was trained on {known:,} of the {len(validation):,} validation rows, "
+                "so the accuracy will be too high"
+            )
     recorded = previous.metadata.get("data") if previous else None
     if recorded and recorded["fingerprint"] != metadata["data"]["fingerprint"]:
         yield (
@@ -480,10 +493,13 @@ def _metadata(
         "previous": previous.path.name if previous else None,
         "origin": origin.path.name if origin else None,
         "previous_rows_unknown": bool(
-            before
-            and (
-                checkpoints.read_training_rows(before.path) is None
-                or before.metadata.get("previous_rows_unknown")
+            (objective.teacher and objective.teacher.rows is None)
+            or (
+                before
+                and (
+                    checkpoints.read_training_rows(before.path) is None
+                    or before.metadata.get("previous_rows_unknown")
+                )
             )
         ),
         "versions": backend.versions(),

@@ -22,6 +22,7 @@ from ferlab.checkpoints import Checkpoint
 from ferlab.data import Dataset
 from ferlab.errors import InputError, a_few
 from ferlab.labels import is_reordering, parse_class_names, require_same_classes
+from ferlab.objectives import Teacher
 
 _OPTION = re.compile(r"\s(pixels|classes|architecture)=(\S*)$", re.IGNORECASE)
 _COMMENT = re.compile(r"(^|\s)#.*")
@@ -263,13 +264,27 @@ def collect(
     return np.stack([ballots[key] for key in keys])
 
 
-def ask(path: Path, dataset: Dataset, *, report: Callable[[str], None]) -> np.ndarray:
-    """float32 (n, num_classes): what a checkpoint, or the vote of a list, says of every row."""
-    members = members_of(path)
+def teacher(
+    paths: Sequence[Path], dataset: Dataset, *, report: Callable[[str], None]
+) -> Teacher | None:
+    """What checkpoints and lists, as one vote, say of every row; None where there are none."""
+    if not paths:
+        return None
+    members = [member for path in paths for member in members_of(path)]
     probabilities = collect(
         members, dataset, batch_size=256, cache_dir=default_cache_dir(), report=report
     )
-    return combine(probabilities, [member.weight for member in members], "soft").astype("float32")
+    rows = [checkpoints.read_training_rows(member.path) for member in members]
+    is_known = all(one is not None for one in rows) and not any(
+        checkpoints.read_metadata(member.path).get("previous_rows_unknown") for member in members
+    )
+    return Teacher(
+        names=tuple(pretrained.spoken(path) or path.name for path in paths),
+        probabilities=combine(probabilities, [member.weight for member in members], "soft").astype(
+            "float32"
+        ),
+        rows=np.unique(np.concatenate(rows)) if is_known else None,
+    )
 
 
 def _require_datas_classes(member: Member, dataset: Dataset) -> None:

@@ -765,6 +765,8 @@ def test_arrays_that_are_none(value, tmp_path):
         {"class_names": [1, [2], None]},
         {"optimizer": 5},
         {"objective": 5},
+        {"objective": {"taught_by": 5}},
+        {"objective": {"taught_by": [5]}},
         {"recipe": 5},
         {"temperature": "hot"},
         *(pytest.param({"pixels": value}) for value in (["raw"], {})),

@@ -7,7 +7,7 @@ from support import faces
 
 from ferlab import objectives
 from ferlab.batches import Batches, feed
-from ferlab.objectives import FixMatch, PseudoLabelled, Supervised
+from ferlab.objectives import FixMatch, PseudoLabelled, Supervised, Teacher
 from ferlab.recipes import RECIPES
 from models import build_model
 
@@ -215,16 +215,19 @@ def test_what_an_objective_has_seen_is_told():
 def test_smoothed_labels_and_a_teachers_probabilities_are_what_is_learned():
     recipe = RECIPES["fast"].override(label_smoothing=0.14, teacher_weight=0.5)
     train = faces(6)
-    teacher = np.tile(np.array([1, 0, 0, 0, 0, 0, 0], "float32"), (6, 1))
+    said = np.tile(np.array([1, 0, 0, 0, 0, 0, 0], "float32"), (6, 1))
+    teacher = Teacher(("a.h5",), said, rows=np.array([5], "uint64"))
     objective = Supervised(train, recipe, teacher=teacher)
     assert objective.loss == "categorical_crossentropy"
     _, targets = objective.batches(0)[0]
-    expected = 0.86 * (0.5 * teacher + 0.5 * np.eye(7)[train.labels]) + 0.02
+    expected = 0.86 * (0.5 * said + 0.5 * np.eye(7)[train.labels]) + 0.02
     np.testing.assert_allclose(targets, expected, atol=1e-6)
     np.testing.assert_array_equal(
         objective.validation_batches(train, 6)[0][1], np.eye(7)[train.labels]
     )
     assert objective.record() != Supervised(train, recipe).record()
+    assert objective.record()["taught_by"] == ["a.h5"]
+    assert sorted(objective.seen()) == sorted([5, *train.row_digests()])
 
 
 def test_mixup_blends_images_and_targets_by_the_same_share():

@@ -22,8 +22,10 @@ from ferlab import (
     model_facts,
     pretrained,
     training,
+    voting,
 )
 from ferlab.errors import InputError
+from ferlab.objectives import Supervised, Teacher
 from ferlab.recipes import RECIPES
 from models import build_model
 
@@ -178,6 +180,61 @@ def test_reproduce_says_what_differs_and_fails(shipped, folder, command):
     assert "assert 1 == 0" in printed
 
 
+def test_a_model_taught_by_a_shipped_one_is_packed_and_reproduced(shipped, folder, command):
+    train, validation = data.read(folder / "train.csv", role="train").split(40)
+    teacher = voting.teacher([pretrained.resolve("pretrained:quick")], train, report=print)
+    assert teacher.names == ("pretrained:quick",)
+    np.testing.assert_array_equal(teacher.rows, np.unique(train.row_digests()))
+    training.set_seed(3)
+    result = training.fit(
+        build_model("dnn", (48, 48, 1), 7),
+        train,
+        validation,
+        RECIPE,
+        seed=3,
+        objective=Supervised(train, RECIPE, teacher=teacher),
+        run_dir=folder / "taught",
+    )
+    training.publish(result, folder).rename(folder / "taught.h5")
+    with pytest.MonkeyPatch.context() as patch:
+        other = folder / "with-taught"
+        shutil.copytree(shipped, other)
+        patch.setenv(pretrained.FOLDER_VARIABLE, str(other))
+        command("pack", "taught.h5", "taught", "train.csv", cwd=folder)
+        facts = pretrained.read_facts("taught")
+        assert facts["teachers"] == ["pretrained:quick"]
+        assert facts["command"].endswith(" --teacher pretrained:quick")
+        command("reproduce", "taught", "train.csv", "--out-dir", "taught-again", cwd=folder)
+    (again,) = (folder / "taught-again").glob("*.h5")
+    first, second = (checkpoints.load(path).model for path in (folder / "taught.h5", again))
+    assert all(map(np.array_equal, first.get_weights(), second.get_weights()))
+
+
+def test_a_teacher_that_knows_the_validation_rows_is_told_of(folder, tmp_path, capsys):
+    everything = data.read(folder / "train.csv", role="train")
+    train, validation = everything.take(range(40, 160)), everything.take(range(40))
+    said = np.full((120, 7), 1 / 7, "float32")
+    for rows, told, unknown in (
+        (
+            everything.row_digests(),
+            "the teacher was trained on 40 of the 40 validation rows",
+            False,
+        ),
+        (None, "", True),
+    ):
+        objective = Supervised(train, RECIPE, teacher=Teacher(("a.h5",), said, rows=rows))
+        model = build_model("dnn", (48, 48, 1), 7)
+        run_dir = tmp_path / str(unknown)
+        result = training.fit(
+            model, train, validation, RECIPE, seed=0, objective=objective, run_dir=run_dir
+        )
+        printed = capsys.readouterr().out
+        assert told in printed
+        assert ("teacher" in printed) == bool(told)
+        assert result.metadata["previous_rows_unknown"] is unknown
+        result.run.release()
+
+
 @pytest.mark.parametrize(
     ("arguments", "rule"),
     [
@@ -189,6 +246,7 @@ def test_reproduce_says_what_differs_and_fails(shipped, folder, command):
         (("pack", "short.h5", "new", "train.csv"), "2 of its 9 epochs are trained"),
         (("pack", "on.h5", "new", "train.csv"), "it went on from before.h5"),
         (("pack", "silent.h5", "new", "train.csv"), "which rows it was trained on"),
+        (("pack", "pupil.h5", "new", "train.csv"), "its teacher list.txt is not shipped; pack"),
         (("pack", "model.h5", "new", "train.csv", "--truth", "truth.csv"), "--data, which is"),
         (
             ("pack", "model.h5", "new", "train.csv", "--data", "private.csv"),
@@ -221,6 +279,7 @@ def make_bad_ones(folder):
         ("short", longer, digests),
         ("on", {**told, "previous": "before.h5"}, digests),
         ("silent", told, None),
+        ("pupil", {**told, "objective": {"teacher": "f", "taught_by": ["list.txt"]}}, digests),
     ):
         checkpoints.save(model.model, folder / f"{name}.h5", metadata, training_rows=rows)
     rows = faces(100, seed=9)

@@ -218,11 +218,13 @@ def test_a_training_learns_from_a_checkpoint_or_a_vote_of_them(work, cnn, tmp_pa
     (tmp_path / "list.txt").write_text(f"2 {cnn}\n1 {cnn}\n")
     options = ("--recipe", "dnn-report", "--epochs", 1, "--validation", 40)
     objectives = []
-    for number, teacher in enumerate(([], ["--teacher", cnn], ["--teacher", "list.txt"])):
+    twice = ["--teacher", "list.txt", "--teacher", cnn]
+    for number, teacher in enumerate(([], ["--teacher", cnn], twice)):
         run_dir = tmp_path / str(number)
         run("train.py", work / "train.csv", *options, *teacher, "--run-dir", run_dir, cwd=tmp_path)
         objectives.append(json.loads((run_dir / "config.json").read_text())["objective"])
     assert objectives[0] == {}
-    assert set(objectives[1]) == set(objectives[2]) == {"teacher"}
+    assert [told["taught_by"] for told in objectives[1:]] == [[cnn.name], ["list.txt", cnn.name]]
+    assert len(objectives[1]["teacher"]) == len(objectives[2]["teacher"]) == 64
     error = fails("train.py", work / "train.csv", *options, "--teacher", "gone.h5", cwd=tmp_path)
     assert "gone.h5" in error

@@ -132,7 +132,7 @@ _SOUND = {
     "recipe": _is_dict,
     "data": lambda value: isinstance(value, dict) and isinstance(value.get("fingerprint"), str),
     "optimizer": _is_dict,
-    "objective": _is_dict,
+    "objective": lambda value: _is_dict(value) and _is_names(value.get("taught_by", [])),
     "pixels": lambda value: isinstance(value, str),
     "seed": lambda value: isinstance(value, int) and value >= 0,
     "temperature": lambda value: isinstance(value, int | float) and 0 < value < math.inf,

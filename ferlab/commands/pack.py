@@ -35,7 +35,12 @@ def run(args: argparse.Namespace) -> None:
     facts = model_facts.origin(args.checkpoint)
     recipe = model_facts.recipe_of(facts)
     command = cli.training_command(
-        recipe, facts["seed"], args.training, facts["class_names"], facts["image_shape"]
+        recipe,
+        facts["seed"],
+        args.training,
+        facts["class_names"],
+        facts["image_shape"],
+        facts.get("teachers", ()),
     )
     files.require_writable(pretrained.folder() / f"{args.name}.h5")
     train, validation = model_facts.split(args.training, facts)

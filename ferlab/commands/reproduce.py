@@ -41,12 +41,14 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(f"{name}: states an accuracy on validation rows alone; leave out --data")
     stated, recipe = facts["scores"][part], model_facts.recipe_of(facts)
     path = pretrained.resolve(f"{pretrained.PREFIX}{name}")
+    teachers = [pretrained.resolve(teacher) for teacher in facts.get("teachers", ())]
     train, scored = model_facts.split(args.training, facts)
     validation = scored
 
     import numpy as np
 
-    from ferlab import backend, checkpoints, evaluation, files, runs, training
+    from ferlab import backend, checkpoints, evaluation, files, runs, training, voting
+    from ferlab.objectives import Supervised
     from models import build_model
 
     if args.data:  # chosen before the training, so that what is wrong with them is told at once
@@ -66,13 +68,16 @@ def run(args: argparse.Namespace) -> None:
         print(f"note: {note}")
 
     files.require_writable(args.out_dir / "checkpoint.h5")
+    labelled = train.without_labels(recipe.labels_removed, facts["seed"]).labelled()
+    teacher = voting.teacher(teachers, labelled, report=print)
     training.set_seed(facts["seed"])
     result = training.fit(
         build_model(recipe.model, train.image_shape, train.num_classes),
-        train,
+        labelled,
         validation,
         recipe,
         seed=facts["seed"],
+        objective=Supervised(labelled, recipe, teacher=teacher),
         run_dir=args.run_dir or runs.RUNS_DIR / f"reproduce-{name}",
     )
     new = training.publish(result, args.out_dir)
