@@ -53,7 +53,7 @@ def main() -> None:
     files.require_writable(args.out_dir / "checkpoint.h5")
     seed = args.seed or 0
     train = train.without_labels(recipe.labels_removed, seed).labelled()
-    teacher = voting.teacher(args.teacher, train, report=print)
+    teacher = voting.teacher(args.teacher, train, recipe, report=print)
     training.set_seed(seed)
     model = build_model(recipe.model, train.image_shape, train.num_classes)
     result = training.fit(

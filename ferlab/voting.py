@@ -23,6 +23,7 @@ from ferlab.data import Dataset
 from ferlab.errors import InputError, a_few
 from ferlab.labels import is_reordering, parse_class_names, require_same_classes
 from ferlab.objectives import Teacher
+from ferlab.recipes import Recipe
 
 _OPTION = re.compile(r"\s(pixels|classes|architecture)=(\S*)$", re.IGNORECASE)
 _COMMENT = re.compile(r"(^|\s)#.*")
@@ -265,14 +266,22 @@ def collect(
 
 
 def teacher(
-    paths: Sequence[Path], dataset: Dataset, *, report: Callable[[str], None]
+    paths: Sequence[Path], dataset: Dataset, recipe: Recipe, *, report: Callable[[str], None]
 ) -> Teacher | None:
-    """What checkpoints and lists, as one vote, say of every row; None where there are none."""
+    """What checkpoints and lists, as one vote, say of every row; None where there are none.
+
+    For a recipe that mirrors images they are asked with the mirror image too, and the mean counts.
+    """
     if not paths:
         return None
     members = [member for path in paths for member in members_of(path)]
     probabilities = collect(
-        members, dataset, batch_size=256, cache_dir=default_cache_dir(), report=report
+        members,
+        dataset,
+        batch_size=256,
+        tta="flip" if recipe.horizontal_flip else "none",
+        cache_dir=default_cache_dir(),
+        report=report,
     )
     rows = [checkpoints.read_training_rows(member.path) for member in members]
     is_known = all(one is not None for one in rows) and not any(

@@ -182,8 +182,13 @@ def test_reproduce_says_what_differs_and_fails(shipped, folder, command):
 
 def test_a_model_taught_by_a_shipped_one_is_packed_and_reproduced(shipped, folder, command):
     train, validation = data.read(folder / "train.csv", role="train").split(40)
-    teacher = voting.teacher([pretrained.resolve("pretrained:quick")], train, report=print)
+    path = pretrained.resolve("pretrained:quick")
+    teacher = voting.teacher([path], train, RECIPE, report=print)
     assert teacher.names == ("pretrained:quick",)
+    alone = voting.teacher([path], train, RECIPE.override(horizontal_flip=False), report=print)
+    for found, tta in ((teacher, "flip"), (alone, "none")):
+        expected = inference.predict(checkpoints.load(path), train, tta=tta)
+        np.testing.assert_allclose(found.probabilities, expected, atol=1e-6)
     np.testing.assert_array_equal(teacher.rows, np.unique(train.row_digests()))
     training.set_seed(3)
     result = training.fit(

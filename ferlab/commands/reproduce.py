@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> None:
 
     files.require_writable(args.out_dir / "checkpoint.h5")
     labelled = train.without_labels(recipe.labels_removed, facts["seed"]).labelled()
-    teacher = voting.teacher(teachers, labelled, report=print)
+    teacher = voting.teacher(teachers, labelled, recipe, report=print)
     training.set_seed(facts["seed"])
     result = training.fit(
         build_model(recipe.model, train.image_shape, train.num_classes),
