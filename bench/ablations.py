@@ -21,6 +21,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import numpy as np
 
+from ferlab import cli
+from ferlab.errors import InputError, entry_point
+
 SIDE, FOLD = 32, 2400
 TEACHERS = ("base", "ema", "mixup", "erase", "deeper", "adamw")  # that vote for `distillation`
 PLAIN = {"shift": 0.0, "horizontal_flip": False}
@@ -97,15 +100,16 @@ ROWS = {
 COLUMNS = ("row", "seed", "epochs", "seconds", "teramacs", "device")
 
 
+@entry_point
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = cli.parser(__doc__)
     commands = parser.add_subparsers(required=True)
     train = commands.add_parser("train")
     train.add_argument("fer_dir", type=Path)
     train.add_argument("out_dir", type=Path)
     train.add_argument("--rows", default=",".join(ROWS))
-    train.add_argument("--seeds", default="0,1")
-    train.add_argument("--epochs", type=int, default=6)
+    train.add_argument("--seeds", default="0,1", type=numbers, metavar="N,...")
+    train.add_argument("--epochs", default=6, type=cli.whole_number(1), metavar="N")
     train.set_defaults(run=run_trainings)
     table = commands.add_parser("table")
     table.add_argument("out_dir", type=Path)
@@ -114,18 +118,23 @@ def main() -> None:
     args.run(args)
 
 
+def numbers(text: str) -> list[int]:
+    """Argument type for seeds."""
+    return [cli.whole_number(0)(one) for one in text.split(",")]
+
+
 def run_trainings(args: argparse.Namespace) -> None:
     from ferlab import data
 
     names = args.rows.split(",")
     if unknown := set(names) - set(ROWS):
-        sys.exit(f"error: rows must be of {', '.join(ROWS)}. Received: {', '.join(unknown)}")
+        raise InputError(f"rows must be of {', '.join(ROWS)}. Received: {', '.join(unknown)}")
     shape = (SIDE, SIDE, 1)
     whole = data.fit_images(data.read(str(args.fer_dir / "train.csv"), role="train"), shape)
     test = data.read(str(args.fer_dir / "test.csv"), role="test")
     test = data.fit_images(data.with_truth(test, args.fer_dir / "public_truth.csv"), shape)
     args.out_dir.mkdir(parents=True, exist_ok=True)
-    for seed in map(int, args.seeds.split(",")):
+    for seed in args.seeds:
         for name in names:
             if not answers_path(args.out_dir, name, seed).exists():
                 train_row(args, name, seed, whole, test)
@@ -238,7 +247,7 @@ def objective_of(args: argparse.Namespace, row: Row, recipe, train, test, seed: 
     if row.method == "distillation":
         voters = [args.out_dir / f"{name}-seed{seed}.h5" for name in TEACHERS]
         if missing := [path.name for path in voters if not path.exists()]:
-            sys.exit(f"error: distillation needs these rows first: {', '.join(missing)}")
+            raise InputError(f"distillation needs these rows first: {', '.join(missing)}")
         teacher = np.mean([ask(path, train, "none") for path in voters], axis=0)
         names = tuple(path.name for path in voters)
         said = Teacher(names, teacher.astype("float32"), rows=train.row_digests())
@@ -247,10 +256,12 @@ def objective_of(args: argparse.Namespace, row: Row, recipe, train, test, seed: 
 
 
 def print_table(args: argparse.Namespace) -> None:
-    from ferlab import metrics
+    from ferlab import files, metrics
 
-    with (args.out_dir / "results.csv").open() as file:
-        results = list(csv.DictReader(file))
+    with files.open_to_read(args.out_dir / "results.csv") as file:
+        results = list(csv.DictReader(file.read().decode().splitlines()))
+    if not of_row(results, "base"):
+        raise InputError(f"{args.out_dir}: has no row `base`, which the others are compared with")
     base = {result["seed"]: right(args.out_dir, result) for result in of_row(results, "base")}
     seeds, epochs, devices = (
         ",".join(sorted({result[name] for result in results}))

@@ -19,6 +19,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from measure import in_turn, ratio, record, report
 
+from ferlab import cli
+from ferlab.errors import entry_point
+
 ROOT = Path(__file__).parent.parent
 
 PLAIN = """
@@ -85,16 +88,23 @@ def asked(program: str, *arguments: object) -> tuple[float, float]:
     return first, again
 
 
+@entry_point
 def main() -> None:
+    parser = cli.parser(__doc__)
+    parser.add_argument("fer_dir", type=Path, metavar="FER_DIR")
+    parser.add_argument("model", type=cli.model_file, metavar="MODEL")
+    parser.add_argument("rounds", type=cli.whole_number(1), nargs="?", default=3, metavar="ROUNDS")
+    args = parser.parse_args()
+
     import numpy as np
 
-    from ferlab import data, metrics
+    from ferlab import checkpoints, data, metrics
     from ferlab.backend import describe_device
     from ferlab.engines import ENGINES
 
-    fer, model, *rounds = sys.argv[1:]
-    dataset = data.read(str(Path(fer) / "test.csv"), role="test")
-    labels = data.read_truth(str(Path(fer) / "public_truth.csv"), dataset)
+    checkpoints.read_metadata(args.model)  # says what is wrong with it
+    dataset = data.read(args.fer_dir / "test.csv", role="test")
+    labels = data.read_truth(args.fer_dir / "public_truth.csv", dataset)
     known = labels >= 0
     print(f"{describe_device()}; {len(dataset):,} images")
     with tempfile.TemporaryDirectory() as folder:
@@ -105,7 +115,7 @@ def main() -> None:
         def contender(name: str, program: str, setting: object) -> Callable[[], float]:
             def call() -> float:
                 out = Path(folder) / f"{name}.npy"
-                first, again = asked(program, images, Path(model).resolve(), out, setting)
+                first, again = asked(program, images, args.model.resolve(), out, setting)
                 first_calls.setdefault(name, []).append(first)
                 return again
 
@@ -114,7 +124,7 @@ def main() -> None:
         contenders = {f"plain, batch {size}": (PLAIN, size) for size in (32, 256)}
         contenders |= {engine: (OURS, engine) for engine in ENGINES}
         calls = {name: contender(name, *how) for name, how in contenders.items()}
-        again = in_turn(calls, int(rounds[0]) if rounds else 3)
+        again = in_turn(calls, args.rounds)
         predicted = {name: np.load(Path(folder) / f"{name}.npy").argmax(axis=1) for name in calls}
 
     plain, *_ = contenders

@@ -4,9 +4,15 @@ import csv
 import datetime
 import platform
 import statistics
+import subprocess
+import sys
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from ferlab.errors import InputError
 
 RESULTS = Path(__file__).parent / "results.csv"
 PACKAGES = ("keras", "tensorflow", "torch", "numpy", "openvino")
@@ -20,6 +26,18 @@ def in_turn(contenders: dict[str, Callable[[], float]], rounds: int) -> dict[str
         for name, contender in contenders.items():
             seconds[name].append(contender())
     return seconds
+
+
+def printed_by(*command: object) -> str:
+    """What a Python program prints. Raises InputError with its last words if it fails."""
+    words = [sys.executable, *map(str, command)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode:
+        *_, last = done.stderr.strip().splitlines() or ["no reason given"]
+        raise InputError(
+            f"{command[0]} ended with exit code {done.returncode}: {last.removeprefix('error: ')}"
+        )
+    return done.stdout
 
 
 def report(seconds: dict[str, list[float]], unit_count: int = 1, unit: str = "s") -> None:

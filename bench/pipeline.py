@@ -14,10 +14,16 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from measure import in_turn, record, report
 
+from ferlab import cli
+from ferlab.errors import entry_point
+
 ROUNDS, STEPS = 9, 12
 
 
+@entry_point
 def main() -> None:
+    cli.parser(__doc__).parse_args()
+
     from ferlab import backend, objectives, training
     from ferlab.backend import keras
     from ferlab.batches import Batches, feed

@@ -6,19 +6,28 @@ import sys
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
 from measure import in_turn, record, report
+
+from ferlab import cli
+from ferlab.errors import entry_point
 
 ROUNDS = 5
 
 
+@entry_point
 def main() -> None:
-    sys.path.insert(0, str(Path(__file__).parent.parent))
+    parser = cli.parser(__doc__)
+    parser.add_argument("path", type=Path, metavar="CSV")
+    path = parser.parse_args().path
+
     import numpy as np
     import pandas as pd
 
     from ferlab import data
 
-    path = Path(sys.argv[1])
+    data.read(path, role="train")  # says what is wrong with it
 
     def read_bytes() -> float:
         start = time.perf_counter()

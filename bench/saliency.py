@@ -16,10 +16,16 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from measure import in_turn, ratio, record, report
 
+from ferlab import cli
+from ferlab.errors import entry_point
+
 ROUNDS, IMAGES = 5, 32
 
 
+@entry_point
 def main() -> None:
+    cli.parser(__doc__).parse_args()
+
     import numpy as np
 
     from ferlab import autodiff, interpretation

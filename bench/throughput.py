@@ -16,11 +16,18 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from measure import in_turn, record, report
 
+from ferlab import cli
+from ferlab.errors import entry_point
+
 BATCH, STEPS = 128, 6
 
 
+@entry_point
 def main() -> None:
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+    parser = cli.parser(__doc__)
+    parser.add_argument("rounds", type=cli.whole_number(1), nargs="?", default=5, metavar="ROUNDS")
+    rounds = parser.parse_args().rounds
+
     import numpy as np
 
     generator = np.random.default_rng(0)

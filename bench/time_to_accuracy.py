@@ -7,24 +7,26 @@ it, two epochs of each in turn, and what an epoch takes is told. PEER.py FER_DIR
 line `epoch N SECONDS s` an epoch, and an accuracy on it; by default bench/plain_keras.py.
 """
 
-import argparse
 import csv
 import re
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from measure import record, report
+from measure import printed_by, record, report
+
+from ferlab import cli
+from ferlab.errors import entry_point
 
 ROOT = Path(__file__).parent.parent
 PEER_EPOCHS = 20
 
 
+@entry_point
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = cli.parser(__doc__)
     parser.add_argument("fer_dir", type=Path)
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--peer", type=Path, default=Path(__file__).with_name("plain_keras.py"))
@@ -49,8 +51,7 @@ def main() -> None:
 
 def peer_epochs(peer: Path, fer_dir: Path, epochs: int) -> list[tuple[float, float]]:
     """(seconds since its start, accuracy) after every epoch; reading its files is not counted."""
-    command = [sys.executable, str(peer), str(fer_dir), str(epochs)]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    printed = printed_by(peer, fer_dir, epochs)
     reading = float(re.search(r"read after +([\d.]+) s", printed)[1])
     found = re.findall(r"^epoch +\d+ +([\d.]+) s.* ([\d.]+)$", printed, re.MULTILINE)
     return [(float(seconds) - reading, float(accuracy)) for seconds, accuracy in found]
@@ -58,13 +59,9 @@ def peer_epochs(peer: Path, fer_dir: Path, epochs: int) -> list[tuple[float, flo
 
 def train(fer_dir: Path, folder: Path, *options: str) -> list[dict]:
     """Train by the recipe fast; the rows of its history."""
-    subprocess.run(
-        [
-            *(sys.executable, ROOT / "train.py", fer_dir / "train.csv", "--recipe", "fast"),
-            *(*options, "--out-dir", folder, "--run-dir", folder / "run"),
-        ],
-        check=True,
-        capture_output=True,
+    printed_by(
+        *(ROOT / "train.py", fer_dir / "train.csv", "--recipe", "fast"),
+        *(*options, "--out-dir", folder, "--run-dir", folder / "run"),
     )
     with (folder / "run" / "history.csv").open() as file:
         return list(csv.DictReader(file))

@@ -7,44 +7,49 @@ PEER.py FER_DIR EPOCHS prints `epoch N  SECONDS s` lines, counted from its start
 """
 
 import re
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from measure import in_turn, record, report
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from measure import in_turn, printed_by, record, report
+
+from ferlab import cli
+from ferlab.errors import entry_point
 
 ROOT = Path(__file__).parent.parent
 IMAGES = 26_309 + 2_400  # trained on and validated on in an epoch
 
 
-def peer_epoch(peer: str, fer: str) -> float:
-    printed = subprocess.run(
-        [sys.executable, peer, fer, "2"], capture_output=True, text=True, check=True
-    ).stdout
+def peer_epoch(peer: Path, fer_dir: Path) -> float:
+    printed = printed_by(peer, fer_dir, 2)
     first, second = (float(seconds) for seconds in re.findall(r"epoch +\d+ +([\d.]+) s", printed))
     return second - first
 
 
-def our_epoch(fer: str) -> float:
+def our_epoch(fer_dir: Path) -> float:
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run(
-            [
-                *(sys.executable, ROOT / "train.py", Path(fer) / "train.csv"),
-                *("--recipe", "cnn-report", "--epochs", "2"),
-                *("--out-dir", folder, "--run-dir", f"{folder}/run"),
-            ],
-            check=True,
-            capture_output=True,
+        printed_by(
+            *(ROOT / "train.py", fer_dir / "train.csv", "--recipe", "cnn-report", "--epochs", 2),
+            *("--out-dir", folder, "--run-dir", f"{folder}/run"),
         )
         header, _, second = (Path(folder) / "run" / "history.csv").read_text().splitlines()
     return float(second.split(",")[header.split(",").index("seconds")])
 
 
+@entry_point
 def main() -> None:
-    fer, peer, *rounds = sys.argv[1:]
-    contenders = {"train.py": lambda: our_epoch(fer), "peer": lambda: peer_epoch(peer, fer)}
-    seconds = in_turn(contenders, int(rounds[0]) if rounds else 3)
+    parser = cli.parser(__doc__)
+    parser.add_argument("fer_dir", type=Path, metavar="FER_DIR")
+    parser.add_argument("peer", type=Path, metavar="PEER.py")
+    parser.add_argument("rounds", type=cli.whole_number(1), nargs="?", default=3, metavar="ROUNDS")
+    args = parser.parse_args()
+    contenders = {
+        "train.py": lambda: our_epoch(args.fer_dir),
+        "peer": lambda: peer_epoch(args.peer, args.fer_dir),
+    }
+    seconds = in_turn(contenders, args.rounds)
     report(seconds, unit_count=IMAGES, unit="images/s")
     record("training epoch", seconds, "train.py", "peer")
 

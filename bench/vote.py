@@ -15,12 +15,22 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from measure import record, report
 
+from ferlab import cli
+from ferlab.errors import entry_point
+
 AGAIN = 5
 
 
+@entry_point
 def main() -> None:
-    data_path, *lists = sys.argv[1:]
-    from ferlab import backend, inference, voting
+    parser = cli.parser(__doc__)
+    parser.add_argument("data", metavar="CSV")
+    parser.add_argument("list", type=Path, nargs="?", metavar="LIST")
+    args = parser.parse_args()
+
+    from ferlab import backend, data, inference, voting
+
+    data.read(args.data, role="test")  # says what is wrong with it before networks are built
 
     print(backend.describe_device())
     forward = []
@@ -37,7 +47,7 @@ def main() -> None:
     def vote(list_path: Path, cache_dir: Path, add: int) -> float:
         start = time.perf_counter()
         members = voting.read_model_list(list_path)
-        dataset = voting.read_for(members, data_path, None)
+        dataset = voting.read_for(members, args.data, None)
         probabilities = voting.collect(
             members,
             dataset,
@@ -50,7 +60,7 @@ def main() -> None:
         return time.perf_counter() - start
 
     with tempfile.TemporaryDirectory() as folder:
-        list_path = Path(lists[0]) if lists else untrained(Path(folder))
+        list_path = args.list or untrained(Path(folder))
         first = vote(list_path, Path(folder), 0)
         again = [vote(list_path, Path(folder), number) for number in range(AGAIN)]
     report({"a member's forward pass": forward, "the vote again": again})

@@ -12,17 +12,26 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from ferlab import cli
+from ferlab.errors import entry_point
+
 SHARE, SEEDS, FIRST = 0.04, 5, 50
 
 
+@entry_point
 def main() -> None:
+    parser = cli.parser(__doc__)
+    parser.add_argument("data", metavar="CSV")
+    parser.add_argument("truth", metavar="TRUTH")
+    parser.add_argument("model", type=cli.model_file, metavar="MODEL")
+    args = parser.parse_args()
+
     import numpy as np
 
     from ferlab import checkpoints, data, inference, label_errors, near_duplicates
 
-    source, truth, model = sys.argv[1:]
-    dataset = data.with_truth(data.read(source, role="test"), truth).labelled()
-    features = inference.features(checkpoints.load(Path(model)), dataset)
+    dataset = data.with_truth(data.read(args.data, role="test"), args.truth).labelled()
+    features = inference.features(checkpoints.load(args.model), dataset)
     copies = near_duplicates.find_copies(
         dataset.images, dataset.row_digests(), np.arange(len(dataset))
     )

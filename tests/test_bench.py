@@ -1,0 +1,103 @@
+"""The benchmarks' own arithmetic, and what they say to bad input."""
+
+import argparse
+import csv
+import importlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from support import ROOT
+
+from ferlab.errors import InputError
+
+
+@pytest.fixture
+def bench(monkeypatch):
+    """Imports a file of `bench/` as a module."""
+    monkeypatch.syspath_prepend(str(ROOT / "bench"))
+    return importlib.import_module
+
+
+def test_the_ratio_is_of_medians_and_its_spread_of_rounds(bench, tmp_path, monkeypatch, capsys):
+    measure = bench("measure")
+    monkeypatch.setattr(measure, "RESULTS", tmp_path / "results.csv")
+    seconds = {"ours": [1.0, 2.0, 3.0], "peer": [4.0, 6.0, 3.0]}
+    for _ in range(2):
+        measure.record("a bench", seconds, "ours", "peer")
+    with (tmp_path / "results.csv").open() as file:
+        first, second = csv.DictReader(file)
+    assert first == second
+    assert [first[name] for name in ("ratio", "low", "high", "n")] == [
+        "2.000",
+        "1.000",
+        "4.000",
+        "3",
+    ]
+    assert "ours is 2.00 times as fast as peer (rounds from 1.00 to 4.00, n=3)" in (
+        capsys.readouterr().out
+    )
+
+
+def test_contenders_are_called_in_turn(bench):
+    calls = []
+    contenders = {name: lambda name=name: calls.append(name) or 1.0 for name in "ab"}
+    assert bench("measure").in_turn(contenders, 2) == {"a": [1.0, 1.0], "b": [1.0, 1.0]}
+    assert calls == ["a", "b", "a", "b"]
+
+
+def test_a_program_that_fails_is_told_by_its_last_line(bench, tmp_path):
+    program = tmp_path / "peer.py"
+    program.write_text(
+        "import sys\nprint('epoch 1')\nsys.exit('error: no data' if sys.argv[1:] else 0)"
+    )
+    printed_by = bench("measure").printed_by
+    assert printed_by(program) == "epoch 1\n"
+    with pytest.raises(InputError, match=r"peer.py ended with exit code 1: no data"):
+        printed_by(program, 5)
+
+
+def test_an_ablation_is_compared_on_the_same_images_with_the_same_seed(bench, tmp_path, capsys):
+    """By hand: of 10 images the base has 4 right and the row 6, in each of two parts."""
+    ablations = bench("ablations")
+    labels = np.zeros(10, np.int64)
+    rows = []
+    for name, right in (("base", 4), ("sgd", 6)):
+        answers = np.eye(7)[np.where(np.arange(10) < right, 0, 1)]
+        for seed in (0, 1):
+            parts = {"validation": answers, "public": answers}
+            truths = {"validation_labels": labels, "public_labels": labels}
+            np.savez(ablations.answers_path(tmp_path, name, seed), **parts, **truths)
+            rows.append((name, seed, 4, 100 + seed, 12.0, "a CPU"))
+    with (tmp_path / "results.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([ablations.COLUMNS, *rows])
+    ablations.print_table(argparse.Namespace(out_dir=tmp_path))
+    base, sgd = capsys.readouterr().out.splitlines()[-2:]
+    assert base.startswith("| `base` |")
+    cells = [cell.strip() for cell in sgd.split("|")]
+    assert cells[3:6] == ["0 1", "60.00 60.00", "60.00 60.00"]
+    assert cells[6].startswith("+20.00 (")
+    assert cells[7:10] == ["40", "12", "100"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rule"),
+    [
+        (("reading.py",), "required: CSV"),
+        (("reading.py", "gone.csv"), "gone.csv: cannot be read"),
+        (("throughput.py", "0"), "expected a whole number from 1"),
+        (("pipeline.py", "3"), "unrecognized arguments: 3"),
+        (("inference.py", ".", "gone.h5"), "gone.h5: no such file"),
+        (("ablations.py", "table", "."), "results.csv: cannot be read"),
+    ],
+)
+def test_bad_input_is_one_line(arguments, rule, tmp_path):
+    script, *others = arguments
+    command = [sys.executable, ROOT / "bench" / script, *others]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    assert rule in done.stderr
+    assert not list(tmp_path.iterdir())
