@@ -457,6 +457,8 @@ def _notes(
                 f"the teacher was trained on {known:,} of the {len(validation):,} validation rows, "
                 "so the accuracy will be too high"
             )
+    if previous and getattr(previous.model, "optimizer", None) is None:
+        yield f"{previous.path} has no optimiser's state, so a new optimiser begins"
     recorded = previous.metadata.get("data") if previous else None
     if recorded and recorded["fingerprint"] != metadata["data"]["fingerprint"]:
         yield (

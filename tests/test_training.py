@@ -58,7 +58,7 @@ def test_same_seed_gives_the_same_weights_bit_for_bit(dataset, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", checkpoints.SUFFIXES)
-def test_going_on_from_a_checkpoint_equals_never_having_stopped(dataset, tmp_path, suffix):
+def test_going_on_from_a_checkpoint_equals_never_having_stopped(dataset, tmp_path, suffix, capsys):
     recipe = RECIPE.override(model="dnn", epochs=3)
     straight = train(dataset, tmp_path / "straight", recipe=recipe)
     half = train(dataset, tmp_path / "half", recipe=recipe.override(epochs=1))
@@ -79,6 +79,7 @@ def test_going_on_from_a_checkpoint_equals_never_having_stopped(dataset, tmp_pat
     )
     assert same(weights_of(straight.model), weights_of(resumed.model))
     assert straight.history["val_accuracy"] == resumed.history["val_accuracy"]
+    assert "no optimiser's state" not in capsys.readouterr().out
 
 
 FOUR_EPOCHS = RECIPE.override(model="dnn", epochs=4)
@@ -685,7 +686,7 @@ def test_going_on_needs_a_later_epoch(dataset, tmp_path):
         training.fit(model, part, validation, RECIPE, seed=0, run_dir=tmp_path, initial_epoch=20)
 
 
-def test_a_foreign_model_trains_behind_a_rescaling_layer(dataset, tmp_path):
+def test_a_foreign_model_trains_behind_a_rescaling_layer(dataset, tmp_path, capsys):
     images = keras.Input((48, 48, 1))
     flat = keras.layers.Flatten()(images)
     model = keras.Model(images, keras.layers.Dense(7, activation="softmax")(flat))
@@ -700,6 +701,9 @@ def test_a_foreign_model_trains_behind_a_rescaling_layer(dataset, tmp_path):
         seed=0,
         run_dir=tmp_path,
         previous=foreign,
+    )
+    assert "foreign.h5 has no optimiser's state, so a new optimiser begins" in (
+        capsys.readouterr().out
     )
     raw = np.asarray(result.model(part.images[:3]))
     scaled = np.asarray(model(part.images[:3].astype("float32") / 255))

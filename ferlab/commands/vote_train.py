@@ -22,7 +22,7 @@ MOST_SEED = 2**31 - 1  # the first training's; the last one's has to be a seed t
 
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
-    recipes = cli.recipe_options("cnn-report", several=True)
+    recipes = cli.recipe_options("fast", several=True)
     parser = subparsers.add_parser(
         "vote-train",
         parents=[cli.data_options(), cli.image_options(), recipes],
