@@ -24,7 +24,7 @@ import numpy as np
 from ferlab import cli
 from ferlab.errors import InputError, entry_point
 
-SIDE, FOLD = 32, 2400
+SIDE, FOLD, FOLDS = 32, 2400, 11
 TEACHERS = ("base", "ema", "mixup", "erase", "deeper", "adamw")  # that vote for `distillation`
 PLAIN = {"shift": 0.0, "horizontal_flip": False}
 WHOLE = {"small_scale": 0.0, "small_share": 0.0}
@@ -119,8 +119,8 @@ def main() -> None:
 
 
 def numbers(text: str) -> list[int]:
-    """Argument type for seeds."""
-    return [cli.whole_number(0)(one) for one in text.split(",")]
+    """Argument type for seeds, each of which has its own fold of the training rows."""
+    return [cli.whole_number(0, FOLDS - 1)(one) for one in text.split(",")]
 
 
 def run_trainings(args: argparse.Namespace) -> None:
@@ -260,7 +260,7 @@ def print_table(args: argparse.Namespace) -> None:
 
     with files.open_to_read(args.out_dir / "results.csv") as file:
         results = list(csv.DictReader(file.read().decode().splitlines()))
-    if not of_row(results, "base"):
+    if not results or set(results[0]) != set(COLUMNS) or not of_row(results, "base"):
         raise InputError(f"{args.out_dir}: has no row `base`, which the others are compared with")
     base = {result["seed"]: right(args.out_dir, result) for result in of_row(results, "base")}
     seeds, epochs, devices = (

@@ -9,7 +9,6 @@ batches of 32, Keras's default, and of 256. Then each one's accuracy on the rows
 FER_DIR/public_truth.csv, and how many of all images are given another class than by the script.
 """
 
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -17,12 +16,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from measure import in_turn, ratio, record, report
+from measure import in_turn, printed_by, ratio, record, report
 
 from ferlab import cli
 from ferlab.errors import entry_point
-
-ROOT = Path(__file__).parent.parent
 
 PLAIN = """
 import sys, time
@@ -73,17 +70,9 @@ print("seconds", time.perf_counter() - start)
 
 def asked(program: str, *arguments: object) -> tuple[float, float]:
     """Seconds of the first call and of another."""
-    done = subprocess.run(
-        [sys.executable, "-c", program, *map(str, arguments)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        sys.exit(done.stderr)
+    printed = printed_by("-c", program, *arguments)
     first, again = (
-        float(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("seconds")
+        float(line.split()[1]) for line in printed.splitlines() if line.startswith("seconds")
     )
     return first, again
 

@@ -2,6 +2,7 @@
 
 import csv
 import datetime
+import os
 import platform
 import statistics
 import subprocess
@@ -14,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from ferlab.errors import InputError
 
+ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results.csv"
 PACKAGES = ("keras", "tensorflow", "torch", "numpy", "openvino")
 COLUMNS = ("date", "bench", "ours", "peer", "ratio", "low", "high", "n", "machine", "versions")
@@ -31,11 +33,13 @@ def in_turn(contenders: dict[str, Callable[[], float]], rounds: int) -> dict[str
 def printed_by(*command: object) -> str:
     """What a Python program prints. Raises InputError with its last words if it fails."""
     words = [sys.executable, *map(str, command)]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    places = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=places)
     if done.returncode:
         *_, last = done.stderr.strip().splitlines() or ["no reason given"]
+        name = command[0] if command[0] != "-c" else "a program"
         raise InputError(
-            f"{command[0]} ended with exit code {done.returncode}: {last.removeprefix('error: ')}"
+            f"{name} ended with exit code {done.returncode}: {last.removeprefix('error: ')}"
         )
     return done.stdout
 

@@ -3,8 +3,9 @@
     python bench/time_to_accuracy.py FER_DIR [--full] [--peer PEER.py] [--goal 0.65]
 
 --full trains both to their end, one after the other: about an hour and a half on two cores. Without
-it, two epochs of each in turn, and what an epoch takes is told. PEER.py FER_DIR EPOCHS prints a
-line `epoch N SECONDS s` an epoch, and an accuracy on it; by default bench/plain_keras.py.
+it, two epochs of each in turn, and what an epoch takes is told. PEER.py FER_DIR EPOCHS prints
+`read after SECONDS s`, then for each epoch a line of `epoch N SECONDS s` that ends in an accuracy;
+by default it is bench/plain_keras.py.
 """
 
 import csv
@@ -18,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from measure import printed_by, record, report
 
 from ferlab import cli
-from ferlab.errors import entry_point
+from ferlab.errors import InputError, entry_point
 
 ROOT = Path(__file__).parent.parent
 PEER_EPOCHS = 20
@@ -52,9 +53,11 @@ def main() -> None:
 def peer_epochs(peer: Path, fer_dir: Path, epochs: int) -> list[tuple[float, float]]:
     """(seconds since its start, accuracy) after every epoch; reading its files is not counted."""
     printed = printed_by(peer, fer_dir, epochs)
-    reading = float(re.search(r"read after +([\d.]+) s", printed)[1])
+    reading = re.search(r"read after +([\d.]+) s", printed)
     found = re.findall(r"^epoch +\d+ +([\d.]+) s.* ([\d.]+)$", printed, re.MULTILINE)
-    return [(float(seconds) - reading, float(accuracy)) for seconds, accuracy in found]
+    if not reading or len(found) != epochs:
+        raise InputError(f"{peer}: does not print what is asked of a peer; see --help")
+    return [(float(seconds) - float(reading[1]), float(accuracy)) for seconds, accuracy in found]
 
 
 def train(fer_dir: Path, folder: Path, *options: str) -> list[dict]:

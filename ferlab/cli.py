@@ -3,7 +3,7 @@
 import argparse
 import dataclasses
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -416,9 +416,12 @@ def training_command(
     source: str,
     class_names: Sequence[str] = EMOTIONS,
     image_shape: Sequence[int] = (48, 48, 1),
-    teachers: Sequence[str] = (),
+    teachers: Iterable[str] = (),
 ) -> str:
-    """What a user types for a training. Raises InputError for a recipe that no flags lead to."""
+    """What a user types for a training. Raises InputError for a recipe that no flags lead to.
+
+    teachers: names of shipped models.
+    """
     words = ["python", "train.py", Path(source).name, "--recipe", recipe.name, "--seed", str(seed)]
     named = get_recipe(recipe.name).as_dict()
     for name, value in recipe.as_dict().items():
@@ -436,7 +439,7 @@ def training_command(
     if tuple(image_shape) != (48, 48, 1):
         words += ["--image-size", str(image_shape[0]), "--channels", str(image_shape[2])]
     for teacher in teachers:
-        words += ["--teacher", teacher]
+        words += ["--teacher", f"{pretrained.PREFIX}{teacher}"]
     return shlex.join(words)
 
 

@@ -45,7 +45,7 @@ def origin(path: Path) -> dict:
     elif isinstance(recipe, SemiRecipe) or set(objective) - {"teacher", "taught_by"}:
         reason = "it has learned from more than given labels"
     elif unshipped := [one for one in teachers if not one.startswith(pretrained.PREFIX)]:
-        reason = f"its teacher {unshipped[0]} is not shipped; pack that first and teach by it"
+        reason = f"its teacher {unshipped[0]} is no shipped model; teach by pretrained:NAME"
     elif told.get("previous") or told.get("origin"):
         reason = f"it went on from {told.get('previous') or told.get('origin')}"
     elif epochs != recipe.epochs:
@@ -54,8 +54,22 @@ def origin(path: Path) -> dict:
         reason = "it does not tell which rows it was trained on"
     else:
         known = {name: told[name] for name in (*_NEEDED, "created") if name in told}
-        return {**known, "teachers": teachers} if teachers else known
+        if teachers:
+            names = [teacher.removeprefix(pretrained.PREFIX) for teacher in teachers]
+            known["teachers"] = {name: pretrained.read_facts(name)["sha256"] for name in names}
+        return known
     raise InputError(f"{path}: must be of one whole training by a recipe: {reason}")
+
+
+def require_unseen(path: Path, train: Dataset, validation: Dataset) -> None:
+    """Raise InputError if its teachers knew validation rows, so that its scores would flatter."""
+    others = np.setdiff1d(checkpoints.read_training_rows(path), train.row_digests())
+    known = int(np.isin(validation.row_digests(), others).sum())
+    if known or checkpoints.read_metadata(path).get("previous_rows_unknown"):
+        told = f"{known:,} of" if known else "perhaps some of"
+        raise InputError(
+            f"{path}: its teacher was trained on {told} the {len(validation):,} validation rows"
+        )
 
 
 def require_whole(name: str, facts: dict) -> None:

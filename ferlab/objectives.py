@@ -67,6 +67,13 @@ class Supervised:
         taught = self.teacher.rows if self.teacher else None
         return own if taught is None else np.concatenate([own, taught])
 
+    def taught_rows(self, validation: Dataset) -> int:
+        """How many of the rows to decide on the teacher was trained on, as far as it tells."""
+        if self.teacher is None or self.teacher.rows is None:
+            return 0
+        others = np.setdiff1d(self.teacher.rows, self.train.row_digests())
+        return int(np.isin(validation.row_digests(), others).sum())
+
     def record(self) -> dict:
         """What the outcome follows from, beside the training rows and the recipe."""
         told = {} if self.steps is None else {"steps": self.steps}

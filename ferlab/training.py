@@ -156,11 +156,14 @@ def _train(
 
     batches = objective.batches(seed)
     steps = len(batches) * (recipe.epochs - initial_epoch)
+    before = (
+        getattr((stopped or previous).model, "optimizer", None) if stopped or previous else None
+    )
     settings = {
         "optimizer": _optimizer(
             model,
             recipe,
-            stopped or previous,
+            before,
             begun=len(batches) * (finished.stop - initial_epoch),
             steps=steps,
         ),
@@ -188,12 +191,15 @@ def _train(
                 f"{recipe.name}: {model.name}, {model.count_params():,} parameters, "
                 f"{objective} and {len(validation):,} validation images"
             )
+            if previous and before is None:
+                log(f"note: {previous.path} has no optimiser's state, so a new optimiser begins")
             for note in _notes(model, metadata, previous, steps, objective, validation):
                 log(f"note: {note}")
             if recipe.bfloat16 and not backend.has_bfloat16():
                 log("note: no fast bfloat16 here, so it computes in float32, which takes longer")
         if finished.stop < recipe.epochs:
             log(f"device: {backend.describe_device()}")
+            has_means = before is not None and before.use_ema
             callbacks = [
                 _Forecast(
                     log,
@@ -201,7 +207,7 @@ def _train(
                     recipe.epochs - finished.stop,
                     _epochs_worth(recipe, finished.stop),
                 ),
-                *([_AveragedWeights(saved=bool(stopped))] if recipe.ema else []),
+                *([_AveragedWeights(has_means=has_means)] if recipe.ema else []),
                 _Soundness(keeper),
                 keeper,
             ]
@@ -374,13 +380,25 @@ def _epochs_worth(recipe: Recipe, first_epoch: int) -> float:
 
 
 def _optimizer(
-    model: keras.Model, recipe: Recipe, saved: Checkpoint | None, *, begun: int, steps: int
+    model: keras.Model,
+    recipe: Recipe,
+    before: keras.optimizers.Optimizer | None,
+    *,
+    begun: int,
+    steps: int,
 ) -> keras.optimizers.Optimizer:
     """A new optimiser, or one with the state of a saved one.
 
+    Raises InputError where the saved one has no running mean of the weights that the recipe wants,
+    or one that it does not want.
+
     begun: the steps of this training that the saved one has had. steps: all those of it.
     """
-    before = getattr(saved.model, "optimizer", None) if saved else None
+    if before and before.use_ema != bool(recipe.ema):
+        raise InputError(
+            f"--ema must be {'above 0' if before.use_ema else '0'}, as the checkpoint's optimiser "
+            f"has it. Received: {recipe.ema}"
+        )
     start = int(before.iterations) - begun if before else 0
     rate = recipe.learning_rate
     if recipe.schedule == "cosine":
@@ -449,16 +467,20 @@ def _notes(
     validation: Dataset,
 ) -> Iterator[str]:
     """What the user should know before the first of so many steps."""
-    if objective.teacher and objective.teacher.rows is not None:
-        taught = np.setdiff1d(objective.teacher.rows, objective.train.row_digests())
-        known = np.isin(validation.row_digests(), taught).sum()
-        if known:
-            yield (
-                f"the teacher was trained on {known:,} of the {len(validation):,} validation rows, "
-                "so the accuracy will be too high"
-            )
-    if previous and getattr(previous.model, "optimizer", None) is None:
-        yield f"{previous.path} has no optimiser's state, so a new optimiser begins"
+    teacher = objective.teacher
+    if teacher and teacher.rows is None:
+        yield (
+            "not all rows that the teacher was trained on are known; if validation rows were among "
+            "them, the accuracy will be too high"
+        )
+    elif teacher and (known := objective.taught_rows(validation)):
+        yield (
+            f"the teacher was trained on {known:,} of the {len(validation):,} validation rows, so "
+            "the accuracy will be too high"
+        )
+    taught_by = (previous.metadata.get("objective") or {}).get("taught_by") if previous else None
+    if taught_by and not teacher:
+        yield f"{previous.path} was taught by {', '.join(taught_by)}; from here on labels alone are"
     recorded = previous.metadata.get("data") if previous else None
     if recorded and recorded["fingerprint"] != metadata["data"]["fingerprint"]:
         yield (
@@ -576,12 +598,24 @@ class _EpochRandomness(keras.callbacks.Callback):
 
 
 class _AveragedWeights(keras.callbacks.SwapEMAWeights):
-    """Between epochs the model has the running mean of its weights, so that is what is saved."""
+    """Between epochs the model has the running mean of its weights, so that is what is saved.
 
-    def __init__(self, *, saved: bool) -> None:
-        """saved: whether the model has them already, from a checkpoint of this training."""
+    The optimiser then has the weights themselves, with which the next epoch goes on. At the end of
+    a `fit` Keras would overwrite them with the mean; here one stage follows another.
+    """
+
+    def __init__(self, *, has_means: bool) -> None:
+        """has_means: whether the model has them already, from a checkpoint."""
         super().__init__(swap_on_epoch=True)
-        self._ema_weights_in_model = saved
+        self._ema_weights_in_model = has_means
+
+    def _finalize_ema_values(self) -> None:
+        variables = self.model.trainable_variables
+        self.means = [keras.ops.convert_to_numpy(variable) for variable in variables]
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        for variable, mean in zip(self.model.trainable_variables, self.means, strict=True):
+            variable.assign(mean)  # Keras has put what the optimiser has in their place
 
 
 class _Forecast(keras.callbacks.Callback):

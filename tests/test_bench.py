@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from support import ROOT
 
+from ferlab import metrics
 from ferlab.errors import InputError
 
 
@@ -59,13 +60,13 @@ def test_a_program_that_fails_is_told_by_its_last_line(bench, tmp_path):
 
 
 def test_an_ablation_is_compared_on_the_same_images_with_the_same_seed(bench, tmp_path, capsys):
-    """By hand: of 10 images the base has 4 right and the row 6, in each of two parts."""
+    """Of 10 images the base has 4 right and the row those and 2 more, others with each seed."""
     ablations = bench("ablations")
     labels = np.zeros(10, np.int64)
     rows = []
     for name, right in (("base", 4), ("sgd", 6)):
-        answers = np.eye(7)[np.where(np.arange(10) < right, 0, 1)]
         for seed in (0, 1):
+            answers = np.eye(7)[np.where((np.arange(10) + 5 * seed) % 10 < right, 0, 1)]
             parts = {"validation": answers, "public": answers}
             truths = {"validation_labels": labels, "public_labels": labels}
             np.savez(ablations.answers_path(tmp_path, name, seed), **parts, **truths)
@@ -77,7 +78,9 @@ def test_an_ablation_is_compared_on_the_same_images_with_the_same_seed(bench, tm
     assert base.startswith("| `base` |")
     cells = [cell.strip() for cell in sgd.split("|")]
     assert cells[3:6] == ["0 1", "60.00 60.00", "60.00 60.00"]
-    assert cells[6].startswith("+20.00 (")
+    base, sgd = np.repeat([[1, 1, 1, 1, 0, 0, 0, 0, 0, 0], [1, 1, 1, 1, 1, 1, 0, 0, 0, 0]], 4, 1)
+    expected = metrics.paired_difference(sgd.astype(bool), base.astype(bool))
+    assert cells[6] == f"+20.00 ({100 * expected.low:+.2f} to {100 * expected.high:+.2f})"
     assert cells[7:10] == ["40", "12", "100"]
 
 

@@ -207,7 +207,7 @@ def test_a_model_taught_by_a_shipped_one_is_packed_and_reproduced(shipped, folde
         patch.setenv(pretrained.FOLDER_VARIABLE, str(other))
         command("pack", "taught.h5", "taught", "train.csv", cwd=folder)
         facts = pretrained.read_facts("taught")
-        assert facts["teachers"] == ["pretrained:quick"]
+        assert facts["teachers"] == {"quick": pretrained.read_facts("quick")["sha256"]}
         assert facts["command"].endswith(" --teacher pretrained:quick")
         command("reproduce", "taught", "train.csv", "--out-dir", "taught-again", cwd=folder)
     (again,) = (folder / "taught-again").glob("*.h5")
@@ -225,17 +225,18 @@ def test_a_teacher_that_knows_the_validation_rows_is_told_of(folder, tmp_path, c
             "the teacher was trained on 40 of the 40 validation rows",
             False,
         ),
-        (None, "", True),
+        (None, "not all rows that the teacher was trained on are known", True),
+        (train.row_digests(), "", False),
     ):
         objective = Supervised(train, RECIPE, teacher=Teacher(("a.h5",), said, rows=rows))
         model = build_model("dnn", (48, 48, 1), 7)
-        run_dir = tmp_path / str(unknown)
+        run_dir = tmp_path / f"{told[:3]}-"
         result = training.fit(
             model, train, validation, RECIPE, seed=0, objective=objective, run_dir=run_dir
         )
         printed = capsys.readouterr().out
         assert told in printed
-        assert ("teacher" in printed) == bool(told)
+        assert ("the teacher" in printed) == bool(told)
         assert result.metadata["previous_rows_unknown"] is unknown
         result.run.release()
 
@@ -251,7 +252,9 @@ def test_a_teacher_that_knows_the_validation_rows_is_told_of(folder, tmp_path, c
         (("pack", "short.h5", "new", "train.csv"), "2 of its 9 epochs are trained"),
         (("pack", "on.h5", "new", "train.csv"), "it went on from before.h5"),
         (("pack", "silent.h5", "new", "train.csv"), "which rows it was trained on"),
-        (("pack", "pupil.h5", "new", "train.csv"), "its teacher list.txt is not shipped; pack"),
+        (("pack", "pupil.h5", "new", "train.csv"), "its teacher list.txt is no shipped model"),
+        (("pack", "knowing.h5", "new", "train.csv"), "was trained on 3 of the 40 validation rows"),
+        (("pack", "lost.h5", "new", "train.csv"), "pretrained:gone: no such model"),
         (("pack", "model.h5", "new", "train.csv", "--truth", "truth.csv"), "--data, which is"),
         (
             ("pack", "model.h5", "new", "train.csv", "--data", "private.csv"),
@@ -278,12 +281,15 @@ def test_bad_input_is_one_line(shipped, folder, command, arguments, rule):
 def make_bad_ones(folder):
     model = checkpoints.load(folder / "model.h5")
     digests, told = checkpoints.read_training_rows(model.path), model.metadata
+    _, validation = data.read(folder / "train.csv", role="train").split(40)
     longer = {**told, "recipe": {**told["recipe"], "epochs": 9}}
     for name, metadata, rows in (
         ("bare", {"pixels": "raw"}, None),
         ("short", longer, digests),
         ("on", {**told, "previous": "before.h5"}, digests),
         ("silent", told, None),
+        ("knowing", told, np.concatenate([digests, validation.row_digests()[:3]])),
+        ("lost", {**told, "objective": {"taught_by": ["pretrained:gone"]}}, digests),
         ("pupil", {**told, "objective": {"teacher": "f", "taught_by": ["list.txt"]}}, digests),
     ):
         checkpoints.save(model.model, folder / f"{name}.h5", metadata, training_rows=rows)

@@ -363,6 +363,32 @@ def test_what_is_saved_and_scored_is_the_mean_of_the_weights(dataset, tmp_path):
             np.testing.assert_allclose(expected, found, atol=1e-5)
 
 
+def test_averaging_goes_on_from_stage_to_stage_and_from_training_to_training(dataset, tmp_path):
+    """Where nothing is left off in the last epochs, they are what they would have been."""
+    recipe = RECIPE.override(model="dnn", epochs=4, batch_size=60, ema=0.9)
+    few = dataset.take(np.arange(180))
+    straight = train(few, tmp_path / "straight", recipe=recipe)
+    in_stages = train(few, tmp_path / "stages", recipe=recipe.override(plain_share=0.5))
+    assert same(weights_of(straight.model), weights_of(in_stages.model))
+    half = train(few, tmp_path / "half", recipe=recipe.override(epochs=2))
+    previous = checkpoints.load(training.publish(half, tmp_path), with_optimizer=True)
+    part, validation = few.split(recipe.validation)
+    settings = {"seed": 0, "previous": previous, "initial_epoch": 2}
+    with pytest.raises(InputError, match="--ema must be above 0, as the checkpoint's optimiser"):
+        training.fit(
+            previous.raw_pixel_model(),
+            part,
+            validation,
+            recipe.override(ema=0.0),
+            run_dir=tmp_path / "without",
+            **settings,
+        )
+    resumed = training.fit(
+        previous.raw_pixel_model(), part, validation, recipe, run_dir=tmp_path / "on", **settings
+    )
+    assert same(weights_of(straight.model), weights_of(resumed.model))
+
+
 def test_the_learning_rate_rises_and_falls_to_nothing(dataset, tmp_path):
     recipe = SMALL_FIRST.override(epochs=8, warmup=0.25, learning_rate=0.02, small_share=0.25)
     few = dataset.take(np.arange(60 + 64))

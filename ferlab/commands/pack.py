@@ -46,6 +46,7 @@ def run(args: argparse.Namespace) -> None:
     train, validation = model_facts.split(args.training, facts)
     if model_facts.fingerprint(train, facts) != facts["data"]["fingerprint"]:
         raise InputError(f"{args.training}: is not the data that {args.checkpoint} was trained on")
+    model_facts.require_unseen(args.checkpoint, train, validation)
 
     from ferlab import calibration, costs, evaluation, model_cards
 

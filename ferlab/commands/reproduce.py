@@ -41,7 +41,8 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(f"{name}: states an accuracy on validation rows alone; leave out --data")
     stated, recipe = facts["scores"][part], model_facts.recipe_of(facts)
     path = pretrained.resolve(f"{pretrained.PREFIX}{name}")
-    teachers = [pretrained.resolve(teacher) for teacher in facts.get("teachers", ())]
+    taught_by = facts.get("teachers", {})
+    teachers = [pretrained.resolve(f"{pretrained.PREFIX}{teacher}") for teacher in taught_by]
     train, scored = model_facts.split(args.training, facts)
     validation = scored
 
@@ -64,6 +65,9 @@ def run(args: argparse.Namespace) -> None:
         print(f"note: {args.training} is not the data that {name} was trained on: other rows")
     if scored.fingerprint() != stated["fingerprint"]:
         print(f"note: the rows of {scored.source} are not those that {name} was scored on")
+    for teacher, digest in taught_by.items():
+        if pretrained.read_facts(teacher)["sha256"] != digest:
+            print(f"note: {pretrained.PREFIX}{teacher} is not the file that taught {name}")
     for note in unlike(facts["versions"], backend.versions()):
         print(f"note: {note}")
 
