@@ -7,7 +7,7 @@ The recipe says which: `best` trains a small residual network for about an hour 
 """
 
 from ferlab import cli
-from ferlab.errors import entry_point
+from ferlab.errors import InputError, entry_point
 
 
 def parse_args():
@@ -34,6 +34,8 @@ def parse_args():
 @entry_point
 def main() -> None:
     args = parse_args()
+    if args.teacher_weight is not None and not args.teacher:
+        raise InputError("--teacher-weight is of --teacher, which is missing")
     recipe = cli.chosen_recipe(args)
 
     from ferlab import data

@@ -67,6 +67,8 @@ def test_bad_arguments(work, cnn, dnn, tmp_path):
             "recipe must be one of fast, be",
         ),
         ("train.py", [work / "train.csv", "--labels-removed", "1"], "--labels-removed must be"),
+        ("train.py", [work / "train.csv", "--teacher-weight", "0.5"], "of --teacher, which is"),
+        ("train.py", [work / "train.csv", "--plain-share", "1"], "--plain-share must be from 0"),
         ("semi_train.py", [*semi, "--recipe", "cnn-report"], "one of semi-report, fixmatch."),
         ("semi_train.py", [*semi, "--threshold", "1.5"], "threshold must be a probability"),
         ("semi_train.py", [*semi, "--class-thresholds", "happy"], "expected NAME=CONFIDENCE"),
