@@ -390,7 +390,8 @@ def test_averaging_goes_on_from_stage_to_stage_and_from_training_to_training(dat
 
 
 def test_the_learning_rate_rises_and_falls_to_nothing(dataset, tmp_path):
-    recipe = SMALL_FIRST.override(epochs=8, warmup=0.25, learning_rate=0.02, small_share=0.25)
+    recipe = SMALL_FIRST.override(epochs=8, warmup=0.25, learning_rate=0.02, plain_share=0.5)
+    recipe = recipe.override(model="dnn", small_scale=0.0, small_share=0.0)
     few = dataset.take(np.arange(60 + 64))
     rates = train(few, tmp_path, recipe=recipe).history["learning_rate"]
     cosine = 0.01 * (1 + np.cos(np.pi * np.arange(7) / 6))
