@@ -9,7 +9,7 @@ import dataclasses
 from ferlab import cli
 from ferlab.errors import InputError, entry_point
 from ferlab.labels import is_reordering
-from ferlab.recipes import RECIPES, SemiRecipe
+from ferlab.recipes import RECIPES, SUPERVISED_ALONE, SemiRecipe
 
 
 def parse_args():
@@ -20,6 +20,7 @@ def parse_args():
         cli.checkpoint_options(),
         cli.architecture_options(),
         cli.truth_options(),
+        kind=SemiRecipe,
     )
     parser.add_argument("test", metavar="TEST", help="unlabelled CSV, .npz or folder")
     parser.add_argument(
@@ -101,10 +102,11 @@ def main() -> None:
 
 
 def semi_recipe(recorded):
-    """The recipe of the existing checkpoint, with what it lacks from semi-report."""
+    """The recipe of the existing checkpoint, as far as semi-report knows its settings."""
     if isinstance(recorded, SemiRecipe):
         return recorded
     shared = recorded.as_dict() if recorded else {}
+    shared = {name: value for name, value in shared.items() if name not in SUPERVISED_ALONE}
     return dataclasses.replace(RECIPES["semi-report"], **{**shared, "name": "semi-report"})
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ferlab import cli
 from ferlab.errors import entry_point
+from ferlab.recipes import SemiRecipe
 
 
 def parse_args():
@@ -18,6 +19,7 @@ def parse_args():
         cli.checkpoint_options(),
         cli.architecture_options(),
         cli.truth_options(),
+        kind=SemiRecipe,
     )
     parser.add_argument("test", metavar="TEST", help="unlabelled CSV, .npz or folder")
     parser.add_argument(

@@ -14,8 +14,8 @@ from ferlab.errors import InputError
 from ferlab.labels import EMOTIONS, parse_class_names
 from ferlab.recipes import (
     OPTIMIZERS,
-    RECIPES,
     SCHEDULES,
+    SUPERVISED_ALONE,
     Recipe,
     SemiRecipe,
     get_recipe,
@@ -27,13 +27,13 @@ _REGULARISATION = (
     ("--warmup", "SHARE", "of the steps in which a cosine schedule rises"),
     ("--weight-decay", "SHARE", "of a weight that a step takes off, times the learning rate"),
     ("--ema", "MOMENTUM", "of the running mean of the weights, which is what is kept (0: none)"),
-    ("--label-smoothing", "SHARE", "of a label that is spread over all classes"),
-    ("--mixup", "ALPHA", "blend images, by a Beta distribution (0: not)"),
     ("--shift", "FRACTION", "largest random shift, of the image's side"),
     ("--rotation", "DEGREES", "largest random turn"),
     ("--zoom", "FRACTION", "largest random change of size"),
     ("--contrast", "FRACTION", "largest random change of contrast"),
     ("--erasing", "FRACTION", "of the image's area, the largest patch greyed out at random"),
+    ("--label-smoothing", "SHARE", "of a label that is spread over all classes"),
+    ("--mixup", "ALPHA", "blend images, by a Beta distribution (0: not)"),
     ("--small-scale", "FRACTION", "of the side that images have in the first epochs"),
     ("--small-share", "SHARE", "of the epochs that see smaller images"),
     (
@@ -61,11 +61,18 @@ def parser(description: str, *parents: argparse.ArgumentParser) -> argparse.Argu
 
 
 def training_parser(
-    description: str, default_recipe: str | None, *parents: argparse.ArgumentParser
+    description: str,
+    default_recipe: str | None,
+    *parents: argparse.ArgumentParser,
+    kind: type[Recipe] = Recipe,
 ) -> argparse.ArgumentParser:
-    """The parser of a script that trains: DATA, and the flags of data, recipe and run."""
-    shared = (data_options(), image_options(), recipe_options(default_recipe), run_options())
-    own = parser(description, *shared, *parents)
+    """The parser of a script that trains: DATA, and the flags of data, recipe and run.
+
+    kind: of the recipes that it takes.
+    """
+    images = [image_options()] if default_recipe else []  # a checkpoint knows its images' size
+    recipe = recipe_options(default_recipe, kind=kind)
+    own = parser(description, data_options(), *images, recipe, run_options(), *parents)
     own.add_argument("data", metavar="DATA", help="CSV, .npz or folder of class folders")
     return own
 
@@ -110,19 +117,22 @@ def image_options() -> argparse.ArgumentParser:
     return options
 
 
-def recipe_options(default: str | None, *, several: bool = False) -> argparse.ArgumentParser:
+def recipe_options(
+    default: str | None, *, kind: type[Recipe] = Recipe, several: bool = False
+) -> argparse.ArgumentParser:
     """The recipe and the settings that a flag overrides; without a default, a checkpoint's own.
 
     several: `--recipes` instead of `--recipe`, for a command that trains by many.
     """
     options = argparse.ArgumentParser(add_help=False)
+    options.set_defaults(recipe_kind=kind)
     group = options.add_argument_group("recipe")
     if default:
         group.add_argument(
             "--recipes" if several else "--recipe",
             default=default,
             metavar="NAME,NAME,..." if several else "NAME",
-            help=f"{' or '.join(recipe_names(type(RECIPES[default])))} (default: {default}); the "
+            help=f"{' or '.join(recipe_names(kind))} (default: {default}); the "
             "flags below override it",
         )
         group.add_argument("--epochs", type=whole_number(1), metavar="N")
@@ -138,7 +148,8 @@ def recipe_options(default: str | None, *, several: bool = False) -> argparse.Ar
         "--schedule", metavar="NAME", help=f"of the learning rate: {' or '.join(SCHEDULES)}"
     )
     for flag, metavar, meaning in _REGULARISATION:
-        group.add_argument(flag, type=float, metavar=metavar, help=meaning)
+        if kind is not SemiRecipe or flag[2:].replace("-", "_") not in SUPERVISED_ALONE:
+            group.add_argument(flag, type=float, metavar=metavar, help=meaning)
     group.add_argument(
         "--horizontal-flip",
         action=argparse.BooleanOptionalAction,
@@ -167,7 +178,6 @@ def recipe_options(default: str | None, *, several: bool = False) -> argparse.Ar
 def semi_supervised_options(*, several_rounds: bool = True) -> argparse.ArgumentParser:
     """How unlabelled images are learned from; the flags override the recipe."""
     options = argparse.ArgumentParser(add_help=False)
-    options.set_defaults(recipe_kind=SemiRecipe)
     group = options.add_argument_group("unlabelled images")
     group.add_argument(
         "--threshold",
@@ -445,7 +455,7 @@ def training_command(
 
 def chosen_recipe(args: argparse.Namespace, base: Recipe | None = None) -> Recipe:
     """`base`, or the recipe that `--recipe` names, with the flags' settings. Raises InputError."""
-    base = base or get_recipe(args.recipe, getattr(args, "recipe_kind", Recipe))
+    base = base or get_recipe(args.recipe, args.recipe_kind)
     settings = {field.name: getattr(args, field.name, None) for field in dataclasses.fields(base)}
     return base.override(**settings)
 

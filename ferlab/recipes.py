@@ -141,6 +141,7 @@ class Stage:
 WHOLE = Stage([])  # images as the recipe has them, for no epoch in particular
 
 SEMI_METHODS = ("self-training", "fixmatch")
+SUPERVISED_ALONE = ("label_smoothing", "mixup", "small_scale", "small_share", "plain_share")
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,7 @@ class SemiRecipe(Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.learns_soft_targets or self.small_scale or self.plain_share:
+        if any(getattr(self, name) for name in SUPERVISED_ALONE):
             raise InputError(
                 f"{self.name} knows no --label-smoothing, --mixup, --small-scale or --plain-share; "
                 "they are for supervised training"

@@ -156,14 +156,17 @@ def _train(
 
     batches = objective.batches(seed)
     steps = len(batches) * (recipe.epochs - initial_epoch)
-    before = (
-        getattr((stopped or previous).model, "optimizer", None) if stopped or previous else None
-    )
+    saved = stopped or previous
+    before = getattr(saved.model, "optimizer", None) if saved else None
+    recorded = checkpoints.recorded_recipe(saved.path) if saved else None
+    if recorded and recorded.optimizer != recipe.optimizer:
+        before = None
     settings = {
         "optimizer": _optimizer(
             model,
             recipe,
             before,
+            recorded or recipe,
             begun=len(batches) * (finished.stop - initial_epoch),
             steps=steps,
         ),
@@ -192,8 +195,10 @@ def _train(
                 f"{objective} and {len(validation):,} validation images"
             )
             if previous and before is None:
-                log(f"note: {previous.path} has no optimiser's state, so a new optimiser begins")
-            for note in _notes(model, metadata, previous, steps, objective, validation):
+                named = recorded.optimizer if recorded else recipe.optimizer
+                reason = f"had {named}" if named != recipe.optimizer else "has no optimiser's state"
+                log(f"note: {previous.path} {reason}, so a new optimiser begins")
+            for note in _notes(model, recipe, metadata, previous, steps, objective, validation):
                 log(f"note: {note}")
             if recipe.bfloat16 and not backend.has_bfloat16():
                 log("note: no fast bfloat16 here, so it computes in float32, which takes longer")
@@ -383,6 +388,7 @@ def _optimizer(
     model: keras.Model,
     recipe: Recipe,
     before: keras.optimizers.Optimizer | None,
+    recorded: Recipe,
     *,
     begun: int,
     steps: int,
@@ -392,6 +398,7 @@ def _optimizer(
     Raises InputError where the saved one has no running mean of the weights that the recipe wants,
     or one that it does not want.
 
+    recorded: the recipe that the saved one is of; what has changed since then takes its place.
     begun: the steps of this training that the saved one has had. steps: all those of it.
     """
     if before and before.use_ema != bool(recipe.ema):
@@ -410,7 +417,13 @@ def _optimizer(
             decay_steps=start + steps - warmup,
         )
     if before:
-        optimizer = type(before).from_config({**before.get_config(), "learning_rate": rate})
+        config = {**before.get_config(), "learning_rate": rate}
+        if recipe.weight_decay != recorded.weight_decay:
+            decays = config.keys() & {"weight_decay", "adam_weight_decay"}
+            config.update(dict.fromkeys(decays, _weight_decay(recipe)))
+        if recipe.ema != recorded.ema:
+            config["ema_momentum"] = recipe.ema
+        optimizer = type(before).from_config(config)
     else:
         optimizer = _new_optimizer(recipe, rate)
     # What scales and shifts is spared; a saved optimiser does not tell that.
@@ -432,7 +445,7 @@ def _new_optimizer(
     """Keras's own, and Muon, by the recipe."""
     settings = {
         "learning_rate": rate,
-        "weight_decay": recipe.weight_decay or None,
+        "weight_decay": _weight_decay(recipe),
         "use_ema": bool(recipe.ema),
         "ema_momentum": recipe.ema or 0.99,
     }
@@ -448,6 +461,11 @@ def _new_optimizer(
     return kinds[recipe.optimizer](**settings)
 
 
+def _weight_decay(recipe: Recipe) -> float | None:
+    """As Keras wants it: None is none, but for AdamW, which takes numbers alone."""
+    return recipe.weight_decay or (0.0 if recipe.optimizer == "adamw" else None)
+
+
 def _steps_to_settle(model: keras.Model) -> float:
     """Steps until the running statistics hold less than 5% of what they began with."""
     momenta = [
@@ -460,6 +478,7 @@ def _steps_to_settle(model: keras.Model) -> float:
 
 def _notes(
     model: keras.Model,
+    recipe: Recipe,
     metadata: dict,
     previous: Checkpoint | None,
     steps: int,
@@ -480,13 +499,19 @@ def _notes(
         )
     taught_by = (previous.metadata.get("objective") or {}).get("taught_by") if previous else None
     if taught_by and not teacher:
-        yield f"{previous.path} was taught by {', '.join(taught_by)}; from here on labels alone are"
+        names = ", ".join(taught_by)
+        yield f"{previous.path} was taught by {names}; from here on it learns from labels alone"
     recorded = previous.metadata.get("data") if previous else None
     if recorded and recorded["fingerprint"] != metadata["data"]["fingerprint"]:
         yield (
             f"{previous.path} was trained on other rows; if validation rows were among them, the "
             "accuracy will be too high"
         )
+    if recipe.plain_share and recipe.plain == recipe:
+        yield "--plain-share changes nothing here, as there is nothing that it could leave off"
+    elif recipe.plain_share and not any(stage.is_plain for stage in recipe.stages()):
+        share = f"--plain-share {recipe.plain_share} of {recipe.epochs} epochs"
+        yield f"{share} is less than half of one"
     if previous is None and steps < _steps_to_settle(model):
         yield (
             f"{steps} steps are too few for the running means of batch normalisation, so "

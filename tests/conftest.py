@@ -1,10 +1,9 @@
 """Fixtures that several tests use."""
 
-import sys
 from pathlib import Path
 
 import pytest
-from support import SHARED, faces, run
+from support import SHARED, call, faces, run
 
 from ferlab import data
 
@@ -24,23 +23,14 @@ def wild() -> Path:
 
 
 @pytest.fixture
-def command(monkeypatch, capsys):
-    """Call `python -m ferlab ...` in this process, which has Keras already; give what it prints."""
-    from ferlab.__main__ import main
+def command(monkeypatch):
+    """Call `python -m ferlab ...` in this process; give what it prints."""
 
-    def call(*arguments, cwd, code=0):
-        monkeypatch.chdir(cwd)
-        monkeypatch.setattr(sys, "argv", ["ferlab", *map(str, arguments)])
-        ended = 0
-        try:
-            main()
-        except SystemExit as end:
-            ended = end.code or 0
-        printed, error = capsys.readouterr()
-        assert ended == code, printed + error
-        return printed if code == 0 else error
+    def called(*arguments, cwd, code=0):
+        monkeypatch.chdir(cwd)  # for good, as what it prints may be a path
+        return call("-m ferlab", *arguments, cwd=cwd, code=code)
 
-    return call
+    return called
 
 
 @pytest.fixture(scope="session")
@@ -56,7 +46,7 @@ def work(tmp_path_factory):
     options = (*short, "--recipe", "cnn-report", "--validation", 40, "--keep-epochs", 1)
     printed = run("train.py", "train.csv", *options, cwd=folder)
     (folder / "train.log").write_text(printed)
-    run("dnn_train.py", "train.csv", *short, cwd=folder)
+    call("dnn_train.py", "train.csv", *short, cwd=folder)
     return folder
 
 

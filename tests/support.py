@@ -1,9 +1,14 @@
 """What several tests use."""
 
+import contextlib
+import io
 import os
+import runpy
 import subprocess
 import sys
+import warnings
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 
@@ -13,6 +18,7 @@ from ferlab.labels import EMOTIONS
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"
+SHOWN = (UserWarning, RuntimeWarning, FutureWarning)
 
 
 def faces(count: int, seed: int = 0) -> Dataset:
@@ -28,7 +34,7 @@ def faces(count: int, seed: int = 0) -> Dataset:
 
 
 def run(script, *arguments, cwd, code=0, **environment):
-    """Run a script, `-m ferlab` or a root script, and return what it printed."""
+    """Run a script, `-m ferlab` or a root script; what it printed, of bad input (2) the error."""
     command = script.split() if script.startswith("-m") else [str(ROOT / script)]
     inherited = {**os.environ, "PYTHONPATH": str(ROOT)}
     inherited.pop("TF_CPP_MIN_LOG_LEVEL", None)  # importing JAX sets it
@@ -42,13 +48,42 @@ def run(script, *arguments, cwd, code=0, **environment):
         timeout=300,
     )
     assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout if code == 0 else done.stderr
+    return done.stderr if code == 2 else done.stdout
 
 
-def fails(script, *arguments, cwd):
-    """Run a script on bad input: exit 2, one line, and no file that was not there."""
+def call(script, *arguments, cwd, code=0):
+    """As `run`, but in this process, which has Keras already."""
+    from ferlab.__main__ import main
+
+    argv = ["ferlab" if script == "-m ferlab" else script, *map(str, arguments)]
+    out, error = io.StringIO(), io.StringIO()
+    ended = 0
+    with (
+        warnings.catch_warnings(record=True) as warned,
+        contextlib.chdir(cwd),
+        mock.patch.object(sys, "argv", argv),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(error),
+    ):
+        try:
+            if script == "-m ferlab":
+                main()
+            else:
+                runpy.run_path(str(ROOT / script), run_name="__main__")
+        except SystemExit as end:
+            ended = end.code or 0
+    assert ended == code, out.getvalue() + error.getvalue()
+    if code != 2:
+        return out.getvalue()
+    # Those that Python would show, after the one line.
+    shown = [str(each.message) for each in warned if issubclass(each.category, SHOWN)]
+    return error.getvalue() + "".join(f"{warning}\n" for warning in shown)
+
+
+def fails(script, *arguments, cwd, by=call):
+    """Bad input: exit 2, one line, and no file that was not there. by: `run` for a new process."""
     before = sorted(cwd.rglob("*"))
-    error = run(script, *arguments, cwd=cwd, code=2)
+    error = by(script, *arguments, cwd=cwd, code=2)
     assert error.startswith("error: ")
     assert error.count("\n") == 1
     assert sorted(cwd.rglob("*")) == before

@@ -6,7 +6,7 @@ import re
 import keras
 import numpy as np
 import pytest
-from support import faces, fails, run
+from support import call, faces, fails, run
 
 from ferlab import calibration, checkpoints, data, inference, voting
 from ferlab.labels import EMOTIONS
@@ -79,7 +79,7 @@ def test_inspect_finds_scale_and_order(folder, command, pixels, order, name):
     assert re.search(r"written by +Keras 3", printed)
     assert re.search(r"parameters +14", printed)
     # What it names makes test.py right.
-    scored = run(
+    scored = call(
         *("test.py", "test.csv", "result.csv", model, "--truth", "truth.csv"),
         *("--pixels", pixels, "--class-names", ",".join(order)),
         cwd=folder,
@@ -130,7 +130,7 @@ def test_vote_fit_weighs_members_and_writes_a_list(folder, command):
     weights = {member.path.name: member.weight for member in members}
     assert weights.get(poor.name, 0) < weights.get(good.name, 0) + weights.get(other.name, 0)
     assert all(weight == int(weight) for weight in weights.values())
-    scored = run(
+    scored = call(
         *("test_by_vote.py", "test.csv", "vote.csv", "fitted.txt", "--truth", "truth.csv"),
         *("--cache-dir", folder / "votes", "--probabilities"),
         cwd=folder,
@@ -154,7 +154,7 @@ def test_a_fitted_list_keeps_what_the_flags_said(folder, command):
 
 def test_calibrate_stores_a_temperature_that_test_uses(folder, command):
     model = reader_of_a_stripe(folder / "sure.h5", EMOTIONS, "unit", {"pixels": "unit"})
-    before = run(
+    before = call(
         *("test.py", "test.csv", "raw.csv", model, "--truth", "truth.csv", "--probabilities"),
         cwd=folder,
     )
@@ -163,7 +163,7 @@ def test_calibrate_stores_a_temperature_that_test_uses(folder, command):
     temperature = checkpoints.read_metadata(model)["temperature"]
     assert temperature > 1.2  # 10% of its answers are wrong, and it is sure of all
     assert f"at its temperature of {temperature:.3f}" in printed
-    after = run(
+    after = call(
         *("test.py", "test.csv", "scaled.csv", model, "--truth", "truth.csv", "--probabilities"),
         cwd=folder,
     )
@@ -181,7 +181,7 @@ def test_calibrate_stores_a_temperature_that_test_uses(folder, command):
 
 def test_retrain_teaches_a_foreign_model_its_own_order(folder):
     model = reader_of_a_stripe(folder / "order.h5", ALPHABETICAL, "unit")
-    printed = run(
+    printed = call(
         *("retrain.py", "validation.csv", model, 0, 1, "--class-names", ",".join(ALPHABETICAL)),
         *("--learning-rate", 1e-9, "--validation", 40, "--shift", 0, "--no-horizontal-flip"),
         cwd=folder,
@@ -260,4 +260,4 @@ def test_a_command_as_a_user_types_it(folder):
     reader_of_a_stripe(folder / "good.h5", EMOTIONS, "unit")
     printed = run("-m ferlab", "inspect", "good.h5", cwd=folder)
     assert "not told; taken as unit (x / 255)" in printed
-    assert "no such file" in fails("-m ferlab", "inspect", "gone.h5", cwd=folder)
+    assert "no such file" in fails("-m ferlab", "inspect", "gone.h5", cwd=folder, by=run)

@@ -23,7 +23,7 @@ from models import build_model
 )
 def test_bad_tables(tmp_path, text, rule):
     (tmp_path / "bad.csv").write_text(text)
-    assert rule in fails("train.py", "bad.csv", cwd=tmp_path)
+    assert rule in fails("train.py", "bad.csv", cwd=tmp_path, by=run)
 
 
 def test_bad_arguments(work, cnn, dnn, tmp_path):
@@ -44,6 +44,7 @@ def test_bad_arguments(work, cnn, dnn, tmp_path):
         ("train.py", ["empty", "--image-size", "0"], "--image-size"),
         ("retrain.py", [work / "train.csv", cnn, "-1", "3"], "PREVIOUS_EPOCH"),
         ("retrain.py", [work / "train.csv", cnn, "1", "3"], "has had 2 epochs"),
+        ("retrain.py", [work / "train.csv", cnn, "2", "3", "--image-size", "32"], "--image-size"),
         ("csv_to_npz.py", [work / "train.csv", "--out", "packed"], ".npz"),
         ("train.py", [work / "test.csv", "--validation", "9"], "label"),
         ("train.py", [work / "train.csv", "--validation", "9", "--run-dir", "file/run"], "file"),
@@ -70,6 +71,7 @@ def test_bad_arguments(work, cnn, dnn, tmp_path):
         ("train.py", [work / "train.csv", "--teacher-weight", "0.5"], "of --teacher, which is"),
         ("train.py", [work / "train.csv", "--plain-share", "1"], "--plain-share must be from 0"),
         ("semi_train.py", [*semi, "--recipe", "cnn-report"], "one of semi-report, fixmatch."),
+        ("semi_train.py", [*semi, "--mixup", "0.2"], "unrecognized arguments: --mixup"),
         ("semi_train.py", [*semi, "--threshold", "1.5"], "threshold must be a probability"),
         ("semi_train.py", [*semi, "--class-thresholds", "happy"], "expected NAME=CONFIDENCE"),
         ("semi_train.py", [*semi, "--class-thresholds", "glad=0.1"], "must name classes of angry"),
@@ -91,6 +93,14 @@ def test_bad_arguments(work, cnn, dnn, tmp_path):
         ("semi_retrain.py", [*semi[:3], cnn, "2", "2"], "last epoch must be above"),
     ):
         assert rule in fails(script, *arguments, cwd=tmp_path), (script, arguments)
+
+
+def test_one_line_is_all_that_a_process_says_once_it_has_keras(work, cnn, tmp_path):
+    for script, arguments, rule in (
+        ("test.py", [work / "test.csv", "r.csv", work / "test.csv"], "is an HDF5 file or"),
+        ("retrain.py", [work / "train.csv", cnn, "1", "3"], "has had 2 epochs"),
+    ):
+        assert rule in fails(script, *arguments, cwd=tmp_path, by=run), script
 
 
 def test_the_mean_of_the_weights_is_refused_on_a_backend_that_fails_at_it(work, tmp_path):

@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 import pytest
-from support import ROOT, faces, fails, run
+from support import ROOT, call, faces, fails, run
 
 from ferlab import checkpoints, data, held_out
 
@@ -64,7 +64,7 @@ def test_test_writes_a_submission_and_scores_it(work, cnn):
 
 
 def test_dnn_test(work, dnn):
-    run("dnn_test.py", "test.csv", "dnn_result.csv", dnn, cwd=work)
+    call("dnn_test.py", "test.csv", "dnn_result.csv", dnn, cwd=work)
     assert len(submission(work / "dnn_result.csv")) == 50
 
 
@@ -78,7 +78,7 @@ def test_csv_npz_and_folder_are_read_alike(work, cnn):
         Image.fromarray(image[:, :, 0]).save(work / "folder" / f"{row:02d}.png")
     answers = []
     for source in ("test.csv", "data.npz", "folder"):
-        run("test.py", source, "alike.csv", cnn, cwd=work)
+        call("test.py", source, "alike.csv", cnn, cwd=work)
         answers.append(submission(work / "alike.csv"))
     assert answers[0] == answers[1] == answers[2]
 
@@ -131,8 +131,11 @@ def test_semi_retrain_goes_on_and_is_named_after_its_model(work, dnn, semi):
     assert metadata["recipe"] | {"epochs": 1} == checkpoints.read_metadata(semi)["recipe"]
     assert metadata["previous"] == semi.name
 
-    arguments = (*arguments[:3], dnn, 2, 3, "--threshold", 0.1)
-    path = work / run("semi_retrain.py", *arguments, cwd=work).splitlines()[-1]
+    told = checkpoints.read_metadata(dnn)
+    told["recipe"] |= {"label_smoothing": 0.1, "mixup": 0.2, "plain_share": 0.2}
+    checkpoints.save(checkpoints.load(dnn, with_optimizer=True).model, work / "blent.h5", told)
+    arguments = (*arguments[:3], "blent.h5", 2, 3, "--threshold", 0.1)
+    path = work / call("semi_retrain.py", *arguments, cwd=work).splitlines()[-1]
     recipe = checkpoints.read_metadata(path)["recipe"]
     assert (recipe["method"], recipe["labels_removed"]) == ("self-training", 0.0)
     assert "semi_retrain.py goes on with it" in fails(
@@ -147,13 +150,13 @@ def test_vote_with_and_without_the_cache(work, cnn, dnn):
     assert first.count("predicts") == 2
     soft = submission(work / "v.csv")
     (work / "model_list.txt").write_text(f"1 {cnn.name}\n0 {dnn.name}\n")
-    second = run(
+    second = call(
         *("test_by_vote.py", "test.csv", "v.csv", "model_list.txt", *options),
         *("--voting", "hard"),
         cwd=work,
     )
     assert second.count("from the cache") == 2
-    run("test.py", "test.csv", "alone.csv", cnn, cwd=work)
+    call("test.py", "test.csv", "alone.csv", cnn, cwd=work)
     assert submission(work / "v.csv") == submission(work / "alone.csv")
     assert len(soft) == 50
 
@@ -174,7 +177,7 @@ def test_a_folder_of_classes_trains_and_answers_in_its_own_order(work, tmp_path)
     metadata = checkpoints.read_metadata(model)
     assert metadata["class_names"] == ["calm", "moved"]
     assert metadata["image_shape"] == [32, 32, 1]
-    printed = run("dnn_test.py", "faces", "result.csv", model, cwd=tmp_path)
+    printed = call("dnn_test.py", "faces", "result.csv", model, cwd=tmp_path)
     assert "accuracy" in printed
     error = fails("test.py", work / "train.csv", "no.csv", model, cwd=tmp_path)
     assert "must have the same classes: calm, moved" in error
@@ -208,7 +211,7 @@ def test_another_backend_trains_and_predicts(work):
     assert re.search(r"device: .*jax", printed)
     (model,) = (work / "jax").glob("*.h5")
     run("dnn_test.py", "test.csv", "jax.csv", model, cwd=work, KERAS_BACKEND="jax")
-    run("dnn_test.py", "test.csv", "tensorflow.csv", model, cwd=work)
+    call("dnn_test.py", "test.csv", "tensorflow.csv", model, cwd=work)
     pairs = zip(submission(work / "jax.csv"), submission(work / "tensorflow.csv"), strict=True)
     assert sum(one == other for one, other in pairs) >= 48  # a near tie may fall either way
 
@@ -221,7 +224,7 @@ def test_a_training_learns_from_a_checkpoint_or_a_vote_of_them(work, cnn, tmp_pa
     twice = ["--teacher", "list.txt", "--teacher", cnn]
     for number, teacher in enumerate(([], ["--teacher", cnn], twice)):
         run_dir = tmp_path / str(number)
-        run("train.py", work / "train.csv", *options, *teacher, "--run-dir", run_dir, cwd=tmp_path)
+        call("train.py", work / "train.csv", *options, *teacher, "--run-dir", run_dir, cwd=tmp_path)
         objectives.append(json.loads((run_dir / "config.json").read_text())["objective"])
     assert objectives[0] == {}
     assert [told["taught_by"] for told in objectives[1:]] == [[cnn.name], ["list.txt", cnn.name]]

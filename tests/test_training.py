@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import functools
 import json
 import os
 import random
@@ -15,7 +16,7 @@ import time
 import keras
 import numpy as np
 import pytest
-from support import ROOT, faces
+from support import ROOT, faces  # noqa: F401, the process to be killed uses faces
 
 from ferlab import checkpoints, files, training
 from ferlab.acceleration import FusedBatchNormalization, accelerate
@@ -26,14 +27,16 @@ from ferlab.errors import InputError
 from ferlab.objectives import Supervised
 from ferlab.recipes import RECIPES
 from models import build_model
+from models.resnet import resnet
 
 RECIPE = RECIPES["cnn-report"].override(batch_size=64, validation=60)
 
 
-def train(dataset, run_dir, *, seed=0, recipe=RECIPE, **options):
+def train(dataset, run_dir, *, seed=0, recipe=RECIPE, build=None, **options):
     part, validation = dataset.split(recipe.validation)
     training.set_seed(seed)
-    model = build_model(recipe.model, part.image_shape, part.num_classes)
+    build = build or functools.partial(build_model, recipe.model)
+    model = build(part.image_shape, part.num_classes)
     return training.fit(model, part, validation, recipe, seed=seed, run_dir=run_dir, **options)
 
 
@@ -49,37 +52,13 @@ def same(first, second):
 def test_same_seed_gives_the_same_weights_bit_for_bit(dataset, tmp_path):
     recipe = RECIPE.override(epochs=1, validation=20)
     few = dataset.take(np.arange(150))
-    first, second, other = (
-        weights_of(train(few, tmp_path / name, seed=seed, recipe=recipe).model)
-        for name, seed in (("a", 1), ("b", 1), ("c", 2))
-    )
-    assert same(first, second)
-    assert not same(first, other)
 
+    def weights(name, seed, recipe):
+        return weights_of(train(few, tmp_path / name, seed=seed, recipe=recipe).model)
 
-@pytest.mark.parametrize("suffix", checkpoints.SUFFIXES)
-def test_going_on_from_a_checkpoint_equals_never_having_stopped(dataset, tmp_path, suffix, capsys):
-    recipe = RECIPE.override(model="dnn", epochs=3)
-    straight = train(dataset, tmp_path / "straight", recipe=recipe)
-    half = train(dataset, tmp_path / "half", recipe=recipe.override(epochs=1))
-    path = tmp_path / f"half{suffix}"
-    checkpoints.save(half.model, path, half.metadata)
-
-    previous = checkpoints.load(path, with_optimizer=True)
-    part, validation = dataset.split(recipe.validation)
-    resumed = training.fit(
-        previous.raw_pixel_model(),
-        part,
-        validation,
-        recipe,
-        seed=0,
-        run_dir=tmp_path / "resumed",
-        previous=previous,
-        initial_epoch=1,
-    )
-    assert same(weights_of(straight.model), weights_of(resumed.model))
-    assert straight.history["val_accuracy"] == resumed.history["val_accuracy"]
-    assert "no optimiser's state" not in capsys.readouterr().out
+    assert same(weights("a", 1, recipe), weights("b", 1, recipe))
+    dnn = recipe.override(model="dnn")
+    assert not same(weights("c", 1, dnn), weights("d", 2, dnn))
 
 
 FOUR_EPOCHS = RECIPE.override(model="dnn", epochs=4)
@@ -89,6 +68,31 @@ FOUR_EPOCHS = RECIPE.override(model="dnn", epochs=4)
 def straight(dataset, tmp_path_factory):
     """A training that nothing stops."""
     return train(dataset, tmp_path_factory.mktemp("straight"), recipe=FOUR_EPOCHS, keep_epochs=3)
+
+
+@pytest.mark.parametrize("suffix", checkpoints.SUFFIXES)
+def test_going_on_from_a_checkpoint_equals_never_having_stopped(
+    straight, dataset, tmp_path, suffix, capsys
+):
+    half = train(dataset, tmp_path / "half", recipe=FOUR_EPOCHS.override(epochs=1))
+    path = tmp_path / f"half{suffix}"
+    checkpoints.save(half.model, path, half.metadata)
+
+    previous = checkpoints.load(path, with_optimizer=True)
+    part, validation = dataset.split(FOUR_EPOCHS.validation)
+    resumed = training.fit(
+        previous.raw_pixel_model(),
+        part,
+        validation,
+        FOUR_EPOCHS,
+        seed=0,
+        run_dir=tmp_path / "resumed",
+        previous=previous,
+        initial_epoch=1,
+    )
+    assert same(weights_of(straight.model), weights_of(resumed.model))
+    assert straight.history["val_accuracy"] == resumed.history["val_accuracy"]
+    assert "no optimiser's state" not in capsys.readouterr().out
 
 
 def stopped(monkeypatch, unsaved, work):
@@ -186,7 +190,35 @@ def test_a_retraining_is_resumed_too(straight, dataset, tmp_path, monkeypatch):
     assert [int(row["epoch"]) for row in csv_rows(tmp_path / "run")] == [1, 2, 3]
 
 
-def test_a_killed_training_is_resumed(tmp_path):
+@pytest.mark.parametrize(
+    ("optimizer", "decay"), [("muon", 0.0), ("adamw", 0.0), ("adam", 0.3), ("adam", 0.0)]
+)
+def test_a_retraining_by_another_optimiser_or_decay_has_it(
+    dataset, tmp_path, capsys, optimizer, decay
+):
+    few = dataset.take(np.arange(60 + 64))
+    recipe = RECIPE.override(model="dnn", epochs=1)
+    path = training.publish(train(few, tmp_path / "run", recipe=recipe), tmp_path)
+    previous = checkpoints.load(path, with_optimizer=True)
+    part, validation = few.split(60)
+    result = training.fit(
+        previous.raw_pixel_model(),
+        part,
+        validation,
+        recipe.override(epochs=2, optimizer=optimizer, weight_decay=decay),
+        seed=0,
+        run_dir=tmp_path / "other",
+        previous=previous,
+        initial_epoch=1,
+    )
+    used = result.model.optimizer
+    assert (type(used).__name__.lower(), used.weight_decay or 0.0) == (optimizer, decay)
+    is_new = optimizer != recipe.optimizer
+    assert int(used.iterations) == (1 if is_new else 2)
+    assert ("had adam, so a new optimiser begins" in capsys.readouterr().out) == is_new
+
+
+def test_a_killed_training_is_resumed(dataset, tmp_path):
     code = (
         "import sys; from pathlib import Path; from test_training import *;"
         "train(faces(300), Path(sys.argv[1]), recipe=RECIPE.override(model='dnn', epochs=12),"
@@ -207,9 +239,9 @@ def test_a_killed_training_is_resumed(tmp_path):
     process.wait()
 
     options = {"recipe": RECIPE.override(model="dnn", epochs=12), "keep_epochs": 8}
-    resumed = train(faces(300), tmp_path / "killed", **options)
+    resumed = train(dataset, tmp_path / "killed", **options)
     print(f"killed {moment} s after the first epoch")
-    require_equal(train(faces(300), tmp_path / "straight", **options), resumed)
+    require_equal(train(dataset, tmp_path / "straight", **options), resumed)
     assert [int(row["epoch"]) for row in csv_rows(tmp_path / "killed")] == list(range(12))
 
 
@@ -338,14 +370,15 @@ SMALL_FIRST = RECIPES["best"].override(
 def test_averages_blends_sizes_and_schedules_go_on_as_if_never_stopped(
     dataset, tmp_path, monkeypatch
 ):
-    few = dataset.take(np.arange(200))
-    straight = train(few, tmp_path / "straight", recipe=SMALL_FIRST)
-    again = tmp_path / "again"
-    stopped(
-        monkeypatch, "last.h5", lambda: train(few, again, recipe=SMALL_FIRST)
-    )  # before the first epoch on whole images is saved
-    assert len(csv_rows(again)) in (2, 3)
-    require_equal(straight, train(few, again, recipe=SMALL_FIRST))
+    tiny = functools.partial(resnet, stem_filters=16, stage_filters=(16,), stage_blocks=(1,))
+
+    def work(name):
+        few = dataset.take(np.arange(200))
+        return train(few, tmp_path / name, recipe=SMALL_FIRST, build=tiny)
+
+    stopped(monkeypatch, "last.h5", lambda: work("again"))  # before the first on whole images
+    assert len(csv_rows(tmp_path / "again")) in (2, 3)
+    require_equal(work("straight"), work("again"))
 
 
 def test_what_is_saved_and_scored_is_the_mean_of_the_weights(dataset, tmp_path):
@@ -363,13 +396,16 @@ def test_what_is_saved_and_scored_is_the_mean_of_the_weights(dataset, tmp_path):
             np.testing.assert_allclose(expected, found, atol=1e-5)
 
 
-def test_averaging_goes_on_from_stage_to_stage_and_from_training_to_training(dataset, tmp_path):
+def test_averaging_goes_on_from_stage_to_stage_and_from_training_to_training(
+    dataset, tmp_path, capsys
+):
     """Where nothing is left off in the last epochs, they are what they would have been."""
     recipe = RECIPE.override(model="dnn", epochs=4, batch_size=60, ema=0.9)
     few = dataset.take(np.arange(180))
     straight = train(few, tmp_path / "straight", recipe=recipe)
     in_stages = train(few, tmp_path / "stages", recipe=recipe.override(plain_share=0.5))
     assert same(weights_of(straight.model), weights_of(in_stages.model))
+    assert "--plain-share changes nothing here" in capsys.readouterr().out
     half = train(few, tmp_path / "half", recipe=recipe.override(epochs=2))
     previous = checkpoints.load(training.publish(half, tmp_path), with_optimizer=True)
     part, validation = few.split(recipe.validation)
@@ -407,6 +443,12 @@ def test_weight_decay_spares_what_scales_and_shifts(dataset, tmp_path):
     decayed = [v.name for v in result.model.trainable_variables if optimizer._use_weight_decay(v)]
     assert set(decayed) == {"kernel"}
     assert len(decayed) == sum(v.name == "kernel" for v in result.model.trainable_variables)
+
+
+def test_a_share_of_no_whole_epoch_is_told(dataset, tmp_path, capsys):
+    recipe = RECIPE.override(model="dnn", epochs=1, mixup=0.2, plain_share=0.2)
+    train(dataset.take(np.arange(60 + 64)), tmp_path, recipe=recipe)
+    assert "--plain-share 0.2 of 1 epochs is less than half of one" in capsys.readouterr().out
 
 
 def test_epochs_that_see_images_alike_are_trained_together():
