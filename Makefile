@@ -1,7 +1,7 @@
-# make demo    everything once, on drawn faces, into demo/
+# make demo    a tour on drawn faces, into demo/
 # make test    the tests, and ruff
-# make bench FER=DIR MODEL=FILE   every benchmark, into bench/results.csv; DIR holds train.csv,
-#              test.csv and public_truth.csv, MODEL is a trained CNN
+# make bench FER=DIR MODEL=FILE   the benchmarks against a peer, into bench/results.csv;
+#              DIR holds train.csv, test.csv and public_truth.csv, MODEL is a trained CNN
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -39,7 +39,7 @@ demo: $(VENV)/installed
 test: $(VENV)/installed-dev
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
-	$(PYTHON) -m pytest -n 2 --dist loadfile
+	$(PYTHON) -m pytest -n 2 --dist worksteal
 
 bench-arguments:
 	@test -f "$(FER)/train.csv" -a -f "$(MODEL)" || \

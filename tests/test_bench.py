@@ -59,6 +59,21 @@ def test_a_program_that_fails_is_told_by_its_last_line(bench, tmp_path):
         printed_by(program, 5)
 
 
+def test_there_is_no_ratio_where_the_goal_is_not_reached(bench, monkeypatch, tmp_path):
+    timing, recorded = bench("time_to_accuracy"), []
+    monkeypatch.setattr(timing, "peer_epochs", lambda *_: [(30.0, 0.6), (60.0, 0.5)])
+    monkeypatch.setattr(timing, "record", lambda *told: recorded.append(told))
+    monkeypatch.setattr(sys, "argv", ["time_to_accuracy.py", str(tmp_path), "--full"])
+    monkeypatch.setattr(timing, "ours_until", lambda *_: (10.0, 0.64))
+    with pytest.raises(SystemExit, match=r"0\.6500 was not reached"):
+        timing.main()
+    assert recorded == []
+    monkeypatch.setattr(timing, "ours_until", lambda *_: (10.0, 0.66))
+    timing.main()
+    ((_, found, *_),) = recorded
+    assert [*found.values()] == [[10.0], [30.0]]
+
+
 def test_an_ablation_is_compared_on_the_same_images_with_the_same_seed(bench, tmp_path, capsys):
     """Of 10 images the base has 4 right and the row those and 2 more, others with each seed."""
     ablations = bench("ablations")
@@ -74,7 +89,9 @@ def test_an_ablation_is_compared_on_the_same_images_with_the_same_seed(bench, tm
     with (tmp_path / "results.csv").open("w", newline="") as file:
         csv.writer(file).writerows([ablations.COLUMNS, *rows])
     ablations.print_table(argparse.Namespace(out_dir=tmp_path))
-    base, sgd = capsys.readouterr().out.splitlines()[-2:]
+    printed = capsys.readouterr().out
+    assert "--seeds 0,1 --epochs 4 \\\n        --rows base,sgd\n" in printed
+    base, sgd = printed.splitlines()[-2:]
     assert base.startswith("| `base` |")
     cells = [cell.strip() for cell in sgd.split("|")]
     assert cells[3:6] == ["0 1", "60.00 60.00", "60.00 60.00"]

@@ -1,7 +1,7 @@
 """plot_model.py and gradient_ascent.py as a user runs them."""
 
 import pytest
-from support import fails, run
+from support import call, fails, run
 
 
 def pictures(folder):
@@ -26,7 +26,7 @@ def test_plot_model_writes_the_reports_four_pictures(work, cnn, tmp_path):
     assert set(sizes) == expected
     # By default an image of each class, in a row each.
     options = ("--what", "sm", "--images", "7", "--out-dir", tmp_path / "one")
-    printed = run("plot_model.py", "test.csv", cnn, *options, cwd=work)  # without labels
+    printed = call("plot_model.py", "test.csv", cnn, *options, cwd=work)  # without labels
     assert "saliency by perturbation: " in printed
     (one,) = pictures(tmp_path / "one").values()
     assert one[1] < 0.4 * sizes[f"{cnn.stem}_sm.png"][1]
@@ -34,7 +34,7 @@ def test_plot_model_writes_the_reports_four_pictures(work, cnn, tmp_path):
 
 def test_plot_model_draws_a_dnn(work, dnn, tmp_path):
     options = ("--what", "struct,his,sm", "--images", "7,0", "--out-dir", tmp_path / "dnn")
-    printed = run("plot_model.py", "train.csv", dnn, *options, cwd=work)
+    printed = call("plot_model.py", "train.csv", dnn, *options, cwd=work)
     assert (
         "note: gradcam and layercam look at a convolution's maps, of which it has none" in printed
     )
@@ -72,7 +72,7 @@ def test_gradient_ascent_draws_filters_and_classes(work, cnn, tmp_path):
     assert set(pictures(tmp_path / "filters")) == {f"{cnn.stem}_block1_conv1.png"}
     for options in (("--layer", "flatten"), ("--output", "happy")):
         options = ("--steps", 1, "--out-dir", tmp_path / "more", *options)
-        printed += run("gradient_ascent.py", cnn, *options, cwd=work)
+        printed += call("gradient_ascent.py", cnn, *options, cwd=work)
     assert "note: flatten has 4,608 units; the first 512 are drawn" in printed
     expected = {f"{cnn.stem}_{name}.png" for name in ("flatten", "happy")}
     assert set(pictures(tmp_path / "more")) == expected

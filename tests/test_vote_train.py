@@ -11,7 +11,8 @@ import time
 
 import numpy as np
 import pytest
-from support import ROOT, faces
+import support
+from support import ROOT, call, faces, run
 
 from ferlab import checkpoints, data, runs, voting
 
@@ -24,27 +25,14 @@ def command(*arguments):
     return [sys.executable, "-m", "ferlab", "vote-train", *map(str, arguments)]
 
 
-def run(*arguments, cwd, code=0):
-    """Run the command and return what it printed."""
-    done = subprocess.run(
-        command(*arguments),
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        env=ENVIRONMENT,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout if code == 0 else done.stderr
+def vote_train(*arguments, cwd):
+    return call("-m ferlab", "vote-train", *arguments, cwd=cwd)
 
 
-def fails(*arguments, cwd):
-    """Run it on bad input: exit 2, one line, and every file as it was."""
+def fails(*arguments, cwd, by=call):
+    """Bad input: exit 2, one line, and every file as it was."""
     before = contents(cwd)
-    error = run(*arguments, cwd=cwd, code=2)
-    assert error.startswith("error: ")
-    assert error.count("\n") == 1
+    error = support.fails("-m ferlab", "vote-train", *arguments, cwd=cwd, by=by)
     assert contents(cwd) == before
     return error
 
@@ -73,7 +61,8 @@ def work(tmp_path_factory):
     """A folder with data, and a vote trained on it without a stop."""
     folder = tmp_path_factory.mktemp("work")
     write_faces(folder)
-    (folder / "train.log").write_text(run("train.csv", *VOTE, *SHORT, cwd=folder))
+    printed = run("-m ferlab", "vote-train", "train.csv", *VOTE, *SHORT, cwd=folder)
+    (folder / "train.log").write_text(printed)
     return folder
 
 
@@ -115,12 +104,7 @@ def test_the_list_names_the_last_epochs_and_can_vote(work):
     assert [checkpoints.read_metadata(member.path)["seed"] for member in members] == [0, 0, 1]
 
     arguments = ("train.csv", "vote.csv", "vote/model_list.txt", "--cache-dir", "votes")
-    subprocess.run(
-        [sys.executable, ROOT / "test_by_vote.py", *arguments],
-        cwd=work,
-        env=ENVIRONMENT,
-        check=True,
-    )
+    call("test_by_vote.py", *arguments, cwd=work)
     assert len((work / "vote.csv").read_text().splitlines()) == 121
 
 
@@ -129,7 +113,7 @@ def test_the_same_command_again_trains_nothing_and_keeps_fitted_weights(work):
     written = path.read_text()
     path.write_text(written.replace("\n1 ", "\n0.5 "))
     before = contents(work / "vote")
-    printed = run("train.csv", *VOTE, *SHORT, cwd=work)
+    printed = vote_train("train.csv", *VOTE, *SHORT, cwd=work)
     assert "all 2 trainings are finished: nothing is left to train" in printed
     assert "Epoch" not in printed
     assert contents(work / "vote") == before
@@ -153,7 +137,7 @@ def test_a_killed_vote_goes_on(work, tmp_path):
         line.split("#")[0] for line in member_lines(work / "vote")[:2]
     ]
 
-    printed = run("train.csv", *VOTE, *SHORT, cwd=tmp_path)
+    printed = vote_train("train.csv", *VOTE, *SHORT, cwd=tmp_path)
     assert "training 1 of 2" not in printed
     assert "of 8 epochs are finished" in printed
     require_same_vote(work / "vote", tmp_path / "vote")
@@ -179,7 +163,7 @@ def test_a_vote_killed_before_it_notes_a_training_does_not_train_it_again(work, 
     (copy / noted["run"] / "epochs").mkdir()
     unmoved.rename(copy / noted["run"] / "epochs" / unmoved.name)
 
-    printed = run("train.csv", *VOTE, *SHORT, cwd=tmp_path)
+    printed = vote_train("train.csv", *VOTE, *SHORT, cwd=tmp_path)
     assert "8 of 8 epochs are finished" in printed
     assert "Epoch" not in printed
     assert member_lines(copy) == member_lines(work / "vote")
@@ -192,10 +176,10 @@ def test_more_members_are_added(work, tmp_path):
     copy = tmp_path / "vote"
     shutil.copytree(work / "vote", copy)
     shutil.copyfile(work / "train.csv", tmp_path / "train.csv")
-    four = run("train.csv", *VOTE, "--members", 4, *SHORT, cwd=tmp_path)
+    four = vote_train("train.csv", *VOTE, "--members", 4, *SHORT, cwd=tmp_path)
     assert "Epoch" not in four
     assert [line.split("/")[1][0] for line in member_lines(copy)] == ["6", "7", "6", "7"]
-    five = run("train.csv", *VOTE, "--members", 5, *SHORT, cwd=tmp_path)
+    five = vote_train("train.csv", *VOTE, "--members", 5, *SHORT, cwd=tmp_path)
     assert "training 3 of 3" in five
     assert len(voting.read_model_list(copy / "model_list.txt")) == 5
     assert "--members must be 5 or more" in fails("train.csv", *VOTE, *SHORT, cwd=tmp_path)
@@ -216,7 +200,7 @@ def test_another_vote_in_the_same_folder_is_refused(work):
 def test_a_second_vote_in_the_same_folder_at_once_is_refused(tmp_path):
     write_faces(tmp_path)
     with runs.hold(tmp_path / "vote"):
-        error = fails("train.csv", *VOTE, *SHORT, cwd=tmp_path)
+        error = fails("train.csv", *VOTE, *SHORT, cwd=tmp_path, by=run)
     assert "vote: another process is at work in it" in error
     assert not (tmp_path / "vote").exists()
 
@@ -224,7 +208,7 @@ def test_a_second_vote_in_the_same_folder_at_once_is_refused(tmp_path):
 def test_recipes_take_turns_and_share_their_validation_rows(tmp_path):
     write_faces(tmp_path)
     recipes = ("--recipes", "dnn-report,cnn-report", "--members", 2, "--out-dir", "two")
-    printed = run("train.csv", *recipes, "--epochs", 1, "--batch-size", 32, cwd=tmp_path)
+    printed = vote_train("train.csv", *recipes, "--epochs", 1, "--batch-size", 32, cwd=tmp_path)
     assert "validation rows of every training: 0.1, by dnn-report (12 of 120)" in printed
     lines = member_lines(tmp_path / "two")
     assert re.fullmatch(r"1 dnn_[\d.]+\.h5  #.*", lines[0])
