@@ -267,13 +267,16 @@ def print_table(args: argparse.Namespace) -> None:
         ",".join(sorted({result[name] for result in results}))
         for name in ("seed", "epochs", "device")
     )
+    shown = ",".join(name for name in ROWS if of_row(results, name))
     print(f"""# {__doc__.splitlines()[0]}
 
-    python bench/ablations.py train FER_DIR OUT_DIR --seeds {seeds} --epochs {epochs}
+    python bench/ablations.py train FER_DIR OUT_DIR --seeds {seeds} --epochs {epochs} \\
+        --rows {shown}
     python bench/ablations.py table OUT_DIR > bench/ablations.md
 
-Images of {SIDE}x{SIDE}, {epochs} epochs, so what asks for patience (augmentation, mixup, a mean of
-the weights) looks worse than in a long training. Accuracies in per cent: `validation` of the seed's
+A smaller network than the recipes' (one convolution of stride 2 at full size, not two of 1), images
+of {SIDE}x{SIDE}, {epochs} epochs, so what asks for patience (augmentation, mixup, a mean of the
+weights) looks worse than in a long training. Accuracies in per cent: `validation` of the seed's
 {FOLD:,} training rows set apart, `public` of the public half. `both less base`: points on both, by
 the same images, with a 95% interval that knows other images but no other seeds. Device: {devices}.
 """)
