@@ -53,7 +53,8 @@ except (ImportError, ValueError) as failure:
 def describe_device() -> str:
     """'CPU (2 cores), tensorflow 2.21.0', or the names of the GPUs that will be used."""
     name = keras.backend.backend()
-    what = ", ".join(_gpus()) or f"CPU ({_cores()} cores)"
+    cores = _cores()
+    what = ", ".join(_gpus()) or f"CPU ({cores} core{'s' if cores > 1 else ''})"
     return f"{what}, {name} {_version(name)}"
 
 
