@@ -26,7 +26,9 @@ def parse_args():
         cli.cache_options(),
     )
     parser.add_argument("data", metavar="DATA", help="CSV, .npz or folder of images")
-    parser.add_argument("result", type=Path, metavar="RESULT", help="submission to write")
+    parser.add_argument(
+        "result", type=cli.submission_file, metavar="RESULT", help="submission to write"
+    )
     parser.add_argument("model_list", type=Path, metavar="MODEL_LIST")
     parser.add_argument(
         "--voting",
@@ -48,9 +50,8 @@ def main() -> None:
     members = voting.read_model_list(args.model_list)
     read = [args.data, args.model_list, args.truth, *(member.path for member in members)]
     files.require_other(args.result, read)
-    dataset = voting.read_for(members, args.data, class_names)
+    dataset = voting.read_for(members, args.data, class_names, truth=args.truth)
     members = voting.with_flags(members, args.pixels, class_names)
-    labels = data.read_truth(args.truth, dataset) if args.truth else dataset.labels
     probabilities = voting.collect(
         members,
         dataset,
@@ -70,7 +71,7 @@ def main() -> None:
         class_names=dataset.class_names,
     )
     print(args.result)
-    for line in metrics.accuracy_lines(labels, predicted, dataset.usage):
+    for line in metrics.accuracy_lines(dataset.labels, predicted, dataset.usage):
         print(line)
 
 

@@ -3,12 +3,13 @@
 import argparse
 import dataclasses
 import shlex
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from ferlab import pretrained
-from ferlab.checkpoints import PIXEL_SCALES
+from ferlab.checkpoints import PIXEL_SCALES, SUFFIXES
 from ferlab.engines import ENGINES
 from ferlab.errors import InputError
 from ferlab.labels import EMOTIONS, parse_class_names
@@ -47,6 +48,12 @@ _REGULARISATION = (
 class _Parser(argparse.ArgumentParser):
     """An argument error is one line, like every other error of the user's."""
 
+    def parse_known_args(self, args=None, namespace=None):
+        words = sys.argv[1:] if args is None else args
+        if any(not word or (word.startswith("--") and word.endswith("=")) for word in words):
+            self.error("an argument is empty, perhaps a variable that is not set")
+        return super().parse_known_args(words, namespace)
+
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"error: {message} (see {self.prog} --help)\n")
 
@@ -84,7 +91,7 @@ def prediction_parser(description: str) -> argparse.ArgumentParser:
         description, *shared, tta_options(), engine_options(), truth_options(), submission_options()
     )
     own.add_argument("data", metavar="DATA", help="CSV, .npz or folder of images")
-    own.add_argument("result", type=Path, metavar="RESULT", help="submission to write")
+    own.add_argument("result", type=submission_file, metavar="RESULT", help="submission to write")
     own.add_argument("checkpoint", type=model_file, metavar="MODEL", help="checkpoint to ask")
     return own
 
@@ -495,6 +502,13 @@ def _class_thresholds(text: str) -> dict[str, float]:
             )
         thresholds[name] = number
     return thresholds
+
+
+def submission_file(text: str) -> Path:
+    """An argparse type: a path to write to. Raises InputError for what is called like a model."""
+    if text.endswith(SUFFIXES):
+        raise InputError(f"{text}: is a model's name, and a submission would replace the model")
+    return Path(text)
 
 
 def model_file(text: str) -> Path:

@@ -83,6 +83,8 @@ def run(args: argparse.Namespace) -> None:
 
     if "wrong" in args.remove and not args.model:
         raise InputError("--remove wrong needs --model")
+    if args.out.suffix.lower() != ".html":
+        raise InputError(f"--out must end in .html. Received: {args.out}")
     files.require_other(args.out, [*args.data, *args.model, args.architecture])
     files.require_writable(args.out)
     if args.clean:
