@@ -27,7 +27,29 @@ from ferlab.labels import EMOTIONS
 from ferlab.recipes import Recipe, SemiRecipe
 
 FER_2013 = ((48, 48, 1), EMOTIONS, 28_709)  # image shape, classes, rows to train on
-_NEEDED = ("recipe", "seed", "class_names", "image_shape", "data", "scores", "versions")
+_IS_SOUND: dict[str, Callable[[object], bool]] = {  # what it takes to train and score again
+    "recipe": lambda value: isinstance(value, dict),
+    "seed": lambda value: type(value) is int and value >= 0,
+    "class_names": lambda value: _are(str, value) and len(set(value)) >= 2,
+    "image_shape": lambda value: _are(int, value) and len(value) == 3 and min(value) > 0,
+    "data": lambda value: isinstance(value, dict) and isinstance(value.get("fingerprint"), str),
+    "scores": lambda value: isinstance(value, dict) and all(map(_is_score, value.values())),
+    "versions": lambda value: isinstance(value, dict),
+}
+
+
+def _are(kind: type, value: object) -> bool:
+    return isinstance(value, list) and all(type(one) is kind for one in value)
+
+
+def _is_score(value: object) -> bool:
+    accuracy = value.get("accuracy") if isinstance(value, dict) else None
+    return (
+        isinstance(accuracy, dict)
+        and isinstance(value.get("fingerprint"), str)
+        and type(accuracy.get("n")) is int
+        and all(type(accuracy.get(name)) is float for name in ("value", "low", "high"))
+    )
 
 
 def origin(path: Path) -> dict:
@@ -40,7 +62,7 @@ def origin(path: Path) -> dict:
     objective = told.get("objective") or {}
     teachers = objective.get("taught_by") or ["not told"] * ("teacher" in objective)
     epochs = len((told.get("history") or {}).get("loss") or ())
-    if recipe is None or any(told.get(name) is None for name in _NEEDED if name != "scores"):
+    if recipe is None or any(told.get(name) is None for name in _IS_SOUND if name != "scores"):
         reason = "it does not tell its recipe, seed and data"
     elif isinstance(recipe, SemiRecipe) or set(objective) - {"teacher", "taught_by"}:
         reason = "it has learned from more than given labels"
@@ -53,7 +75,7 @@ def origin(path: Path) -> dict:
     elif checkpoints.read_training_rows(path) is None:
         reason = "it does not tell which rows it was trained on"
     else:
-        known = {name: told[name] for name in (*_NEEDED, "created") if name in told}
+        known = {name: told[name] for name in (*_IS_SOUND, "created") if name in told}
         if teachers:
             names = [teacher.removeprefix(pretrained.PREFIX) for teacher in teachers]
             known["teachers"] = {name: pretrained.read_facts(name)["sha256"] for name in names}
@@ -74,17 +96,17 @@ def require_unseen(path: Path, train: Dataset, validation: Dataset) -> None:
 
 def require_whole(name: str, facts: dict) -> None:
     """Raise InputError for facts without what it takes to train and score the model again."""
-    missing = [key for key in _NEEDED if key not in facts]
-    if missing:
-        raise InputError(f"{name}: its facts do not tell {', '.join(missing)}")
+    unsound = [key for key, is_sound in _IS_SOUND.items() if not is_sound(facts.get(key))]
+    if unsound:
+        raise InputError(f"{name}: its facts do not tell {', '.join(unsound)}; fetch them again")
 
 
 def recipe_of(facts: dict) -> Recipe:
     """Raises InputError for a recipe that this version does not know."""
     try:
         return Recipe(**facts["recipe"])
-    except TypeError as error:
-        raise InputError(f"the recorded recipe is of another version: {error}") from error
+    except (TypeError, InputError) as error:
+        raise InputError(f"the recorded recipe is none of this version: {error}") from error
 
 
 def split(source: str, facts: dict) -> tuple[Dataset, Dataset]:

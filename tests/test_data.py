@@ -109,7 +109,7 @@ def test_rows_kept_for_the_final_score_are_never_validated_on(usage):
 @pytest.mark.parametrize(
     ("validation", "message"),
     [
-        (6, "6 validation rows are more than half of 10; pass a fraction: --validation 0.1"),
+        (6, "6 validation rows are more than half of its 10; a training may take a fraction, --v"),
         (0, "above 0"),
         (-1, "above 0"),
         (0.0, "between 0 and 1"),

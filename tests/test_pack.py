@@ -262,6 +262,7 @@ def test_a_teacher_that_knows_the_validation_rows_is_told_of(folder, tmp_path, c
         (("reproduce", "quick", "train.csv", "--truth", "truth.csv"), "--data, which is missing"),
         (("reproduce", "quick", "train.csv", "--data", "private.csv"), "for the final score"),
         (("reproduce", "quick", "gone.csv"), "gone.csv"),
+        (("reproduce", "quick", "train.csv", "--data", "train.csv"), "no rows beside those of"),
     ],
 )
 def test_bad_input_is_one_line(shipped, folder, command, arguments, rule):
@@ -273,6 +274,27 @@ def test_bad_input_is_one_line(shipped, folder, command, arguments, rule):
     assert error.count("\n") == 1
     assert rule in error
     assert sorted(folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("damage", "rule"),
+    [
+        ({"seed": -1}, "do not tell seed; fetch"),
+        ({"data": {}, "versions": "x"}, "do not tell data, versions"),
+        ({"scores": {"validation": {}}}, "do not tell scores"),
+        ({"recipe": "fast"}, "do not tell recipe"),
+        ({"recipe": {"name": "fast", "learning_rate": float("nan")}}, "none of this version"),
+        ({"image_shape": [48, 48]}, "do not tell image_shape"),
+    ],
+)
+def test_damaged_facts_are_one_line(shipped, folder, command, monkeypatch, tmp_path, damage, rule):
+    facts = json.loads((shipped / "quick.json").read_text()) | damage
+    shutil.copy(shipped / "quick.h5", tmp_path)
+    (tmp_path / "quick.json").write_text(json.dumps(facts))
+    monkeypatch.setenv(pretrained.FOLDER_VARIABLE, str(tmp_path))
+    error = command("reproduce", "quick", "train.csv", cwd=folder, code=2)
+    assert error.count("\n") == 1
+    assert rule in error
 
 
 def make_bad_ones(folder):

@@ -55,9 +55,10 @@ def run(args: argparse.Namespace) -> None:
     if args.data:  # chosen before the training, so that what is wrong with them is told at once
         shipped = checkpoints.load(path)
         scored = model_facts.rows_to_score(shipped, args.data, truth=args.truth, report=print)
-        known = np.isin(scored.row_digests(), train.row_digests())
-        if known.all():
-            raise InputError(f"{scored.source}: has no rows beside those to train on")
+        digests, of_training = scored.row_digests(), train.row_digests()
+        if np.isin(digests, np.union1d(of_training, validation.row_digests())).all():
+            raise InputError(f"{scored.source}: has no rows beside those of {args.training}")
+        known = np.isin(digests, of_training)
         if known.any():
             print(f"{known.sum():,} of {len(known):,} rows left out: they are trained on")
             scored = scored.take(~known)
