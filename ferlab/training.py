@@ -101,6 +101,7 @@ def fit(
         raise InputError("--ema needs the backend tensorflow or torch. Received: jax")
     require_epochs(previous, initial_epoch, recipe)
     metadata = _metadata(train, objective, recipe, seed, previous, origin)
+    metadata["validation_rows"] = len(validation)
     settings = {
         **{key: metadata[key] for key in ("recipe", "seed", "objective")},
         "data": {**metadata["data"], "validation_fingerprint": validation.fingerprint()},
@@ -680,7 +681,8 @@ class _Forecast(keras.callbacks.Callback):
         grows = " (the first ones see smaller images)" if self.growth > self.epochs else ""
         self.log(
             f"an epoch will take about {duration(seconds)}, "
-            f"{self.epochs} epochs about {duration(seconds * self.growth)}{grows}"
+            f"{self.epochs} epoch{'s' if self.epochs > 1 else ''} about "
+            f"{duration(seconds * self.growth)}{grows}"
         )
         self.done = True
 

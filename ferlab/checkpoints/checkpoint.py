@@ -401,7 +401,8 @@ def _pixels(checkpoint: Checkpoint, given: str | None) -> str:
 
 def _agreed(path: Path, flag: str, given, recorded):
     if given is not None and recorded is not None and given != recorded:
-        raise InputError(f"{path}: {flag} must be what it was trained with: {recorded}")
+        told = recorded if isinstance(recorded, str) else ",".join(recorded)
+        raise InputError(f"{path}: {flag} must be what it was trained with: {told}")
     return recorded if given is None else given
 
 

@@ -47,12 +47,13 @@ class Candidate:
 
     @property
     def val_accuracy(self) -> "Proportion | float | None":
-        """After the last epoch; with its interval where the recipe tells the number of rows."""
+        """After the last epoch; with its interval where the number of rows is told."""
         from ferlab import metrics
 
-        values, rows = self.history.get("val_accuracy"), self.recipe.get("validation")
+        values = self.history.get("val_accuracy")
         if not values:
             return None
+        rows = self.checkpoint.metadata.get("validation_rows", self.recipe.get("validation"))
         if type(rows) is int and rows > 0 and 0 <= values[-1] <= 1:
             return metrics.proportion(round(values[-1] * rows), rows)
         return float(values[-1])
