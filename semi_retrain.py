@@ -49,7 +49,7 @@ def main() -> None:
             "since the model was trained on other rows"
         )
 
-    from ferlab import data, files, inference, semi_supervised
+    from ferlab import files, inference, semi_supervised
 
     class_names = cli.chosen_class_names(args)
 
@@ -65,8 +65,8 @@ def main() -> None:
 
     existing, predictor = load(args.existing, with_optimizer=True), load(args.predictor)
     dataset, test = (
-        inference.read_for(existing, path, role=role, class_names=class_names)
-        for path, role in ((args.data, "train"), (args.test, "test"))
+        inference.read_for(existing, path, role=role, class_names=class_names, truth=truth)
+        for path, role, truth in ((args.data, "train", None), (args.test, "test", args.truth))
     )
     if is_reordering(existing.class_names, dataset.class_names):
         dataset = dataset.in_order_of(existing.class_names)
@@ -96,7 +96,7 @@ def main() -> None:
         out_dir=args.out_dir,
         suffix=f"_{args.existing.stem}",
         with_control=args.control,
-        scored=data.with_truth(test, args.truth).labelled() if args.truth else None,
+        scored=test.labelled() if args.truth else None,
     )
     print(path)
 

@@ -26,8 +26,9 @@ def main() -> None:
         class_names=class_names,
         architecture=args.architecture,
     )
-    dataset = inference.read_for(checkpoint, args.data, role="test", class_names=class_names)
-    labels = data.read_truth(args.truth, dataset) if args.truth else dataset.labels
+    dataset = inference.read_for(
+        checkpoint, args.data, role="test", class_names=class_names, truth=args.truth
+    )
     probabilities = inference.predict(
         checkpoint,
         dataset,
@@ -48,10 +49,11 @@ def main() -> None:
         class_names=dataset.class_names,
     )
     print(args.result)
-    for line in metrics.accuracy_lines(labels, predicted, dataset.usage):
+    for line in metrics.accuracy_lines(dataset.labels, predicted, dataset.usage):
         print(line)
     if args.probabilities:
-        for line in calibration.calibration_lines(probabilities, labels, checkpoint.temperature):
+        temperature = checkpoint.temperature
+        for line in calibration.calibration_lines(probabilities, dataset.labels, temperature):
             print(line)
 
 

@@ -109,7 +109,7 @@ def read(
         for role, dataset in found.items():
             if first:
                 dataset = _alike(dataset, first)
-            can_train = role == "train" and bool((dataset.labels != UNLABELLED).any())
+            can_train = role == "train" and dataset.has_labels
             if trained_source is None and can_train and len(dataset.training_rows()):
                 trained_source = source
             parts += _parts(

@@ -25,11 +25,13 @@ def read_for(
     *,
     role: str,
     class_names: tuple[str, ...] | None = None,
+    truth: str | None = None,
 ) -> Dataset:
     """Read data to use with this checkpoint: its image size and channels, its class folders.
 
     A table's numbers keep their own meaning, so one in another order than the checkpoint's is
-    found out rather than read wrongly. Raises InputError when the two do not fit.
+    found out rather than read wrongly; one without labels has the checkpoint's classes. Raises
+    InputError when the two do not fit. truth: a file of labels that the data lacks.
     """
     is_folder = Path(path).is_dir()
     dataset = data.read(
@@ -42,8 +44,21 @@ def read_for(
         ),
         image_shape=checkpoint.image_shape if is_folder else None,
     )
+    dataset = data.with_truth(dataset, truth)
     require_same_task(checkpoint, dataset)
+    if checkpoint.class_names:
+        dataset = with_models_classes(dataset, checkpoint.class_names)
     return data.fit_images(dataset, checkpoint.image_shape)
+
+
+def with_models_classes(dataset: Dataset, class_names: tuple[str, ...]) -> Dataset:
+    """The dataset; without a label, whose number would mean a class of its own, of these classes.
+
+    Where they are the same in another order it keeps its own, in which answers are then given.
+    """
+    if dataset.has_labels or sorted(class_names) == sorted(dataset.class_names):
+        return dataset
+    return dataclasses.replace(dataset, class_names=class_names)
 
 
 def data_class_names(
@@ -69,7 +84,6 @@ def require_same_task(
         be asked about with other classes.
     """
     names, where = checkpoint.class_names, f"{dataset.source} with {checkpoint.path}"
-    labelled = bool((dataset.labels >= 0).any())
     if names is None and checkpoint.num_classes != dataset.num_classes:
         raise InputError(
             f"{where}: the model has {checkpoint.num_classes} outputs, the data "
@@ -79,7 +93,7 @@ def require_same_task(
     may_reorder = not checkpoint.tells_classes if may_reorder is None else may_reorder
     if may_reorder and is_reordering(names, dataset.class_names):
         return
-    if names is not None and (labelled or sorted(names) == sorted(dataset.class_names)):
+    if names is not None and (dataset.has_labels or sorted(names) == sorted(dataset.class_names)):
         require_same_classes(where, dataset.class_names, names)
 
 
@@ -112,6 +126,9 @@ def predict(
             f"{', '.join(dataset.class_names)}; --class-names says otherwise, and "
             "`python -m ferlab inspect` finds out"
         )
+    if report and names is not None and not dataset.has_labels and set(names) != set(EMOTIONS):
+        numbered = ", ".join(f"{number} {name}" for number, name in enumerate(dataset.class_names))
+        report(f"note: the labels are the classes of {checkpoint.path}: {numbered}")
     start = time.perf_counter()
     outputs_of, total = _network(checkpoint, dataset.images, batch_size, engine, report), 0.0
     for images in views(dataset.images, tta):

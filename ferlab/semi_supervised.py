@@ -57,7 +57,7 @@ def split_rows(
 
     Raises InputError when the two do not fit, or no labelled or no unlabelled row is left.
     """
-    if not (dataset.labels != UNLABELLED).any():
+    if not dataset.has_labels:
         raise InputError(f"{dataset.source}: no row has a label; training needs some that do")
     if test.usage is not None:
         test = test.take(np.setdiff1d(np.arange(len(test)), test.training_rows()))

@@ -22,7 +22,7 @@ from ferlab import checkpoints, data, engines, files, inference, pretrained
 from ferlab.checkpoints import Checkpoint
 from ferlab.data import Dataset
 from ferlab.errors import InputError, a_few
-from ferlab.labels import is_reordering, parse_class_names, require_same_classes
+from ferlab.labels import UNLABELLED, is_reordering, parse_class_names, require_same_classes
 from ferlab.recipes import Recipe
 
 if TYPE_CHECKING:
@@ -183,11 +183,13 @@ def read_for(
     class_names: tuple[str, ...] | None,
     *,
     role: str = "test",
+    truth: str | None = None,
 ) -> Dataset:
     """Read the data to vote on: class folders in a member's order, images for the largest member.
 
-    Raises InputError, naming the member's line, for one that tells other classes apart than the
-    others, or has them in another order without its line saying so.
+    truth: a file of labels that the data lacks. Data without any has the members' classes. Raises
+    InputError, naming the member's line, for one that tells other classes apart than the others or
+    labelled data, or has them in another order without its line saying so.
     """
     metadata = [_at(member, checkpoints.read_metadata, member.path) for member in members]
     told = [
@@ -201,7 +203,7 @@ def read_for(
     if is_folder and class_names is None and told:
         class_names = told[0][1]
     shapes = [tuple(own["image_shape"]) for own in metadata if own.get("image_shape")]
-    return data.read(
+    dataset = data.read(
         path,
         role=role,
         class_names=inference.data_class_names(
@@ -209,6 +211,14 @@ def read_for(
         ),
         image_shape=max(shapes, key=math.prod) if is_folder and shapes else None,
     )
+    dataset = data.with_truth(dataset, truth)
+    if told:
+        member, names = told[0]
+        dataset = inference.with_models_classes(dataset, names)
+        if not is_reordering(names, dataset.class_names):
+            where = f"{path} with {member.where}: {member.path}"
+            require_same_classes(where, dataset.class_names, names)
+    return dataset
 
 
 def _require_votable(member: Member, names: tuple[str, ...], others: tuple[str, ...]) -> None:
@@ -239,7 +249,8 @@ def collect(
     """
     engines.require_engine(engine)
     files.require_writable(cache_dir / "vote.npy")
-    fingerprint = dataset.fingerprint()
+    unlabelled = np.full_like(dataset.labels, UNLABELLED)  # on which no answer hangs
+    fingerprint = replace(dataset, labels=unlabelled).fingerprint()
     digests = _Digests(cache_dir / "files.json")
     _note_silent(members, dataset, report)
     checkpoint = None

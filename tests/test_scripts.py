@@ -181,6 +181,18 @@ def test_a_folder_of_classes_trains_and_answers_in_its_own_order(work, tmp_path)
     assert "accuracy" in printed
     error = fails("test.py", work / "train.csv", "no.csv", model, cwd=tmp_path)
     assert "must have the same classes: calm, moved" in error
+    (tmp_path / "list.txt").write_text(f"1 {model.name}\n")
+    for script, asked in (("test.py", model), ("test_by_vote.py", "list.txt")):
+        arguments = (script, work / "test.csv", "own.csv", asked)
+        assert "same classes: calm, moved" in fails(
+            *arguments, "--truth", work / "truth.csv", cwd=tmp_path
+        )
+        printed = call(*arguments, "--probabilities", cwd=tmp_path)
+        header, *rows = (tmp_path / "own.csv").read_text().splitlines()
+        assert header == "id,label,calm,moved"
+        assert {row.count(",") for row in rows} == {3}
+        assert "0 calm, 1 moved" in printed or script == "test_by_vote.py"
+        (tmp_path / "own.csv").unlink()
 
 
 @pytest.mark.parametrize("name", ["tensorflow", "jax", "torch"])
@@ -194,7 +206,7 @@ def test_every_backend_tells_its_device(name, tmp_path):
         text=True,
         check=True,
     ).stdout
-    assert re.fullmatch(rf"(CPU \(\d+ cores\)|.+), {name} [\d.]+.*\n", printed)
+    assert re.fullmatch(rf"(CPU \(\d+ cores?\)|.+), {name} [\d.]+.*\n", printed)
 
 
 def test_an_unknown_backend_is_one_line(work, tmp_path):

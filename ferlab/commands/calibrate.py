@@ -30,7 +30,7 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from ferlab import calibration, checkpoints, data, files, held_out, inference, pretrained
+    from ferlab import calibration, checkpoints, files, held_out, inference, pretrained
 
     if pretrained.is_shipped(args.checkpoint):
         raise InputError(f"{args.checkpoint}: is shipped as it is; copy it and calibrate the copy")
@@ -42,8 +42,9 @@ def run(args: argparse.Namespace) -> None:
         class_names=class_names,
         architecture=args.architecture,
     )
-    dataset = inference.read_for(checkpoint, args.data, role="train", class_names=class_names)
-    dataset = data.with_truth(dataset, args.truth)
+    dataset = inference.read_for(
+        checkpoint, args.data, role="train", class_names=class_names, truth=args.truth
+    )
     dataset = held_out.rows(dataset, [args.checkpoint], usage=args.usage, report=print)
     probabilities = inference.predict(checkpoint, dataset, batch_size=args.batch_size, report=print)
 

@@ -67,8 +67,7 @@ def run(args: argparse.Namespace) -> None:
     if len(members) < 2:
         raise InputError(f"a vote needs two or more models. Received: {len(members)}")
     class_names = cli.chosen_class_names(args)
-    whole = voting.read_for(members, args.data, class_names, role="train")
-    whole = data.with_truth(whole, args.truth)
+    whole = voting.read_for(members, args.data, class_names, role="train", truth=args.truth)
 
     def folder_at(image_shape: tuple[int, int, int]) -> data.Dataset:
         return data.read(

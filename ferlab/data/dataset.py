@@ -79,6 +79,11 @@ class Dataset:
         return bool((self.labels != UNLABELLED).all())
 
     @property
+    def has_labels(self) -> bool:
+        """Whether any row has a label."""
+        return bool((self.labels != UNLABELLED).any())
+
+    @property
     def is_grouped(self) -> bool:
         """Whether the training rows come class by class, as folders give them.
 
@@ -212,8 +217,8 @@ class Dataset:
                 raise self._error("validation must be a count above 0", validation)
             if validation > rows / 2:
                 raise InputError(
-                    f"{self.source}: {validation:,} validation rows are more than half of "
-                    f"{rows:,}; pass a fraction: --validation 0.1"
+                    f"{self.source}: {validation:,} validation rows are more than half of its "
+                    f"{rows:,}; a training may take a fraction, --validation 0.1"
                 )
             return validation
         if not 0 < validation < 1:
