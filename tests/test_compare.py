@@ -280,4 +280,6 @@ def test_an_interval_is_shown_where_the_rows_are_known():
     for validation, kind in ((100, metrics.Proportion), (0.1, float), ("PublicTest", float)):
         told = {"history": history(0.5), "recipe": {"validation": validation}}
         assert type(compare.Candidate("a", checkpoint(told), 1).val_accuracy) is kind
+        told["validation_rows"] = 50
+        assert compare.Candidate("a", checkpoint(told), 1).val_accuracy.n == 50
     assert compare.Candidate("a", checkpoint({}), 1).val_accuracy is None

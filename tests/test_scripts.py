@@ -176,6 +176,7 @@ def test_a_folder_of_classes_trains_and_answers_in_its_own_order(work, tmp_path)
     model = tmp_path / printed.splitlines()[-1]
     metadata = checkpoints.read_metadata(model)
     assert metadata["class_names"] == ["calm", "moved"]
+    assert metadata["validation_rows"] == 12
     assert metadata["image_shape"] == [32, 32, 1]
     printed = call("dnn_test.py", "faces", "result.csv", model, cwd=tmp_path)
     assert "accuracy" in printed
