@@ -93,7 +93,7 @@ ROWS = {
         {"label_smoothing": 0.0},
         method="fixmatch",
     ),
-    "distillation": Row("half of the target by a vote of six", method="distillation"),
+    "distillation": Row(f"half of the target by a vote of {', '.join(TEACHERS)}", method="distillation"),
     "tta-flip": Row("the base, asked with its mirror image", tta="flip"),
     "tta-ten-crop": Row("the base, asked by ten views", tta="ten-crop"),
 }
@@ -321,7 +321,8 @@ def difference(first: list[dict], second: list[dict]) -> tuple[float, float, int
 
 
 def of_row(results: list[dict], name: str) -> list[dict]:
-    return [result for result in results if result["row"] == name]
+    own = [result for result in results if result["row"] == name]
+    return sorted(own, key=lambda result: int(result["seed"]))
 
 
 def right(out_dir: Path, result: dict) -> dict[str, np.ndarray]:
