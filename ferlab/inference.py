@@ -52,9 +52,9 @@ def read_for(
 
 
 def with_models_classes(dataset: Dataset, class_names: tuple[str, ...]) -> Dataset:
-    """The dataset; without a label, whose number would mean a class of its own, of these classes.
+    """Data without labels under a model's classes; data with some as it is, as they mean its own.
 
-    Where they are the same in another order it keeps its own, in which answers are then given.
+    Where both name the same classes the data keeps its order, in which answers are then given.
     """
     if dataset.has_labels or sorted(class_names) == sorted(dataset.class_names):
         return dataset
