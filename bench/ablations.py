@@ -93,7 +93,9 @@ ROWS = {
         {"label_smoothing": 0.0},
         method="fixmatch",
     ),
-    "distillation": Row(f"half of the target by a vote of {', '.join(TEACHERS)}", method="distillation"),
+    "distillation": Row(
+        f"half of the target by a vote of {', '.join(TEACHERS)}", method="distillation"
+    ),
     "tta-flip": Row("the base, asked with its mirror image", tta="flip"),
     "tta-ten-crop": Row("the base, asked by ten views", tta="ten-crop"),
 }
