@@ -310,13 +310,13 @@ def difference(first: list[dict], second: list[dict]) -> tuple[float, float, int
     Each has for every seed what `right` gives. Wald's interval for matched pairs, in which an image
     that several seeds are asked is one draw, as their answers hang together.
     """
-    pairs = list(zip(first, second, strict=True))
-    public, *folds = (
-        np.sum([one[part].astype(int) - other[part] for one, other in some], axis=0)
-        for part, some in (("public", pairs), *(("validation", [pair]) for pair in pairs))
-    )
-    sums = np.concatenate([public, *folds])
-    asked = np.repeat([len(pairs), 1], [len(public), len(sums) - len(public)])
+    gains = [
+        {part: one[part].astype(int) - other[part] for part in one}
+        for one, other in zip(first, second, strict=True)
+    ]
+    public = sum(gain["public"] for gain in gains)
+    sums = np.concatenate([public, *(gain["validation"] for gain in gains)])
+    asked = np.repeat([len(gains), 1], [len(public), len(sums) - len(public)])
     gain = sums.sum() / asked.sum()
     half = 1.959964 * np.sqrt(np.square(sums - gain * asked).sum()) / asked.sum()
     return gain, half, len(sums)

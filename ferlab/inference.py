@@ -74,6 +74,13 @@ def data_class_names(
     return class_names
 
 
+def note_classes(dataset: Dataset, report: Callable[[str], None]) -> None:
+    """Report what a submission's numbers mean for data without labels that are no emotions'."""
+    if not dataset.has_labels and set(dataset.class_names) != set(EMOTIONS):
+        numbered = ", ".join(f"{number} {name}" for number, name in enumerate(dataset.class_names))
+        report(f"note: the labels mean {numbered}")
+
+
 def require_same_task(
     checkpoint: Checkpoint, dataset: Dataset, *, may_reorder: bool | None = None
 ) -> None:
@@ -126,9 +133,8 @@ def predict(
             f"{', '.join(dataset.class_names)}; --class-names says otherwise, and "
             "`python -m ferlab inspect` finds out"
         )
-    if report and names is not None and not dataset.has_labels and set(names) != set(EMOTIONS):
-        numbered = ", ".join(f"{number} {name}" for number, name in enumerate(dataset.class_names))
-        report(f"note: the labels are the classes of {checkpoint.path}: {numbered}")
+    if report and names is not None:
+        note_classes(dataset, report)
     start = time.perf_counter()
     outputs_of, total = _network(checkpoint, dataset.images, batch_size, engine, report), 0.0
     for images in views(dataset.images, tta):

@@ -253,6 +253,7 @@ def collect(
     fingerprint = replace(dataset, labels=unlabelled).fingerprint()
     digests = _Digests(cache_dir / "files.json")
     _note_silent(members, dataset, report)
+    inference.note_classes(dataset, report)
     checkpoint = None
     keys: list[str] = []
     ballots: dict[str, np.ndarray] = {}

@@ -544,6 +544,7 @@ def bad(tmp_path):
     data.write_npz(tmp_path / "two.npz", train=two)
     (tmp_path / "sub").mkdir()
     data.write_csv(tmp_path / "sub" / "train.csv", rows.images, labels=rows.labels)
+    data.write_csv(tmp_path / "table.html", rows.images, labels=rows.labels)
     return tmp_path
 
 
@@ -556,6 +557,7 @@ def bad(tmp_path):
         (("train.csv", "two.npz"), "the same classes"),
         (("train.csv", "--out", "train.csv"), "--out must end in .html"),
         (("train.csv", "--out", "train.csv/a.html"), "a.html: cannot be written"),
+        (("table.html", "--out", "table.html"), "table.html: is read here"),
         (("train.csv", "--clean", "sub"), "sub: must be a new or an empty folder"),
         (("train.csv", "--clean", "train.csv"), "train.csv: lies in train.csv"),
         (("train.csv", "sub/train.csv", "--clean", "new"), "a name of its own"),

@@ -61,6 +61,7 @@ def test_bad_arguments(work, cnn, dnn, tmp_path):
         ("-m ferlab", ["sample", "s", "--test", "99999999999"], "--test must be from 1"),
         ("test.py", [work / "test.csv", work / "test.csv", cnn], "is read here"),
         ("test.py", [work / "test.csv", cnn, cnn], "is a model's name"),
+        ("test_by_vote.py", [work / "test.csv", cnn, "list.txt"], "is a model's name"),
         ("test.py", [work / "test.csv", "r.csv", cnn, "--truth", ""], "an argument is empty"),
         ("train.py", [work / "train.csv", "--run-dir="], "an argument is empty"),
         ("-m ferlab", ["check", work / "train.csv", "--out", cnn], "--out must end in .html"),

@@ -292,6 +292,15 @@ def test_a_damaged_cache_is_made_anew(folder):
     np.testing.assert_array_equal(first, second)
 
 
+def test_a_cached_answer_serves_the_same_images_with_other_labels(folder):
+    _, first = collect(folder, "1 a.h5\n")
+    test = faces(40, seed=9)
+    data.write_csv(folder / "test.csv", test.images, ids=test.ids)
+    _, again = collect(folder, "1 a.h5\n")
+    assert first[0].endswith("predicts")
+    assert again[0].endswith("from the cache")
+
+
 def test_a_member_with_other_classes_is_refused_by_line(folder):
     save_dnn(folder / "c.h5", 2, class_names=tuple(sorted(EMOTIONS)))
     with pytest.raises(InputError, match=r"model_list.txt:2: .*c.h5.*same order") as caught:
