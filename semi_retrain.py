@@ -49,7 +49,7 @@ def main() -> None:
             "since the model was trained on other rows"
         )
 
-    from ferlab import files, inference, semi_supervised
+    from ferlab import files, inference, plots, semi_supervised
 
     class_names = cli.chosen_class_names(args)
 
@@ -91,13 +91,17 @@ def main() -> None:
         existing=existing,
         initial_epoch=args.previous_epoch,
     )
-    path = semi_supervised.run(
+    path, outcome = semi_supervised.run(
         experiment,
         out_dir=args.out_dir,
         suffix=f"_{args.existing.stem}",
         with_control=args.control,
         scored=test.labelled() if args.truth else None,
     )
+    picture = path.with_name(f"{path.stem}_pseudo.png")
+    class_names = rows.labelled.class_names
+    plots.save(plots.pseudo_labels_figure(outcome.rounds(), class_names, path.name), picture)
+    print(picture)
     print(path)
 
 

@@ -33,7 +33,7 @@ def main() -> None:
     args = parse_args()
     recipe = cli.chosen_recipe(args)
 
-    from ferlab import checkpoints, data, files, inference, semi_supervised
+    from ferlab import checkpoints, data, files, inference, plots, semi_supervised
     from models import build_model
 
     class_names = cli.chosen_class_names(args)
@@ -83,12 +83,16 @@ def main() -> None:
         run_dir=args.run_dir,
         keep_epochs=args.keep_epochs,
     )
-    path = semi_supervised.run(
+    path, outcome = semi_supervised.run(
         experiment,
         out_dir=args.out_dir,
         with_control=args.control,
         scored=data.with_truth(test, args.truth).labelled() if args.truth else None,
     )
+    picture = path.with_name(f"{path.stem}_pseudo.png")
+    class_names = rows.labelled.class_names
+    plots.save(plots.pseudo_labels_figure(outcome.rounds(), class_names, path.name), picture)
+    print(picture)
     print(path)
 
 

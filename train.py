@@ -48,14 +48,14 @@ def main() -> None:
     )
     train, validation = dataset.split(recipe.validation)
 
-    from ferlab import files, training, voting
+    from ferlab import distillation, files, training
     from ferlab.objectives import Supervised
     from models import build_model
 
     files.require_writable(args.out_dir / "checkpoint.h5")
     seed = args.seed or 0
     train = train.without_labels(recipe.labels_removed, seed).labelled()
-    teacher = voting.teacher(args.teacher, train, recipe, report=print)
+    teacher = distillation.teacher(args.teacher, train, recipe, report=print)
     training.set_seed(seed)
     model = build_model(recipe.model, train.image_shape, train.num_classes)
     result = training.fit(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ferlab import checkpoints, files, inference, metrics, plots, runs, training
+from ferlab import checkpoints, files, inference, metrics, runs, training
 from ferlab.backend import keras
 from ferlab.checkpoints import Checkpoint
 from ferlab.data import Dataset, concatenate
@@ -140,6 +140,13 @@ class Outcome:
     labelled_by: tuple[tuple[str, PseudoLabels], ...]
     steps: int
     termination_condition: str | None
+
+    def rounds(self) -> list[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
+        """As `plots.pseudo_labels_figure` draws them."""
+        return [
+            (who, guesses.labels, guesses.probabilities, guesses.truth)
+            for who, guesses in self.labelled_by
+        ]
 
 
 @dataclass(frozen=True)
@@ -325,8 +332,8 @@ def run(
     suffix: str = "",
     with_control: bool = False,
     scored: Dataset | None = None,
-) -> Path:
-    """Learn, publish and report: pseudo-labels as a table and a picture, accuracies, the control's.
+) -> tuple[Path, Outcome]:
+    """Learn, publish and report: pseudo-labels as a table, accuracies, and the control's.
 
     The checkpoint is `semi_[val_acc].h5`, or with a suffix `[val_acc][suffix].h5`. An experiment
     that was stopped goes on, as `runs.open_run` finds it.
@@ -344,8 +351,6 @@ def run(
         outcome = experiment.learn()
         prefix = "" if suffix else "semi_"
         path = training.publish(outcome.result, out_dir, prefix=prefix, suffix=suffix)
-        picture = path.with_name(f"{path.stem}_pseudo.png")
-        plots.save(plots.pseudo_labels_figure(outcome.labelled_by, path.name), picture)
         models: dict[str, training.Result | Checkpoint] = {path.name: outcome.result}
         if with_control:
             report(f"control: the given labels alone, {outcome.steps:,} steps an epoch as well")
@@ -361,8 +366,7 @@ def run(
                 report(f"  {line}")
     if outcome.termination_condition:
         report(f"termination condition: {outcome.termination_condition}")
-    report(str(picture))
-    return path
+    return path, outcome
 
 
 def comparison(models: dict[str, training.Result | Checkpoint], rows: Dataset) -> list[str]:

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,10 +22,6 @@ from ferlab.checkpoints import Checkpoint
 from ferlab.data import Dataset
 from ferlab.errors import InputError, a_few
 from ferlab.labels import UNLABELLED, is_reordering, parse_class_names, require_same_classes
-from ferlab.recipes import Recipe
-
-if TYPE_CHECKING:
-    from ferlab.objectives import Teacher
 
 _OPTION = re.compile(r"\s(pixels|classes|architecture)=(\S*)$", re.IGNORECASE)
 _COMMENT = re.compile(r"(^|\s)#.*")
@@ -278,46 +273,6 @@ def collect(
         keys.append(key)
     digests.save()
     return np.stack([ballots[key] for key in keys])
-
-
-def teacher(
-    paths: Sequence[Path], dataset: Dataset, recipe: Recipe, *, report: Callable[[str], None]
-) -> "Teacher | None":
-    """What checkpoints and lists, as one vote, say of every row; None where there are none.
-
-    For a recipe that mirrors images they are asked with the mirror image too, and the mean counts.
-    """
-    from ferlab.objectives import Teacher  # Keras, which a vote from the cache does without
-
-    if not paths:
-        return None
-    members = [member for path in paths for member in members_of(path) if member.weight]
-    probabilities = collect(
-        members,
-        dataset,
-        batch_size=256,
-        tta="flip" if recipe.horizontal_flip else "none",
-        cache_dir=default_cache_dir(),
-        report=report,
-    )
-    rows = [_rows_of(member.path, dataset) for member in members]
-    is_known = all(one is not None for one in rows)
-    return Teacher(
-        names=tuple(pretrained.spoken(path) or path.name for path in paths),
-        probabilities=combine(probabilities, [member.weight for member in members], "soft").astype(
-            "float32"
-        ),
-        rows=np.unique(np.concatenate(rows)) if is_known else None,
-    )
-
-
-def _rows_of(path: Path, dataset: Dataset) -> np.ndarray | None:
-    """Digests of all rows it was trained on, where they can be told among those of the dataset."""
-    told = checkpoints.read_metadata(path)
-    is_alike = told.get("image_shape") == list(dataset.image_shape)  # others have other digests
-    if not is_alike or told.get("previous_rows_unknown"):
-        return None
-    return checkpoints.read_training_rows(path)
 
 
 def _require_datas_classes(member: Member, dataset: Dataset) -> None:

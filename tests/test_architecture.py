@@ -6,25 +6,46 @@ import pytest
 from support import ROOT
 
 LEVELS = [
-    {"ferlab.errors"},
-    {"ferlab.labels", "ferlab.files", "ferlab.backend", "ferlab.test_time_augmentation"},
-    {"ferlab.data", "models", "ferlab.drawn_faces", "ferlab.recipes", "ferlab.pretrained"}
-    | {"ferlab.model_cards", "ferlab.optimizers"},
-    {"ferlab.augmentation", "ferlab.acceleration", "ferlab.batches", "ferlab.checkpoints"}
-    | {"ferlab.autodiff", "ferlab.near_duplicates", "ferlab.label_errors", "ferlab.engines"}
-    | {"ferlab.metrics", "ferlab.calibration", "ferlab.costs", "ferlab.ensemble_selection"},
-    {"ferlab.inference", "ferlab.held_out", "ferlab.data_quality"}
-    | {"ferlab.objectives", "ferlab.pseudo_labels", "ferlab.runs"},
-    {"ferlab.training", "ferlab.voting", "ferlab.interpretation", "ferlab.evaluation"}
-    | {"ferlab.cleaning"},
-    {"ferlab.plots", "ferlab.model_facts"},
-    {"ferlab.semi_supervised", "ferlab.pages"},
-    {"ferlab.data_report"},
-    {"ferlab.cli"},
-    {"ferlab.commands"},
-    {"ferlab.__main__"},
+    "errors",
+    "labels files backend recipes",
+    "optimizers pretrained data models",
+    "checkpoints audit",
+    "inference",
+    "evaluation",
+    "training interpretation plots web",
+    "reports cli",
+    "commands",
+    "__main__",
 ]
-LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
+OLD = {
+    "batches": "data",
+    "drawn_faces": "data",
+    "data_quality": "audit",
+    "near_duplicates": "audit",
+    "label_errors": "audit",
+    "cleaning": "audit",
+    "engines": "inference",
+    "test_time_augmentation": "inference",
+    "voting": "inference",
+    "ensemble_selection": "inference",
+    "metrics": "evaluation",
+    "calibration": "evaluation",
+    "costs": "evaluation",
+    "held_out": "evaluation",
+    "objectives": "training",
+    "augmentation": "training",
+    "acceleration": "training",
+    "pseudo_labels": "training",
+    "semi_supervised": "training",
+    "runs": "training",
+    "distillation": "training",
+    "autodiff": "interpretation",
+    "pages": "reports",
+    "data_report": "reports",
+    "model_cards": "reports",
+    "model_facts": "reports",
+}
+LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS) for room in rooms.split()}
 SCRIPTS = sorted(path for path in ROOT.glob("*.py"))
 MODULES = sorted([*ROOT.glob("ferlab/**/*.py"), *ROOT.glob("models/*.py")])
 
@@ -36,11 +57,10 @@ def name_of(path):
 
 def room_of(module):
     """The room a module lives in; None for what is not ours."""
-    while module:
-        if module in LEVEL_OF:
-            return module
-        module = module.rpartition(".")[0]
-    return None
+    package, _, rest = module.partition(".")
+    name = rest.partition(".")[0] if package == "ferlab" else package
+    name = OLD.get(name, name)
+    return name if name in LEVEL_OF else None
 
 
 def imported(path):

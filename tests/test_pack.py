@@ -15,6 +15,7 @@ from ferlab import (
     checkpoints,
     cli,
     data,
+    distillation,
     files,
     inference,
     metrics,
@@ -22,7 +23,6 @@ from ferlab import (
     model_facts,
     pretrained,
     training,
-    voting,
 )
 from ferlab.errors import InputError
 from ferlab.objectives import Supervised, Teacher
@@ -180,9 +180,11 @@ def test_reproduce_says_what_differs_and_fails(shipped, folder, command):
 def test_a_model_taught_by_a_shipped_one_is_packed_and_reproduced(shipped, folder, command):
     train, validation = data.read(folder / "train.csv", role="train").split(40)
     path = pretrained.resolve("pretrained:quick")
-    teacher = voting.teacher([path], train, RECIPE, report=print)
+    teacher = distillation.teacher([path], train, RECIPE, report=print)
     assert teacher.names == ("pretrained:quick",)
-    alone = voting.teacher([path], train, RECIPE.override(horizontal_flip=False), report=print)
+    alone = distillation.teacher(
+        [path], train, RECIPE.override(horizontal_flip=False), report=print
+    )
     for found, tta in ((teacher, "flip"), (alone, "none")):
         expected = inference.predict(checkpoints.load(path), train, tta=tta)
         np.testing.assert_allclose(found.probabilities, expected, atol=1e-6)

@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> None:
 
     import numpy as np
 
-    from ferlab import backend, checkpoints, evaluation, files, runs, training, voting
+    from ferlab import backend, checkpoints, distillation, evaluation, files, runs, training
     from ferlab.objectives import Supervised
     from models import build_model
 
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> None:
 
     files.require_writable(args.out_dir / "checkpoint.h5")
     labelled = train.without_labels(recipe.labels_removed, facts["seed"]).labelled()
-    teacher = voting.teacher(teachers, labelled, recipe, report=print)
+    teacher = distillation.teacher(teachers, labelled, recipe, report=print)
     training.set_seed(facts["seed"])
     result = training.fit(
         build_model(recipe.model, train.image_shape, train.num_classes),

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ferlab.plots.style import BLUE, GREY, LONGEST_NAME, ORANGE, plain
-from ferlab.pseudo_labels import PseudoLabels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -61,51 +60,54 @@ def _with_shares(names: Sequence[str], right: np.ndarray, of: np.ndarray) -> lis
     ]
 
 
-def pseudo_labels_figure(labelled_by: Sequence[tuple[str, PseudoLabels]], title: str) -> "Figure":
-    """For each round: the pseudo-labels by class, and how confidence and truth go together.
+def pseudo_labels_figure(
+    rounds: Sequence[tuple[str, np.ndarray, np.ndarray, np.ndarray]],
+    class_names: Sequence[str],
+    title: str,
+) -> "Figure":
+    """For each round: the pseudo-labels by class, and their accuracy by confidence.
 
-    labelled_by: who labelled, and what.
+    rounds: the name of the predictor, its pseudo-labels, int64 (n,), -1 below the threshold, its
+    probabilities, float32 (n, num_classes), and the true labels, int64 (n,), -1 where unknown.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter
 
-    count = len(labelled_by)
+    count = len(rounds)
     figure = Figure(figsize=(11, 0.8 + 3.6 * count), layout="constrained")
     figure.suptitle(plain(f"{title}: pseudo-labels"))
     panels = figure.subplots(count, 2, squeeze=False, width_ratios=(1, 1.15))
-    for (who, guesses), (by_class, by_confidence) in zip(labelled_by, panels, strict=True):
-        known = guesses.truth >= 0
-        right = guesses.labels == guesses.truth
-        start = np.zeros(len(guesses.class_names))
+    for (predictor, labels, probabilities, truth), (by_class, by_confidence) in zip(
+        rounds, panels, strict=True
+    ):
+        known, selected = truth >= 0, labels >= 0
+        correct = labels == truth
+        confidence = probabilities.max(axis=1)
+        start = np.zeros(len(class_names))
         for rows, colour, label in (
-            (known & right, BLUE, "right"),
-            (known & ~right, ORANGE, "wrong"),
-            (~known, GREY, "truth not known"),
+            (known & correct, BLUE, "correct"),
+            (known & ~correct, ORANGE, "wrong"),
+            (~known, GREY, "truth unknown"),
         ):
-            chosen = guesses.labels[rows & guesses.chosen]
-            counts = np.bincount(chosen, minlength=len(start))
+            counts = np.bincount(labels[rows & selected], minlength=len(start))
             by_class.barh(range(len(start)), counts, left=start, color=colour, label=label)
             start = start + counts
-        by_class.set_yticks(
-            range(len(start)), [plain(name, LONGEST_NAME) for name in guesses.class_names]
-        )
+        by_class.set_yticks(range(len(start)), [plain(name, LONGEST_NAME) for name in class_names])
         by_class.invert_yaxis()
         by_class.set_xlabel("pseudo-labels (images)")
-        by_class.set_title(plain(f"by {who}"), fontsize=10)
+        by_class.set_title(plain(f"by {predictor}"), fontsize=10)
         by_class.legend(fontsize=8)
 
         edges = np.linspace(0, 1, 21)
         for rows, colour, label in (
-            (guesses.chosen, BLUE, "taken"),
-            (~guesses.chosen, GREY, "below the threshold"),
+            (selected, BLUE, "used"),
+            (~selected, GREY, "below the threshold"),
         ):
-            by_confidence.hist(
-                guesses.confidence[rows], edges, color=colour, alpha=0.5, label=label
-            )
+            by_confidence.hist(confidence[rows], edges, color=colour, alpha=0.5, label=label)
         by_confidence.set_xlabel("confidence (probability of the most probable class)")
         by_confidence.set_ylabel("unlabelled images")
-        predicted = guesses.probabilities.argmax(axis=1) == guesses.truth
-        bins = np.clip(np.digitize(guesses.confidence, edges) - 1, 0, 19)
+        predicted = probabilities.argmax(axis=1) == truth
+        bins = np.clip(np.digitize(confidence, edges) - 1, 0, 19)
         shares = [
             (low + 0.025, predicted[rows].mean())
             for index, low in enumerate(edges[:-1])
@@ -114,9 +116,9 @@ def pseudo_labels_figure(labelled_by: Sequence[tuple[str, PseudoLabels]], title:
         if shares:
             accuracy = by_confidence.twinx()
             accuracy.plot(*zip(*shares, strict=True), "o-", color=ORANGE, label="accuracy")
-            accuracy.plot((0, 1), (0, 1), ":", color="black", label="confidence that holds")
+            accuracy.plot((0, 1), (0, 1), ":", color="black", label="perfectly calibrated")
             accuracy.set_ylim(0, 1)
-            accuracy.set_ylabel("accuracy where the truth is known")
+            accuracy.set_ylabel("accuracy where the label is known")
             accuracy.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
             handles = [*by_confidence.get_legend_handles_labels()[0], *accuracy.get_lines()]
             accuracy.legend(handles=handles, fontsize=8, loc="upper left")

@@ -1,0 +1,49 @@
+"""Distillation: the probabilities of trained models as a second target beside the labels."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ferlab import checkpoints, pretrained, voting
+from ferlab.data import Dataset
+from ferlab.objectives import Teacher
+from ferlab.recipes import Recipe
+
+
+def teacher(
+    paths: Sequence[Path], dataset: Dataset, recipe: Recipe, *, report: Callable[[str], None]
+) -> Teacher | None:
+    """What checkpoints and lists, as one vote, say of every row; None where there are none.
+
+    For a recipe that mirrors images they are asked with the mirror image too, and the mean counts.
+    """
+    if not paths:
+        return None
+    members = [member for path in paths for member in voting.members_of(path) if member.weight]
+    probabilities = voting.collect(
+        members,
+        dataset,
+        batch_size=256,
+        tta="flip" if recipe.horizontal_flip else "none",
+        cache_dir=voting.default_cache_dir(),
+        report=report,
+    )
+    rows = [_rows_of(member.path, dataset) for member in members]
+    is_known = all(one is not None for one in rows)
+    return Teacher(
+        names=tuple(pretrained.spoken(path) or path.name for path in paths),
+        probabilities=voting.combine(
+            probabilities, [member.weight for member in members], "soft"
+        ).astype("float32"),
+        rows=np.unique(np.concatenate(rows)) if is_known else None,
+    )
+
+
+def _rows_of(path: Path, dataset: Dataset) -> np.ndarray | None:
+    """Digests of all rows it was trained on, where they can be told among those of the dataset."""
+    told = checkpoints.read_metadata(path)
+    is_alike = told.get("image_shape") == list(dataset.image_shape)  # others have other digests
+    if not is_alike or told.get("previous_rows_unknown"):
+        return None
+    return checkpoints.read_training_rows(path)
