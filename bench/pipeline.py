@@ -26,8 +26,8 @@ def main() -> None:
 
     from ferlab import backend, objectives, training
     from ferlab.backend import keras
-    from ferlab.batches import Batches, feed
-    from ferlab.drawn_faces import drawn_faces
+    from ferlab.data.batches import Batches, feed
+    from ferlab.data.drawn_faces import drawn_faces
     from ferlab.recipes import RECIPES
     from models import build_model
 

@@ -30,7 +30,7 @@ def main() -> None:
 
     from ferlab import autodiff, interpretation
     from ferlab.checkpoints import Checkpoint
-    from ferlab.drawn_faces import drawn_faces
+    from ferlab.data.drawn_faces import drawn_faces
     from ferlab.interpretation import attribution
     from ferlab.interpretation.networks import Network, first_convolution, last_map
     from models import build_model

@@ -162,7 +162,7 @@ def _network(
     """What gives the model's outputs of raw grey levels. images: some that it will be asked."""
     model = checkpoint.raw_pixel_model()
     if engine == "keras":
-        from ferlab.batches import Batches, feed  # imports Keras
+        from ferlab.data.batches import Batches, feed  # imports Keras
 
         verbose = int(bool(report) and sys.stdout.isatty())
         return lambda images: model.predict(
@@ -248,7 +248,7 @@ def features(checkpoint: Checkpoint, dataset: Dataset, *, batch_size: int = 256)
     alone.
     """
     from ferlab.backend import keras
-    from ferlab.batches import Batches, feed
+    from ferlab.data.batches import Batches, feed
 
     model, last = checkpoint.model, [layer for layer in checkpoint.model.layers if layer.weights]
     seen = [] if not last or isinstance(last[-1], keras.Model) else [last[-1].input]

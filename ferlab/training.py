@@ -20,9 +20,9 @@ import numpy as np
 
 from ferlab import backend, calibration, checkpoints, files, inference, metrics, optimizers, runs
 from ferlab.backend import keras
-from ferlab.batches import Batches, feed
 from ferlab.checkpoints import Checkpoint
 from ferlab.data import Dataset
+from ferlab.data.batches import Batches, feed
 from ferlab.errors import InputError, a_few
 from ferlab.objectives import Supervised
 from ferlab.recipes import Recipe

@@ -13,7 +13,7 @@ from unittest import mock
 import numpy as np
 
 from ferlab.data import Dataset
-from ferlab.drawn_faces import drawn_faces
+from ferlab.data.drawn_faces import drawn_faces
 from ferlab.labels import EMOTIONS
 
 ROOT = Path(__file__).parent.parent

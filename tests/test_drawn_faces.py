@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ferlab.drawn_faces import (
+from ferlab.data.drawn_faces import (
     ACTION_UNITS,
     LABEL_NOISE,
     PROTOTYPES,

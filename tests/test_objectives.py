@@ -6,7 +6,7 @@ import pytest
 from support import faces
 
 from ferlab import objectives
-from ferlab.batches import Batches, feed
+from ferlab.data.batches import Batches, feed
 from ferlab.objectives import FixMatch, PseudoLabelled, Supervised, Teacher
 from ferlab.recipes import RECIPES
 from models import build_model

@@ -21,8 +21,8 @@ from support import ROOT, faces  # noqa: F401, the process to be killed uses fac
 from ferlab import checkpoints, files, training
 from ferlab.acceleration import FusedBatchNormalization, accelerate
 from ferlab.augmentation import augmentation_layers
-from ferlab.batches import Batches, feed
 from ferlab.checkpoints import Checkpoint
+from ferlab.data.batches import Batches, feed
 from ferlab.errors import InputError
 from ferlab.objectives import Supervised
 from ferlab.recipes import RECIPES

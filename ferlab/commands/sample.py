@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> None:
             raise InputError(f"{flag} must be from {least} to {MOST:,}. Received: {count}")
 
     from ferlab import data
-    from ferlab.drawn_faces import LABEL_NOISE, drawn_faces
+    from ferlab.data.drawn_faces import LABEL_NOISE, drawn_faces
     from ferlab.files import require_writable, whole_file
 
     train_path, test_path, truth_path, grid_path = paths = [
@@ -76,7 +76,7 @@ def example_grid(seed: int, scale: int = 2) -> "Image.Image":
     import numpy as np
     from PIL import Image, ImageDraw, ImageFont
 
-    from ferlab.drawn_faces import draw_face
+    from ferlab.data.drawn_faces import draw_face
 
     cell = 48 * scale + 4
     grid = Image.new("L", (MARGIN + GRID_COLUMNS * cell, len(EMOTIONS) * cell), 255)
