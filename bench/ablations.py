@@ -216,15 +216,16 @@ def left_out(args: argparse.Namespace, without: str, whole, test) -> np.ndarray:
 
 def find(args: argparse.Namespace, without: str) -> np.ndarray:
     """On whole images: 32x32 are too small to tell copies."""
-    from ferlab import data, data_quality, near_duplicates
+    from ferlab import data
+    from ferlab.audit import checks, duplicates
 
     train = data.read(str(args.fer_dir / "train.csv"), role="train")
     test = data.read(str(args.fer_dir / "test.csv"), role="test")
     images = np.concatenate([train.images, test.images])
     digests = np.concatenate([train.row_digests(), test.row_digests()])
-    blank, _ = data_quality.blank_and_flat(images)
+    blank, _ = checks.blank_and_flat(images)
     seen = np.flatnonzero(~blank)
-    groups = near_duplicates.find_copies(images, digests, seen).groups(len(images))
+    groups = duplicates.find_copies(images, digests, seen).groups(len(images))
     count = len(train)
     if without == "test":
         return np.flatnonzero(np.isin(groups[:count], groups[count:]) & ~blank[:count])

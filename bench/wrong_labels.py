@@ -28,13 +28,12 @@ def main() -> None:
 
     import numpy as np
 
-    from ferlab import checkpoints, data, inference, label_errors, near_duplicates
+    from ferlab import checkpoints, data, inference
+    from ferlab.audit import duplicates, label_errors
 
     dataset = data.with_truth(data.read(args.data, role="test"), args.truth).labelled()
     features = inference.features(checkpoints.load(args.model), dataset)
-    copies = near_duplicates.find_copies(
-        dataset.images, dataset.row_digests(), np.arange(len(dataset))
-    )
+    copies = duplicates.find_copies(dataset.images, dataset.row_digests(), np.arange(len(dataset)))
     groups = copies.groups(len(dataset))
     count = round(SHARE * len(dataset))
     found: dict[str, list[float]] = {}

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ferlab import plots
-from ferlab.cleaning import REASONS, Removal
-from ferlab.data_quality import (
+from ferlab.audit.checks import (
     BLANK_DEVIATION,
     FLAT_SHARE,
     SAMPLE,
@@ -17,7 +16,8 @@ from ferlab.data_quality import (
     Rows,
     copies_between,
 )
-from ferlab.label_errors import Doubts
+from ferlab.audit.cleaning import REASONS, Removal
+from ferlab.audit.label_errors import Doubts
 from ferlab.labels import UNLABELLED
 from ferlab.pages import Page
 

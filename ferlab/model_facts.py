@@ -10,15 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ferlab import (
-    checkpoints,
-    data,
-    data_quality,
-    evaluation,
-    metrics,
-    near_duplicates,
-    pretrained,
-)
+from ferlab import checkpoints, data, evaluation, metrics, pretrained
+from ferlab.audit import checks, duplicates
 from ferlab.checkpoints import Checkpoint
 from ferlab.data import Dataset
 from ferlab.errors import InputError
@@ -155,8 +148,8 @@ def copies_of(train: Dataset, scored: Dataset) -> np.ndarray:
     """bool (n,): the scored rows that show what a training row shows; see `near_duplicates`."""
     images = np.concatenate([train.images, scored.images])
     digests = np.concatenate([train.row_digests(), scored.row_digests()])
-    blank, _ = data_quality.blank_and_flat(images)
-    found = near_duplicates.find_copies(images, digests, np.flatnonzero(~blank))
+    blank, _ = checks.blank_and_flat(images)
+    found = duplicates.find_copies(images, digests, np.flatnonzero(~blank))
     groups = found.groups(len(images))
     return np.isin(groups[len(train) :], groups[: len(train)])
 

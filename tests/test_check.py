@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 from support import faces, fails, run
 
-from ferlab import checkpoints, cleaning, data, data_quality, inference, label_errors
-from ferlab import near_duplicates as near
+from ferlab import checkpoints, data, inference
+from ferlab.audit import checks, cleaning, label_errors
+from ferlab.audit import duplicates as near
 from ferlab.commands import check
 from ferlab.data import Dataset
 from ferlab.labels import EMOTIONS
@@ -130,7 +131,7 @@ def test_rows_that_are_not_asked_about_are_not_compared():
     blank = with_images(
         drawn, {4: 0 * drawn.images[4], 9: 0 * drawn.images[9], 12: drawn.images[2]}
     )
-    is_blank, _ = data_quality.blank_and_flat(blank.images)
+    is_blank, _ = checks.blank_and_flat(blank.images)
     assert np.flatnonzero(is_blank).tolist() == [4, 9]
     copies = found_in(blank, np.flatnonzero(~is_blank))
     assert (copies.first.tolist(), copies.second.tolist()) == ([2], [12])
@@ -144,7 +145,7 @@ def test_blank_is_almost_constant_and_flat_is_mostly_one_level():
     images[1, :20] = rng.integers(0, 255, images[1, :20].shape)  # 28 of 48 lines are of one level
     images[2] = 7
     images[2, :18] = rng.integers(8, 255, images[2, :18].shape)
-    blank, flat = data_quality.blank_and_flat(images)
+    blank, flat = checks.blank_and_flat(images)
     assert blank.tolist() == [True, False, False, False]
     assert flat.tolist() == [False, False, True, False]
 
@@ -364,7 +365,7 @@ def test_files_of_one_name_are_told_apart(planted, tmp_path, command):
 
 def test_what_is_removed_can_be_chosen(planted, tmp_path, command):
     training, _ = planted
-    _, flat = data_quality.blank_and_flat(training.images)
+    _, flat = checks.blank_and_flat(training.images)
     flat = set((np.flatnonzero(flat) + 1).tolist())
     data.write_csv(tmp_path / "train.csv", training.images, labels=training.labels)
     for reasons, expected in (
@@ -456,8 +457,8 @@ def test_files_that_differ_are_told_from_alike_ones(tmp_path, command):
     others = np.bincount(few.labels, minlength=7) / len(few)
     largest = f"{100 * abs(shares - others).max():.1f} points at most"
     assert largest in next(line for line in printed.splitlines() if "a.csv and d.csv" in line)
-    rows = data_quality.read([str(tmp_path / "a.csv"), str(tmp_path / "c.csv")])
-    (found,) = data_quality.compare(rows, np.ones(300, dtype=bool), np.arange(300))
+    rows = checks.read([str(tmp_path / "a.csv"), str(tmp_path / "c.csv")])
+    (found,) = checks.compare(rows, np.ones(300, dtype=bool), np.arange(300))
     before, after, difference, low, high, effect = found.brightness
     assert before == pytest.approx(first.images.mean(), abs=0.1)
     assert after == pytest.approx(darker.images.mean(), abs=0.1)
@@ -478,7 +479,7 @@ def test_odd_sizes_and_modes_of_files(tmp_path, command):
     ):
         Image.new(mode, size, 99).save(angry / f"{name}.png")
     count = len(list((tmp_path / "faces").rglob("*.png")))
-    sizes = data_quality.file_sizes(str(tmp_path / "faces"))
+    sizes = checks.file_sizes(str(tmp_path / "faces"))
     odd = {sizes.files[row] for row in np.flatnonzero(sizes.odd)}
     assert odd == {"angry/large.png", "angry/wide.png"}
     small = {sizes.files[row] for row in np.flatnonzero(sizes.small((48, 48, 1)))}
@@ -497,12 +498,12 @@ def test_the_orders_of_a_folder_and_a_table_are_brought_together(tmp_path):
     rows = faces(40, seed=42)
     write_folder(tmp_path / "faces", rows)
     data.write_csv(tmp_path / "more.csv", rows.images, labels=rows.labels)
-    read = data_quality.read([str(tmp_path / "faces"), str(tmp_path / "more.csv")])
+    read = checks.read([str(tmp_path / "faces"), str(tmp_path / "more.csv")])
     assert read.dataset.class_names == tuple(sorted(EMOTIONS))
     names = [read.dataset.class_names[label] for label in read.dataset.labels[40:]]
     assert names == [EMOTIONS[label] for label in rows.labels]
     groups = found_in(read.dataset).groups(80)
-    assert not data_quality.conflicts(read, groups)
+    assert not checks.conflicts(read, groups)
     assert [part.is_trained_on for part in read.parts] == [True, False]
 
 
@@ -583,7 +584,7 @@ def test_a_cleaned_copy_is_whole_or_not_there(bad, monkeypatch):
     def fail(*arguments):
         raise RuntimeError
 
-    rows = data_quality.read([str(bad / "train.csv")])
+    rows = checks.read([str(bad / "train.csv")])
     monkeypatch.setattr(cleaning, "_write_list", fail)
     before = sorted(bad.rglob("*"))
     with pytest.raises(RuntimeError):

@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ferlab import cli
+from ferlab.audit.duplicates import SIMILARITY
 from ferlab.errors import InputError
-from ferlab.near_duplicates import SIMILARITY
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from ferlab.audit.checks import Rows
+    from ferlab.audit.label_errors import Doubts
     from ferlab.checkpoints import Checkpoint
-    from ferlab.data_quality import Rows
-    from ferlab.label_errors import Doubts
 
 REASONS = ("blank", "flat", "across", "conflicts", "wrong", "copies", "near")
 
@@ -79,7 +79,8 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from ferlab import cleaning, data_quality, data_report, files
+    from ferlab import data_report, files
+    from ferlab.audit import checks, cleaning
 
     if "wrong" in args.remove and not args.model:
         raise InputError("--remove wrong needs --model")
@@ -91,15 +92,13 @@ def run(args: argparse.Namespace) -> None:
         cleaning.require_room(args.clean, args.data)
     checkpoints = opened(args)
     class_names = cli.chosen_class_names(args)
-    sizes = [data_quality.file_sizes(source) for source in args.data if Path(source).is_dir()]
-    rows = data_quality.read(
-        args.data, class_names=class_names, image_shape=cli.chosen_image_shape(args)
-    )
+    sizes = [checks.file_sizes(source) for source in args.data if Path(source).is_dir()]
+    rows = checks.read(args.data, class_names=class_names, image_shape=cli.chosen_image_shape(args))
     if args.clean and not rows.trained_on().any():
         raise InputError(f"{args.data[0]}: --clean needs labelled rows to train on")
 
     print(f"{len(rows.dataset):,} images read; each is compared with each", flush=True)
-    findings = data_quality.examine(rows, similarity=args.similarity, report=print)
+    findings = checks.examine(rows, similarity=args.similarity, report=print)
     for line in data_report.summary(rows, findings, sizes, args.similarity):
         print(line)
     doubts, notes = None, []
@@ -157,7 +156,8 @@ def doubted(
 
     import numpy as np
 
-    from ferlab import inference, label_errors, metrics
+    from ferlab import inference, metrics
+    from ferlab.audit import label_errors
     from ferlab.checkpoints import read_training_rows
 
     chosen = np.flatnonzero(rows.trained_on() & usable)

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ferlab import data, near_duplicates
+from ferlab import data
+from ferlab.audit import duplicates
+from ferlab.audit.duplicates import Copies
 from ferlab.data import SCORING_USAGES, Dataset
 from ferlab.errors import InputError, a_few
 from ferlab.labels import EMOTIONS, UNLABELLED, is_reordering, require_same_classes
-from ferlab.near_duplicates import Copies
 
 # Grey levels. In FER-2013 twelve images are constant, two have 0.6 and 4.1 and show nothing, and
 # the next, 9.1, is a face in the dark.
@@ -367,7 +368,7 @@ def _two_sample_auc(
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    small = near_duplicates.thumbnails(np.concatenate([first, second]), _THUMBNAIL) / 127.5 - 1
+    small = duplicates.thumbnails(np.concatenate([first, second]), _THUMBNAIL) / 127.5 - 1
     features = small.reshape(len(small), -1)
     side = np.repeat([0, 1], [len(first), len(second)])
     scores = cross_val_predict(
@@ -403,7 +404,7 @@ def examine(
 ) -> Findings:
     """Look at every image, and compare each with each."""
     blank, flat = blank_and_flat(rows.dataset.images)
-    copies = near_duplicates.find_copies(
+    copies = duplicates.find_copies(
         rows.dataset.images,
         rows.dataset.row_digests(),
         np.flatnonzero(~blank),

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ferlab import data, files
-from ferlab.data_quality import Findings, Rows
+from ferlab.audit.checks import Findings, Rows
 from ferlab.errors import InputError
 
 REASONS = {  # a row has the first that holds; copies come last, so that the one kept is kept
