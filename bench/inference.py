@@ -89,7 +89,7 @@ def main() -> None:
 
     from ferlab import checkpoints, data, metrics
     from ferlab.backend import describe_device
-    from ferlab.engines import ENGINES
+    from ferlab.inference.engines import ENGINES
 
     checkpoints.read_metadata(args.model)  # says what is wrong with it
     dataset = data.read(args.fer_dir / "test.csv", role="test")

@@ -28,7 +28,8 @@ def main() -> None:
     parser.add_argument("list", type=Path, nargs="?", metavar="LIST")
     args = parser.parse_args()
 
-    from ferlab import backend, data, inference, voting
+    from ferlab import backend, data, inference
+    from ferlab.inference import voting
 
     data.read(args.data, role="test")  # says what is wrong with it before networks are built
 

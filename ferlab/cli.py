@@ -10,8 +10,9 @@ from typing import NoReturn
 
 from ferlab import pretrained
 from ferlab.checkpoints import PIXEL_SCALES, SUFFIXES
-from ferlab.engines import ENGINES
 from ferlab.errors import InputError
+from ferlab.inference.engines import ENGINES
+from ferlab.inference.tta import VIEWS
 from ferlab.labels import EMOTIONS, parse_class_names
 from ferlab.recipes import (
     OPTIMIZERS,
@@ -22,7 +23,6 @@ from ferlab.recipes import (
     get_recipe,
     recipe_names,
 )
-from ferlab.test_time_augmentation import VIEWS
 
 _REGULARISATION = (
     ("--warmup", "SHARE", "of the steps in which a cosine schedule rises"),

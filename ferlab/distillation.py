@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ferlab import checkpoints, pretrained, voting
+from ferlab import checkpoints, pretrained
 from ferlab.data import Dataset
+from ferlab.inference import voting
 from ferlab.objectives import Teacher
 from ferlab.recipes import Recipe
 

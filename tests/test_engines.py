@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from support import call, faces, fails, run
 
-from ferlab import checkpoints, data, engines, inference
+from ferlab import checkpoints, data, inference
 from ferlab.checkpoints import Checkpoint
 from ferlab.errors import InputError
+from ferlab.inference import engines
 from ferlab.labels import EMOTIONS
 from models import MODELS, build_model
 

@@ -6,9 +6,9 @@ import time
 import numpy as np
 import pytest
 
-from ferlab.ensemble_selection import select
 from ferlab.errors import InputError
-from ferlab.voting import combine
+from ferlab.inference.ensemble_selection import select
+from ferlab.inference.voting import combine
 
 
 def correlated(members, count, seed, classes=7):

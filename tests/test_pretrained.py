@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from support import ROOT, faces, fails
 
-from ferlab import checkpoints, data, inference, pretrained, training, voting
+from ferlab import checkpoints, data, inference, pretrained, training
 from ferlab.errors import InputError
+from ferlab.inference import voting
 from ferlab.labels import EMOTIONS
 from models import build_model
 

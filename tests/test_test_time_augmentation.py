@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from support import faces
 
-from ferlab import checkpoints, inference, voting
-from ferlab.test_time_augmentation import VIEWS, views
+from ferlab import checkpoints, inference
+from ferlab.inference import voting
+from ferlab.inference.tta import VIEWS, views
 
 
 @pytest.mark.parametrize("name", VIEWS)

@@ -14,7 +14,8 @@ import pytest
 import support
 from support import ROOT, call, faces, run
 
-from ferlab import checkpoints, data, runs, voting
+from ferlab import checkpoints, data, runs
+from ferlab.inference import voting
 
 VOTE = ("--recipes", "dnn-report", "--members", 3, "--snapshots", 2)
 SHORT = ("--epochs", 8, "--batch-size", 32, "--validation", 40)

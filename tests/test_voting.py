@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from support import faces
 
-from ferlab import checkpoints, data, voting
+from ferlab import checkpoints, data
 from ferlab.errors import InputError
+from ferlab.inference import voting
 from ferlab.labels import EMOTIONS
 from models import build_model
 

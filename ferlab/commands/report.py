@@ -15,7 +15,7 @@ from ferlab.errors import InputError
 if TYPE_CHECKING:
     from ferlab.checkpoints import Checkpoint
     from ferlab.evaluation import Evaluation
-    from ferlab.inference import Speed
+    from ferlab.inference.predict import Speed
     from ferlab.metrics import Measure
     from ferlab.pages import Page
 

@@ -58,7 +58,8 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from ferlab import data, ensemble_selection, files, held_out, metrics, voting
+    from ferlab import data, files, held_out, metrics
+    from ferlab.inference import ensemble_selection, voting
 
     files.require_writable(args.out)
     if args.out.suffix != ".txt":
@@ -132,7 +133,7 @@ def _cross_validated(
     """int (n,): each fold's classes, by weights found on the other folds."""
     import numpy as np
 
-    from ferlab import ensemble_selection, voting
+    from ferlab.inference import ensemble_selection, voting
 
     folds = np.random.default_rng(0).permutation(len(labels)) % FOLDS
     predicted = np.empty(len(labels), dtype=int)

@@ -261,7 +261,7 @@ def _save(out_dir: Path, vote: dict) -> None:
 
 
 def _listed(path: Path) -> list[Path]:
-    from ferlab import voting
+    from ferlab.inference import voting
 
     try:
         return [member.path for member in voting.read_model_list(path)]

@@ -19,7 +19,7 @@ from ferlab.checkpoints import Checkpoint
 from ferlab.costs import LayerCost, multiply_adds
 from ferlab.data import Dataset
 from ferlab.errors import InputError
-from ferlab.inference import output_indices
+from ferlab.inference.predict import output_indices
 from ferlab.interpretation.networks import Network, last_map, layer_named
 
 ops = keras.ops

@@ -17,10 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ferlab import checkpoints, data, engines, files, inference, pretrained
+from ferlab import checkpoints, data, files, inference, pretrained
 from ferlab.checkpoints import Checkpoint
 from ferlab.data import Dataset
 from ferlab.errors import InputError, a_few
+from ferlab.inference import engines
 from ferlab.labels import UNLABELLED, is_reordering, parse_class_names, require_same_classes
 
 _OPTION = re.compile(r"\s(pixels|classes|architecture)=(\S*)$", re.IGNORECASE)

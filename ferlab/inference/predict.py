@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ferlab import data, engines
+from ferlab import data
 from ferlab.checkpoints import Checkpoint
 from ferlab.data import Dataset
 from ferlab.errors import InputError
+from ferlab.inference import engines
+from ferlab.inference.tta import VIEWS, views
 from ferlab.labels import EMOTIONS, is_reordering, require_same_classes
-from ferlab.test_time_augmentation import VIEWS, views
 
 WARM_UP = 3  # batches before the clock runs: the first builds the graph
 
