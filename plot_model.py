@@ -85,7 +85,8 @@ def chosen_pictures(text: str) -> tuple[str, ...]:
 def main() -> None:
     args = parse_args()
 
-    from ferlab import checkpoints, files, inference, interpretation, metrics
+    from ferlab import checkpoints, files, inference, interpretation
+    from ferlab.evaluation import metrics
 
     paths = {what: args.out_dir / f"{args.checkpoint.stem}_{what}.png" for what in args.what}
     for path in paths.values():
@@ -172,7 +173,8 @@ def examples(dataset, predicted):
 
 def draw_structure(checkpoint, path: Path) -> None:
     """By Keras where Graphviz is there, else by hand."""
-    from ferlab import costs, plots
+    from ferlab import plots
+    from ferlab.evaluation import costs
 
     network = checkpoint.sized_model()
     layers = costs.layer_costs(network)
@@ -188,7 +190,8 @@ def draw_structure(checkpoint, path: Path) -> None:
 
 
 def draw_confusion(dataset, predicted, title: str, path: Path) -> None:
-    from ferlab import metrics, plots
+    from ferlab import plots
+    from ferlab.evaluation import metrics
 
     counts = metrics.confusion_counts(dataset.labels, predicted, dataset.num_classes)
     found = metrics.accuracy(dataset.labels, predicted)

@@ -15,7 +15,8 @@ def parse_args():
 def main() -> None:
     args = parse_args()
 
-    from ferlab import calibration, checkpoints, data, files, inference, metrics
+    from ferlab import checkpoints, data, files, inference
+    from ferlab.evaluation import calibration, metrics
 
     files.require_writable(args.result)
     files.require_other(args.result, [args.data, args.checkpoint, args.truth])

@@ -43,7 +43,8 @@ def parse_args():
 def main() -> None:
     args = parse_args()
 
-    from ferlab import data, files, metrics
+    from ferlab import data, files
+    from ferlab.evaluation import metrics
     from ferlab.inference import voting
 
     files.require_writable(args.result)

@@ -148,7 +148,8 @@ def answers_path(out_dir: Path, name: str, seed: int) -> Path:
 
 def train_row(args: argparse.Namespace, name: str, seed: int, whole, test) -> None:
     """Train one row with one seed; its answers and cost go into OUT_DIR."""
-    from ferlab import backend, checkpoints, costs, training
+    from ferlab import backend, checkpoints, training
+    from ferlab.evaluation import costs
     from ferlab.recipes import RECIPES
 
     row = ROWS[name]

@@ -87,8 +87,9 @@ def main() -> None:
 
     import numpy as np
 
-    from ferlab import checkpoints, data, metrics
+    from ferlab import checkpoints, data
     from ferlab.backend import describe_device
+    from ferlab.evaluation import metrics
     from ferlab.inference.engines import ENGINES
 
     checkpoints.read_metadata(args.model)  # says what is wrong with it

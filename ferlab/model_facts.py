@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ferlab import checkpoints, data, evaluation, metrics, pretrained
+from ferlab import checkpoints, data, pretrained
 from ferlab.audit import checks, duplicates
 from ferlab.checkpoints import Checkpoint
 from ferlab.data import Dataset
 from ferlab.errors import InputError
-from ferlab.evaluation import Evaluation
+from ferlab.evaluation import metrics, scoring
+from ferlab.evaluation.scoring import Evaluation
 from ferlab.labels import EMOTIONS
 from ferlab.recipes import Recipe, SemiRecipe
 
@@ -136,7 +137,7 @@ def rows_to_score(
 
     Raises InputError when there are none.
     """
-    (dataset,), is_trained_on = evaluation.rows_to_score(
+    (dataset,), is_trained_on = scoring.rows_to_score(
         [checkpoint], source, truth=truth, report=report
     )
     if is_trained_on:

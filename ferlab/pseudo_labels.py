@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ferlab import metrics
 from ferlab.errors import InputError
+from ferlab.evaluation import metrics
 from ferlab.labels import UNLABELLED
 from ferlab.recipes import SemiRecipe
 

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ferlab import checkpoints, files, inference, metrics, runs, training
+from ferlab import checkpoints, files, inference, runs, training
 from ferlab.backend import keras
 from ferlab.checkpoints import Checkpoint
 from ferlab.data import Dataset, concatenate
 from ferlab.errors import InputError
+from ferlab.evaluation import metrics
 from ferlab.labels import UNLABELLED
 from ferlab.objectives import FixMatch, PseudoLabelled, Supervised
 from ferlab.pseudo_labels import PseudoLabels, choose, thresholds

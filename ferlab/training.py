@@ -18,12 +18,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ferlab import backend, calibration, checkpoints, files, inference, metrics, optimizers, runs
+from ferlab import backend, checkpoints, files, inference, optimizers, runs
 from ferlab.backend import keras
 from ferlab.checkpoints import Checkpoint
 from ferlab.data import Dataset
 from ferlab.data.batches import Batches, feed
 from ferlab.errors import InputError, a_few
+from ferlab.evaluation import calibration, metrics
 from ferlab.objectives import Supervised
 from ferlab.recipes import Recipe
 

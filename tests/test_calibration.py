@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
-from ferlab import calibration
-from ferlab.calibration import (
+from ferlab.errors import InputError
+from ferlab.evaluation import calibration
+from ferlab.evaluation.calibration import (
     expected_calibration_error,
     fit_temperature,
     negative_log_likelihood,
     reliability,
     with_temperature,
 )
-from ferlab.errors import InputError
 
 
 def calibrated(count, seed=0, classes=7):

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from support import call, faces, fails, run
 
-from ferlab import calibration, checkpoints, data, inference
+from ferlab import checkpoints, data, inference
+from ferlab.evaluation import calibration
 from ferlab.inference import voting
 from ferlab.labels import EMOTIONS
 

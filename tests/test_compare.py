@@ -10,8 +10,9 @@ import pytest
 from sklearn.metrics import f1_score
 from support import faces
 
-from ferlab import checkpoints, data, files, inference, metrics, plots, training
+from ferlab import checkpoints, data, files, inference, plots, training
 from ferlab.commands import compare
+from ferlab.evaluation import metrics
 from ferlab.labels import EMOTIONS
 from models import build_model
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from keras import layers
 
-from ferlab.costs import LayerCost, layer_costs, multiply_adds
 from ferlab.errors import InputError
+from ferlab.evaluation.costs import LayerCost, layer_costs, multiply_adds
 from models import build_model
 
 LINEAR = {  # by the shape of one input

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from support import faces
 
-from ferlab import checkpoints, held_out
+from ferlab import checkpoints
 from ferlab.data import fit_images
 from ferlab.errors import InputError
+from ferlab.evaluation import held_out
 from models import build_model
 
 

@@ -9,10 +9,11 @@ import pytest
 from keras import layers
 from support import faces
 
-from ferlab import costs, interpretation
+from ferlab import interpretation
 from ferlab.checkpoints import Checkpoint
 from ferlab.data import Dataset
 from ferlab.errors import InputError
+from ferlab.evaluation import costs
 from ferlab.interpretation import activation_maximization, attribution
 from ferlab.interpretation.networks import Network
 

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score, precision_recall_fscore_support
 
-from ferlab.metrics import accuracy, accuracy_lines, confusion_counts, paired_difference, scores
+from ferlab.evaluation.metrics import (
+    accuracy,
+    accuracy_lines,
+    confusion_counts,
+    paired_difference,
+    scores,
+)
 
 
 def test_wilson_interval():

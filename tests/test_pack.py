@@ -11,20 +11,19 @@ from sklearn.metrics import recall_score
 from support import faces
 
 from ferlab import (
-    calibration,
     checkpoints,
     cli,
     data,
     distillation,
     files,
     inference,
-    metrics,
     model_cards,
     model_facts,
     pretrained,
     training,
 )
 from ferlab.errors import InputError
+from ferlab.evaluation import calibration, metrics
 from ferlab.objectives import Supervised, Teacher
 from ferlab.recipes import RECIPES
 from models import build_model

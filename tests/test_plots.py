@@ -8,7 +8,8 @@ import pytest
 from keras import layers
 from matplotlib.text import Text
 
-from ferlab import costs, plots
+from ferlab import plots
+from ferlab.evaluation import costs
 from models import build_model
 
 

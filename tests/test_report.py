@@ -14,16 +14,9 @@ from sklearn.metrics import (
 )
 from support import faces
 
-from ferlab import (
-    calibration,
-    checkpoints,
-    data,
-    inference,
-    interpretation,
-    plots,
-    training,
-)
+from ferlab import checkpoints, data, inference, interpretation, plots, training
 from ferlab.commands import report
+from ferlab.evaluation import calibration
 from ferlab.labels import EMOTIONS
 from ferlab.recipes import RECIPES
 from models import build_model

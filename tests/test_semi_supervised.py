@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from support import faces
 
-from ferlab import checkpoints, held_out, semi_supervised, training
+from ferlab import checkpoints, semi_supervised, training
 from ferlab.data import concatenate
 from ferlab.errors import InputError
+from ferlab.evaluation import held_out
 from ferlab.pseudo_labels import choose, thresholds
 from ferlab.recipes import RECIPES
 from models import build_model

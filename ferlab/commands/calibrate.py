@@ -30,7 +30,8 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from ferlab import calibration, checkpoints, files, held_out, inference, pretrained
+    from ferlab import checkpoints, files, inference, pretrained
+    from ferlab.evaluation import calibration, held_out
 
     if pretrained.is_shipped(args.checkpoint):
         raise InputError(f"{args.checkpoint}: is shipped as it is; copy it and calibrate the copy")

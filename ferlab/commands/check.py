@@ -156,9 +156,10 @@ def doubted(
 
     import numpy as np
 
-    from ferlab import inference, metrics
+    from ferlab import inference
     from ferlab.audit import label_errors
     from ferlab.checkpoints import read_training_rows
+    from ferlab.evaluation import metrics
 
     chosen = np.flatnonzero(rows.trained_on() & usable)
     if not len(chosen):

@@ -15,8 +15,8 @@ from ferlab.errors import InputError
 
 if TYPE_CHECKING:
     from ferlab.checkpoints import Checkpoint
-    from ferlab.evaluation import Evaluation
-    from ferlab.metrics import Difference, Measure, Proportion
+    from ferlab.evaluation.metrics import Difference, Measure, Proportion
+    from ferlab.evaluation.scoring import Evaluation
     from ferlab.pages import Page
 
 NOT_TOLD = "\N{EN DASH}"
@@ -48,7 +48,7 @@ class Candidate:
     @property
     def val_accuracy(self) -> "Proportion | float | None":
         """After the last epoch; with its interval where the number of rows is told."""
-        from ferlab import metrics
+        from ferlab.evaluation import metrics
 
         values = self.history.get("val_accuracy")
         if not values:
@@ -92,7 +92,8 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from ferlab import checkpoints, costs, evaluation, files, plots, training
+    from ferlab import checkpoints, files, plots, training
+    from ferlab.evaluation import costs, scoring
     from ferlab.pages import Page
 
     if args.out.suffix.lower() != ".html":
@@ -124,7 +125,7 @@ def run(args: argparse.Namespace) -> None:
     notes: list[str] = []
     is_trained_on = False
     if args.data:
-        datasets, is_trained_on = evaluation.rows_to_score(
+        datasets, is_trained_on = scoring.rows_to_score(
             loaded,
             args.data,
             class_names=class_names,
@@ -194,7 +195,7 @@ def distinct_names(places: Sequence[Path]) -> list[str]:
 
 def scored(candidates: Sequence[Candidate], datasets: Sequence, batch_size: int) -> list[Candidate]:
     """The candidates with what they say of the data, each of its own size of the same images."""
-    from ferlab import evaluation, metrics
+    from ferlab.evaluation import metrics, scoring
 
     results: list[Candidate] = []
     network = None
@@ -202,7 +203,7 @@ def scored(candidates: Sequence[Candidate], datasets: Sequence, batch_size: int)
         print(f"{candidate.name}:")
         # What the backend has compiled for one serves others of the same network.
         network = candidate.checkpoint.on_network_of(network)
-        found = evaluation.evaluate(network, dataset, batch_size=batch_size, report=print)
+        found = scoring.evaluate(network, dataset, batch_size=batch_size, report=print)
         gain = metrics.paired_difference(found.right, results[0].found.right) if results else None
         results.append(dataclasses.replace(candidate, found=found, gain=gain))
     return results

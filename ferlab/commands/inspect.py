@@ -76,7 +76,8 @@ def read_labelled(args: argparse.Namespace, image_shape: tuple[int, int, int]) -
     """
     import numpy as np
 
-    from ferlab import data, held_out, inference
+    from ferlab import data, inference
+    from ferlab.evaluation import held_out
 
     is_folder = Path(args.data).is_dir()
     dataset = data.read(
@@ -96,7 +97,8 @@ def read_labelled(args: argparse.Namespace, image_shape: tuple[int, int, int]) -
 
 
 def description(checkpoint: "Checkpoint") -> list[str]:
-    from ferlab import checkpoints, costs
+    from ferlab import checkpoints
+    from ferlab.evaluation import costs
 
     told = checkpoint.metadata
     trained_on = checkpoints.read_training_rows(checkpoint.path)
@@ -131,7 +133,7 @@ def description(checkpoint: "Checkpoint") -> list[str]:
 
 
 def layer_lines(checkpoint: "Checkpoint") -> list[str]:
-    from ferlab import costs
+    from ferlab.evaluation import costs
 
     rows = [("layer", "kind", "output", "parameters", "multiply-adds")]
     rows += [
@@ -157,7 +159,8 @@ def layer_lines(checkpoint: "Checkpoint") -> list[str]:
 
 def search(checkpoint: "Checkpoint", dataset: "Dataset", batch_size: int) -> list[str]:
     """The accuracy under each pixel scale and class order, and the most likely of them."""
-    from ferlab import checkpoints, data, inference, metrics
+    from ferlab import checkpoints, data, inference
+    from ferlab.evaluation import metrics
 
     if checkpoint.num_classes != dataset.num_classes:
         return [
@@ -224,7 +227,7 @@ def best_match(
     """The names of the outputs with which most rows are right, each name once."""
     from scipy.optimize import linear_sum_assignment
 
-    from ferlab import metrics
+    from ferlab.evaluation import metrics
 
     counts = metrics.confusion_counts(labels, outputs, len(class_names))
     true, output = linear_sum_assignment(counts, maximize=True)

@@ -48,7 +48,8 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(f"{args.training}: is not the data that {args.checkpoint} was trained on")
     model_facts.require_unseen(args.checkpoint, train, validation)
 
-    from ferlab import calibration, costs, evaluation, model_cards
+    from ferlab import model_cards
+    from ferlab.evaluation import calibration, costs, scoring
 
     whole = checkpoints.load(args.checkpoint)
     parts = {"validation": validation}
@@ -57,9 +58,9 @@ def run(args: argparse.Namespace) -> None:
             whole, args.data, truth=args.truth, report=print
         )
 
-    def evaluated(checkpoint: checkpoints.Checkpoint) -> dict[str, evaluation.Evaluation]:
+    def evaluated(checkpoint: checkpoints.Checkpoint) -> dict[str, scoring.Evaluation]:
         return {
-            name: evaluation.evaluate(checkpoint, rows, batch_size=args.batch_size, report=print)
+            name: scoring.evaluate(checkpoint, rows, batch_size=args.batch_size, report=print)
             for name, rows in parts.items()
         }
 

@@ -14,9 +14,9 @@ from ferlab.errors import InputError
 
 if TYPE_CHECKING:
     from ferlab.checkpoints import Checkpoint
-    from ferlab.evaluation import Evaluation
+    from ferlab.evaluation.metrics import Measure
+    from ferlab.evaluation.scoring import Evaluation
     from ferlab.inference.predict import Speed
-    from ferlab.metrics import Measure
     from ferlab.pages import Page
 
 MISTAKES = 24  # images shown
@@ -52,7 +52,8 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from ferlab import checkpoints, evaluation, files, inference
+    from ferlab import checkpoints, files, inference
+    from ferlab.evaluation import scoring
     from ferlab.pages import Page
 
     out = args.out or Path(f"{args.checkpoint.stem}_report.html")
@@ -68,7 +69,7 @@ def run(args: argparse.Namespace) -> None:
         architecture=args.architecture,
     )
     notes: list[str] = []
-    (dataset,), is_trained_on = evaluation.rows_to_score(
+    (dataset,), is_trained_on = scoring.rows_to_score(
         [checkpoint],
         args.data,
         class_names=class_names,
@@ -78,7 +79,7 @@ def run(args: argparse.Namespace) -> None:
     )
     for note in notes:
         print(note)
-    found = evaluation.evaluate(checkpoint, dataset, batch_size=args.batch_size, report=print)
+    found = scoring.evaluate(checkpoint, dataset, batch_size=args.batch_size, report=print)
     speeds = [
         inference.speed(checkpoint, batch_size=size, seconds=TIMING)
         for size in (args.batch_size, 1)
@@ -162,7 +163,8 @@ def add_scores(page: "Page", found: "Evaluation", source: str) -> None:
 
 
 def add_classes(page: "Page", found: "Evaluation") -> None:
-    from ferlab import metrics, plots
+    from ferlab import plots
+    from ferlab.evaluation import metrics
 
     names = found.dataset.class_names
     page.heading("Classes")
@@ -199,7 +201,8 @@ def add_classes(page: "Page", found: "Evaluation") -> None:
 
 
 def add_calibration(page: "Page", found: "Evaluation", checkpoint: "Checkpoint") -> None:
-    from ferlab import calibration, plots
+    from ferlab import plots
+    from ferlab.evaluation import calibration
 
     labels, temperature = found.dataset.labels, checkpoint.temperature
     panels = [
@@ -323,7 +326,8 @@ def add_history(page: "Page", checkpoint: "Checkpoint") -> None:
 
 
 def add_cost(page: "Page", checkpoint: "Checkpoint", speeds: "list[Speed]") -> None:
-    from ferlab import backend, costs
+    from ferlab import backend
+    from ferlab.evaluation import costs
 
     model = checkpoint.sized_model()
     trainable = sum(math.prod(weight.shape) for weight in model.trainable_weights)

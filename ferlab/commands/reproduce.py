@@ -48,7 +48,8 @@ def run(args: argparse.Namespace) -> None:
 
     import numpy as np
 
-    from ferlab import backend, checkpoints, distillation, evaluation, files, runs, training
+    from ferlab import backend, checkpoints, distillation, files, runs, training
+    from ferlab.evaluation import scoring
     from ferlab.objectives import Supervised
     from models import build_model
 
@@ -86,7 +87,7 @@ def run(args: argparse.Namespace) -> None:
         run_dir=args.run_dir or runs.RUNS_DIR / f"reproduce-{name}",
     )
     new = training.publish(result, args.out_dir)
-    found = evaluation.evaluate(
+    found = scoring.evaluate(
         checkpoints.load(new), scored, batch_size=args.batch_size, report=print
     ).scores.accuracy
     print(new)

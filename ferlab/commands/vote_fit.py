@@ -58,7 +58,8 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from ferlab import data, files, held_out, metrics
+    from ferlab import data, files
+    from ferlab.evaluation import held_out, metrics
     from ferlab.inference import ensemble_selection, voting
 
     files.require_writable(args.out)

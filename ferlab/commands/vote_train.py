@@ -236,7 +236,7 @@ def _members(vote: dict) -> list[dict]:
 
 
 def _accuracy(member: dict, vote: dict) -> str:
-    from ferlab import metrics
+    from ferlab.evaluation import metrics
 
     rows = vote["data"]["validation_rows"]
     share = metrics.proportion(round(member["val_accuracy"] * rows), rows)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ferlab.checkpoints import Checkpoint
-from ferlab.costs import LayerCost
+from ferlab.evaluation.costs import LayerCost
 from ferlab.interpretation.networks import Network
 
 STEP_SIZE = 6.0  # grey levels, the root mean square of a step; falls to a tenth of it

@@ -16,9 +16,9 @@ import numpy as np
 
 from ferlab.backend import keras
 from ferlab.checkpoints import Checkpoint
-from ferlab.costs import LayerCost, multiply_adds
 from ferlab.data import Dataset
 from ferlab.errors import InputError
+from ferlab.evaluation.costs import LayerCost, multiply_adds
 from ferlab.inference.predict import output_indices
 from ferlab.interpretation.networks import Network, last_map, layer_named
 

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from ferlab import autodiff, costs, inference
+from ferlab import autodiff, inference
 from ferlab.backend import keras
 from ferlab.checkpoints import Checkpoint
-from ferlab.costs import LayerCost
 from ferlab.errors import InputError
+from ferlab.evaluation import costs
+from ferlab.evaluation.costs import LayerCost
 
 ops = keras.ops
 MOST_NAMES = 40  # in an error

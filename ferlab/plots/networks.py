@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ferlab import files
-from ferlab.costs import LayerCost
+from ferlab.evaluation.costs import LayerCost
 from ferlab.plots.style import plain
 
 if TYPE_CHECKING:

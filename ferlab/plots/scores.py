@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ferlab.calibration import Reliability
-from ferlab.metrics import Estimate, Measure, Scores
+from ferlab.evaluation.calibration import Reliability
+from ferlab.evaluation.metrics import Estimate, Measure, Scores
 from ferlab.plots.style import BLUE, GREEN, GREY, LONGEST_NAME, ORANGE, SERIES, plain
 
 if TYPE_CHECKING:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ferlab import calibration, data, held_out, inference, metrics
+from ferlab import data, inference
 from ferlab.checkpoints import Checkpoint
 from ferlab.data import SCORING_USAGES, Dataset
+from ferlab.evaluation import calibration, held_out, metrics
 
 
 @dataclass(frozen=True)
