@@ -49,7 +49,8 @@ def main() -> None:
             "since the model was trained on other rows"
         )
 
-    from ferlab import files, inference, plots, semi_supervised
+    from ferlab import files, inference, plots
+    from ferlab.training import semi_supervised
 
     class_names = cli.chosen_class_names(args)
 

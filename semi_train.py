@@ -33,7 +33,8 @@ def main() -> None:
     args = parse_args()
     recipe = cli.chosen_recipe(args)
 
-    from ferlab import checkpoints, data, files, inference, plots, semi_supervised
+    from ferlab import checkpoints, data, files, inference, plots
+    from ferlab.training import semi_supervised
     from models import build_model
 
     class_names = cli.chosen_class_names(args)

@@ -48,8 +48,9 @@ def main() -> None:
     )
     train, validation = dataset.split(recipe.validation)
 
-    from ferlab import distillation, files, training
-    from ferlab.objectives import Supervised
+    from ferlab import files, training
+    from ferlab.training import distillation
+    from ferlab.training.objectives import Supervised
     from models import build_model
 
     files.require_writable(args.out_dir / "checkpoint.h5")

@@ -237,8 +237,8 @@ def find(args: argparse.Namespace, without: str) -> np.ndarray:
 
 def objective_of(args: argparse.Namespace, row: Row, recipe, train, test, seed: int):
     """What is learned, and how many forward passes' arithmetic a training image costs."""
-    from ferlab.objectives import FixMatch, Supervised, Teacher
     from ferlab.recipes import SemiRecipe
+    from ferlab.training.objectives import FixMatch, Supervised, Teacher
 
     if row.method == "fixmatch":
         semi = SemiRecipe(

@@ -24,11 +24,12 @@ ROUNDS, STEPS = 9, 12
 def main() -> None:
     cli.parser(__doc__).parse_args()
 
-    from ferlab import backend, objectives, training
+    from ferlab import backend, training
     from ferlab.backend import keras
     from ferlab.data.batches import Batches, feed
     from ferlab.data.drawn_faces import drawn_faces
     from ferlab.recipes import RECIPES
+    from ferlab.training import objectives
     from models import build_model
 
     recipe = RECIPES["cnn-report"]

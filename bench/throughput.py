@@ -60,8 +60,8 @@ def seconds_of(step) -> float:
 
 def keras_step(name: str, images, labels, *, bfloat16: bool):
     from ferlab import backend, training
-    from ferlab.acceleration import accelerate
     from ferlab.backend import keras
+    from ferlab.training.acceleration import accelerate
     from models import build_model
 
     training.set_seed(0)

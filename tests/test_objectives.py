@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from support import faces
 
-from ferlab import objectives
 from ferlab.data.batches import Batches, feed
-from ferlab.objectives import FixMatch, PseudoLabelled, Supervised, Teacher
 from ferlab.recipes import RECIPES
+from ferlab.training import objectives
+from ferlab.training.objectives import FixMatch, PseudoLabelled, Supervised, Teacher
 from models import build_model
 
 NONE = np.zeros(0, "uint64")

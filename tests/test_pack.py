@@ -14,7 +14,6 @@ from ferlab import (
     checkpoints,
     cli,
     data,
-    distillation,
     files,
     inference,
     model_cards,
@@ -24,8 +23,9 @@ from ferlab import (
 )
 from ferlab.errors import InputError
 from ferlab.evaluation import calibration, metrics
-from ferlab.objectives import Supervised, Teacher
 from ferlab.recipes import RECIPES
+from ferlab.training import distillation
+from ferlab.training.objectives import Supervised, Teacher
 from models import build_model
 
 RECIPE = RECIPES["dnn-report"].override(epochs=2, batch_size=20, validation=40, shift=0.0)

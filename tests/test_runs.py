@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 from support import ROOT, faces
 
-from ferlab import checkpoints, data, files, runs  # noqa: F401, `elsewhere` uses files
+from ferlab import checkpoints, data, files  # noqa: F401, `elsewhere` uses files
 from ferlab.errors import InputError
+from ferlab.training import runs
 
 SETTINGS = {"recipe": {"name": "a", "epochs": 2}, "seed": 0, "data": {"source": "x.csv"}}
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from support import faces
 
-from ferlab import checkpoints, semi_supervised, training
+from ferlab import checkpoints, training
 from ferlab.data import concatenate
 from ferlab.errors import InputError
 from ferlab.evaluation import held_out
-from ferlab.pseudo_labels import choose, thresholds
 from ferlab.recipes import RECIPES
+from ferlab.training import semi_supervised
+from ferlab.training.pseudo_labels import choose, thresholds
 from models import build_model
 
 RECIPE = RECIPES["semi-report"].override(

@@ -19,13 +19,13 @@ import pytest
 from support import ROOT, faces  # noqa: F401, the process to be killed uses faces
 
 from ferlab import checkpoints, files, training
-from ferlab.acceleration import FusedBatchNormalization, accelerate
-from ferlab.augmentation import augmentation_layers
 from ferlab.checkpoints import Checkpoint
 from ferlab.data.batches import Batches, feed
 from ferlab.errors import InputError
-from ferlab.objectives import Supervised
 from ferlab.recipes import RECIPES
+from ferlab.training.acceleration import FusedBatchNormalization, accelerate
+from ferlab.training.augmentation import augmentation_layers
+from ferlab.training.objectives import Supervised
 from models import build_model
 from models.resnet import resnet
 

@@ -14,8 +14,9 @@ import pytest
 import support
 from support import ROOT, call, faces, run
 
-from ferlab import checkpoints, data, runs
+from ferlab import checkpoints, data
 from ferlab.inference import voting
+from ferlab.training import runs
 
 VOTE = ("--recipes", "dnn-report", "--members", 3, "--snapshots", 2)
 SHORT = ("--epochs", 8, "--batch-size", 32, "--validation", 40)

@@ -48,9 +48,10 @@ def run(args: argparse.Namespace) -> None:
 
     import numpy as np
 
-    from ferlab import backend, checkpoints, distillation, files, runs, training
+    from ferlab import backend, checkpoints, files, training
     from ferlab.evaluation import scoring
-    from ferlab.objectives import Supervised
+    from ferlab.training import distillation, runs
+    from ferlab.training.objectives import Supervised
     from models import build_model
 
     if args.data:  # chosen before the training, so that what is wrong with them is told at once

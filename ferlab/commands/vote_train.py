@@ -14,7 +14,7 @@ from ferlab.recipes import Recipe, get_recipe
 
 if TYPE_CHECKING:
     from ferlab.data import Dataset
-    from ferlab.training import Result
+    from ferlab.training.fit import Result
 
 LIST_NAME, VOTE_NAME = "model_list.txt", "vote.json"
 MOST_MEMBERS = 10_000
@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> None:
     )
     train, validation = dataset.split(recipes[0].validation)
 
-    from ferlab import runs
+    from ferlab.training import runs
 
     with runs.hold(args.out_dir):
         _train_members(args, recipes, train, validation)
@@ -156,7 +156,8 @@ def _finished_trainings(out_dir: Path, vote: dict) -> list[dict]:
     Raises InputError when the folder cannot be written, or holds something else than a part of
     this vote.
     """
-    from ferlab import files, runs
+    from ferlab import files
+    from ferlab.training import runs
 
     path = out_dir / VOTE_NAME
     files.require_writable(path)

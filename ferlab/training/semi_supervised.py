@@ -7,16 +7,17 @@ from pathlib import Path
 
 import numpy as np
 
-from ferlab import checkpoints, files, inference, runs, training
+from ferlab import checkpoints, files, inference, training
 from ferlab.backend import keras
 from ferlab.checkpoints import Checkpoint
 from ferlab.data import Dataset, concatenate
 from ferlab.errors import InputError
 from ferlab.evaluation import metrics
 from ferlab.labels import UNLABELLED
-from ferlab.objectives import FixMatch, PseudoLabelled, Supervised
-from ferlab.pseudo_labels import PseudoLabels, choose, thresholds
 from ferlab.recipes import Recipe, SemiRecipe
+from ferlab.training import runs
+from ferlab.training.objectives import FixMatch, PseudoLabelled, Supervised
+from ferlab.training.pseudo_labels import PseudoLabels, choose, thresholds
 
 FIRST_ROUND = "round-1"  # its folder, in that of the run
 

@@ -18,15 +18,16 @@ from pathlib import Path
 
 import numpy as np
 
-from ferlab import backend, checkpoints, files, inference, optimizers, runs
+from ferlab import backend, checkpoints, files, inference, optimizers
 from ferlab.backend import keras
 from ferlab.checkpoints import Checkpoint
 from ferlab.data import Dataset
 from ferlab.data.batches import Batches, feed
 from ferlab.errors import InputError, a_few
 from ferlab.evaluation import calibration, metrics
-from ferlab.objectives import Supervised
 from ferlab.recipes import Recipe
+from ferlab.training import runs
+from ferlab.training.objectives import Supervised
 
 EVALUATION_BATCH_SIZE = 256
 LAST_NAME, EPOCHS_NAME = "last.h5", "epochs"

@@ -8,8 +8,8 @@ import numpy as np
 from ferlab import checkpoints, pretrained
 from ferlab.data import Dataset
 from ferlab.inference import voting
-from ferlab.objectives import Teacher
 from ferlab.recipes import Recipe
+from ferlab.training.objectives import Teacher
 
 
 def teacher(

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ferlab.acceleration import accelerate
-from ferlab.augmentation import augmentation_layers, strong_augmentation_layers
 from ferlab.backend import has_bfloat16, keras
 from ferlab.data import Dataset
 from ferlab.data.batches import Batches, PairedBatches
 from ferlab.errors import InputError
 from ferlab.recipes import WHOLE, Recipe, SemiRecipe, Stage
+from ferlab.training.acceleration import accelerate
+from ferlab.training.augmentation import augmentation_layers, strong_augmentation_layers
 
 
 @dataclass(frozen=True, eq=False)
