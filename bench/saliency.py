@@ -28,10 +28,10 @@ def main() -> None:
 
     import numpy as np
 
-    from ferlab import autodiff, interpretation
+    from ferlab import interpretation
     from ferlab.checkpoints import Checkpoint
     from ferlab.data.drawn_faces import drawn_faces
-    from ferlab.interpretation import attribution
+    from ferlab.interpretation import attribution, autodiff
     from ferlab.interpretation.networks import Network, first_convolution, last_map
     from models import build_model
 

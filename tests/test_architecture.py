@@ -116,7 +116,11 @@ def test_only_acceleration_and_the_feed_know_tensorflow():
         for path in [*MODULES, *SCRIPTS]
         if any(module.split(".")[0] == "tensorflow" for module in imported(path))
     }
-    assert knowing <= {"ferlab.training.acceleration", "ferlab.data.batches", "ferlab.autodiff"}
+    assert knowing <= {
+        "ferlab.training.acceleration",
+        "ferlab.data.batches",
+        "ferlab.interpretation.autodiff",
+    }
 
 
 def test_the_root_holds_the_reports_scripts_alone():

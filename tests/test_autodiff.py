@@ -3,7 +3,7 @@
 import numpy as np
 from keras import ops
 
-from ferlab import autodiff
+from ferlab.interpretation import autodiff
 
 
 def test_the_gradient_of_each_row_and_what_else_is_computed():

@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from ferlab import autodiff, inference
+from ferlab import inference
 from ferlab.backend import keras
 from ferlab.checkpoints import Checkpoint
 from ferlab.errors import InputError
 from ferlab.evaluation import costs
 from ferlab.evaluation.costs import LayerCost
+from ferlab.interpretation import autodiff
 
 ops = keras.ops
 MOST_NAMES = 40  # in an error
