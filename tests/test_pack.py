@@ -10,20 +10,11 @@ import pytest
 from sklearn.metrics import recall_score
 from support import faces
 
-from ferlab import (
-    checkpoints,
-    cli,
-    data,
-    files,
-    inference,
-    model_cards,
-    model_facts,
-    pretrained,
-    training,
-)
+from ferlab import checkpoints, cli, data, files, inference, pretrained, training
 from ferlab.errors import InputError
 from ferlab.evaluation import calibration, metrics
 from ferlab.recipes import RECIPES
+from ferlab.reports import model_card, model_facts
 from ferlab.training import distillation
 from ferlab.training.objectives import Supervised, Teacher
 from models import build_model
@@ -108,7 +99,7 @@ def test_the_facts_are_what_the_file_does(shipped, folder):
 def test_the_card_tells_the_facts(shipped):
     facts = json.loads((shipped / "quick.json").read_text())
     card = (shipped / "quick.md").read_text()
-    assert card == model_cards.card(facts)
+    assert card == model_card.card(facts)
     for part in ("validation", "public"):
         accuracy = facts["scores"][part]["accuracy"]
         low, high = 100 * accuracy["low"], 100 * accuracy["high"]
@@ -118,18 +109,18 @@ def test_the_card_tells_the_facts(shipped):
     assert all(fact in card for fact in (*told, "seed: 3", '"batch_size": 20'))
     assert all(card.count(f"\n| {name} | ") == 2 for name in facts["class_names"])
     assert "FER-2013" not in card
-    of_fer = model_cards.card({**facts, "data": {**facts["data"], "name": "FER-2013"}})
+    of_fer = model_card.card({**facts, "data": {**facts["data"], "name": "FER-2013"}})
     for about in ("research", "2013", "noisy", "judging people", "recompressed", "basic emotions"):
         assert about in of_fer
     alone = {"validation": facts["scores"]["validation"]}
-    assert "Held-out" not in model_cards.card({**facts, "scores": alone})
+    assert "Held-out" not in model_card.card({**facts, "scores": alone})
 
 
 def test_the_repositorys_own_cards_tell_their_facts(monkeypatch):
     monkeypatch.delenv(pretrained.FOLDER_VARIABLE, raising=False)
     for name in pretrained.names():
         card = (pretrained.folder() / f"{name}.md").read_text()
-        assert card == model_cards.card(pretrained.read_facts(name))
+        assert card == model_card.card(pretrained.read_facts(name))
 
 
 def test_reproduce_comes_to_the_stated_accuracy(shipped, folder, command):

@@ -4,7 +4,7 @@ import html.parser
 
 from matplotlib.figure import Figure
 
-from ferlab.pages import Page
+from ferlab.reports.page import Page
 
 
 class _Reader(html.parser.HTMLParser):

@@ -79,8 +79,9 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from ferlab import data_report, files
+    from ferlab import files
     from ferlab.audit import checks, cleaning
+    from ferlab.reports import data_report
 
     if "wrong" in args.remove and not args.model:
         raise InputError("--remove wrong needs --model")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ferlab.checkpoints import Checkpoint
     from ferlab.evaluation.metrics import Difference, Measure, Proportion
     from ferlab.evaluation.scoring import Evaluation
-    from ferlab.pages import Page
+    from ferlab.reports.page import Page
 
 NOT_TOLD = "\N{EN DASH}"
 TOO_GOOD = "measured on rows that a model was trained on, so the scores are too good and unfair"
@@ -94,7 +94,7 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
 def run(args: argparse.Namespace) -> None:
     from ferlab import checkpoints, files, plots, training
     from ferlab.evaluation import costs, scoring
-    from ferlab.pages import Page
+    from ferlab.reports.page import Page
 
     if args.out.suffix.lower() != ".html":
         raise InputError(f"--out must end in .html. Received: {args.out}")

@@ -27,8 +27,9 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from ferlab import checkpoints, files, model_facts
+    from ferlab import checkpoints, files
     from ferlab.errors import InputError
+    from ferlab.reports import model_facts
 
     cli.require_reference(args)
     pretrained.require_new_name(args.name)
@@ -48,8 +49,8 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(f"{args.training}: is not the data that {args.checkpoint} was trained on")
     model_facts.require_unseen(args.checkpoint, train, validation)
 
-    from ferlab import model_cards
     from ferlab.evaluation import calibration, costs, scoring
+    from ferlab.reports import model_card
 
     whole = checkpoints.load(args.checkpoint)
     parts = {"validation": validation}
@@ -101,7 +102,7 @@ def run(args: argparse.Namespace) -> None:
             "scores": scores,
             "float16": model_facts.difference([*before.values()], [*after.values()]),
         }
-        written = pretrained.add(args.name, path, facts, model_cards.card(facts))
+        written = pretrained.add(args.name, path, facts, model_card.card(facts))
 
     for name, found in after.items():
         print(f"{name} accuracy {found.scores.accuracy}")

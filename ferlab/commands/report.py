@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ferlab.evaluation.metrics import Measure
     from ferlab.evaluation.scoring import Evaluation
     from ferlab.inference.predict import Speed
-    from ferlab.pages import Page
+    from ferlab.reports.page import Page
 
 MISTAKES = 24  # images shown
 EXPLAINED = 3  # images that are right, and as many that are wrong
@@ -54,7 +54,7 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
 def run(args: argparse.Namespace) -> None:
     from ferlab import checkpoints, files, inference
     from ferlab.evaluation import scoring
-    from ferlab.pages import Page
+    from ferlab.reports.page import Page
 
     out = args.out or Path(f"{args.checkpoint.stem}_report.html")
     if out.suffix.lower() != ".html":

@@ -30,7 +30,7 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from ferlab import model_facts
+    from ferlab.reports import model_facts
 
     cli.require_reference(args)
     name = args.name.removeprefix(pretrained.PREFIX)

@@ -19,7 +19,7 @@ from ferlab.audit.checks import (
 from ferlab.audit.cleaning import REASONS, Removal
 from ferlab.audit.label_errors import Doubts
 from ferlab.labels import UNLABELLED
-from ferlab.pages import Page
+from ferlab.reports.page import Page
 
 EXAMPLES = 100
 _SHOWN = 40  # pictures of one kind

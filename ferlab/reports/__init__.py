@@ -1,0 +1,1 @@
+"""HTML reports, each complete in one file, and the cards of shipped models."""
