@@ -15,8 +15,9 @@ from ferlab.errors import InputError
 
 @pytest.fixture
 def bench(monkeypatch):
-    """Imports a file of `bench/` as a module."""
-    monkeypatch.syspath_prepend(str(ROOT / "bench"))
+    """Imports a file of `bench/` or `studies/` as a module."""
+    for folder in ("studies", "bench"):
+        monkeypatch.syspath_prepend(str(ROOT / folder))
     return importlib.import_module
 
 
@@ -104,17 +105,17 @@ def test_an_ablation_is_compared_on_the_same_images_with_the_same_seed(bench, tm
 @pytest.mark.parametrize(
     ("arguments", "rule"),
     [
-        (("reading.py",), "required: CSV"),
-        (("reading.py", "gone.csv"), "gone.csv: cannot be read"),
-        (("throughput.py", "0"), "expected a whole number from 1"),
-        (("pipeline.py", "3"), "unrecognized arguments: 3"),
-        (("inference.py", ".", "gone.h5"), "gone.h5: no such file"),
-        (("ablations.py", "table", "."), "results.csv: cannot be read"),
+        (("bench/reading.py",), "required: CSV"),
+        (("bench/reading.py", "gone.csv"), "gone.csv: cannot be read"),
+        (("bench/throughput.py", "0"), "expected a whole number from 1"),
+        (("bench/pipeline.py", "3"), "unrecognized arguments: 3"),
+        (("bench/inference.py", ".", "gone.h5"), "gone.h5: no such file"),
+        (("studies/ablations.py", "table", "."), "results.csv: cannot be read"),
     ],
 )
 def test_bad_input_is_one_line(arguments, rule, tmp_path):
     script, *others = arguments
-    command = [sys.executable, ROOT / "bench" / script, *others]
+    command = [sys.executable, ROOT / script, *others]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: ")

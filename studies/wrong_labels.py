@@ -1,6 +1,6 @@
 """How many labels that were made wrong `check --model` finds.
 
-    python bench/wrong_labels.py test.csv public_truth.csv 0.643750.h5
+    python studies/wrong_labels.py test.csv public_truth.csv 0.643750.h5
 
 Of the rows with a label 4% get another one at random, five times; then the labels are doubted as
 `python -m ferlab check --model` does. The model should not have been trained on these rows.

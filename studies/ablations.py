@@ -1,7 +1,7 @@
 """What each part of the recipes is worth: one change at a time, against the same base.
 
-    python bench/ablations.py train FER_DIR OUT_DIR [--rows NAME,...] [--seeds N,...] [--epochs N]
-    python bench/ablations.py table OUT_DIR > bench/ablations.md
+    python studies/ablations.py train FER_DIR OUT_DIR [--rows NAME,...] [--seeds N,...] [--epochs N]
+    python studies/ablations.py table OUT_DIR > studies/ablations.md
 
 FER_DIR holds train.csv, test.csv and public_truth.csv. Seed s sets apart the s-th 2,400 rows of
 train.csv (a cross-validation of the training set); a row is scored on those and on the public half
@@ -274,9 +274,9 @@ def print_table(args: argparse.Namespace) -> None:
     shown = ",".join(name for name in ROWS if of_row(results, name))
     print(f"""# {__doc__.splitlines()[0]}
 
-    python bench/ablations.py train FER_DIR OUT_DIR --seeds {seeds} --epochs {epochs} \\
+    python studies/ablations.py train FER_DIR OUT_DIR --seeds {seeds} --epochs {epochs} \\
         --rows {shown}
-    python bench/ablations.py table OUT_DIR > bench/ablations.md
+    python studies/ablations.py table OUT_DIR > studies/ablations.md
 
 A smaller network than the recipes' (one convolution of stride 2 at full size, not two of 1), images
 of {SIDE}x{SIDE}, {epochs} epochs, so what asks for patience (augmentation, mixup, a mean of the
