@@ -25,7 +25,7 @@ from ferlab.data.drawn_faces import (
 from ferlab.errors import InputError
 from ferlab.labels import EMOTIONS
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
