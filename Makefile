@@ -1,12 +1,13 @@
 # make demo    a tour on drawn faces, into demo/
-# make test    the tests, and ruff
+# make quick   the fast tests, in about a minute
+# make test    all tests, and ruff
 # make bench FER=DIR MODEL=FILE   the benchmarks against a peer, into bench/results.csv;
 #              DIR holds train.csv, test.csv and public_truth.csv, MODEL is a trained CNN
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 
-.PHONY: demo test bench bench-arguments clean
+.PHONY: demo quick test bench bench-arguments clean
 .DELETE_ON_ERROR:
 
 $(VENV)/installed: requirements.txt
@@ -35,6 +36,10 @@ demo: $(VENV)/installed
 	$(PYTHON) gradient_ascent.py demo/[01].*.h5 --out-dir demo
 	$(PYTHON) -m ferlab compare demo/[01].*.h5 demo/dnn_*.h5 --data demo/test.csv --truth demo/test_truth.csv --out demo/comparison.html
 	@echo "Look into demo/: data_report.html, comparison.html, result.csv, vote.csv, and the pictures."
+
+quick: $(VENV)/installed-dev
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m pytest -n 2 --dist worksteal -m "not slow"
 
 test: $(VENV)/installed-dev
 	$(PYTHON) -m ruff check .

@@ -1,11 +1,49 @@
-"""Fixtures that several tests use."""
+"""The lanes of the tests, and fixtures that several of them use.
 
+`slow` marks what trains by scripts or takes seconds; `make quick` leaves it out. `product` marks a
+test with every combination of many values: by default only some of them run, chosen by a seed so
+that every value occurs; with CI=true or --all-cases, all.
+"""
+
+import os
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
-from support import SHARED, call, faces, run
+from support import SHARED, call, covering_sample, faces, run
 
 from ferlab import data
+
+TRAINED_BY_SCRIPTS = {"work", "cnn", "dnn"}  # fixtures
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--all-cases", action="store_true", help="run every combination of a test marked `product`"
+    )
+
+
+@pytest.hookimpl(trylast=True)  # after -k and -m
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("all_cases") or os.environ.get("CI") == "true":
+        return
+    products = defaultdict(list)
+    for item in items:
+        if item.get_closest_marker("product"):
+            products[item.path, item.originalname].append(item)
+    left_out = set()
+    for (_, name), cases in products.items():
+        parameters = [case.callspec.params for case in cases]
+        sampled = covering_sample(parameters, seed=name)
+        left_out.update(case for row, case in enumerate(cases) if row not in sampled)
+    if left_out:
+        config.hook.pytest_deselected(items=list(left_out))
+        items[:] = [item for item in items if item not in left_out]
+
+
+def pytest_itemcollected(item):
+    if TRAINED_BY_SCRIPTS & set(getattr(item, "fixturenames", ())):
+        item.add_marker("slow")
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import random
 import runpy
 import subprocess
 import sys
@@ -31,6 +32,19 @@ def faces(count: int, seed: int = 0) -> Dataset:
         class_names=EMOTIONS,
         source="faces.csv",
     )
+
+
+def covering_sample(cases: list[dict], seed: str) -> set[int]:
+    """The rows of some cases in which every value of every parameter occurs."""
+    order = list(range(len(cases)))
+    random.Random(seed).shuffle(order)
+    covered, sampled = set(), set()
+    for row in order:
+        values = {(name, id(value)) for name, value in cases[row].items()}  # some have no hash
+        if not values <= covered:
+            covered |= values
+            sampled.add(row)
+    return sampled
 
 
 def run(script, *arguments, cwd, code=0, **environment):

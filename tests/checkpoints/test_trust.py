@@ -121,6 +121,7 @@ def wrapped(vintage: Vintage, place: str, entry: dict) -> dict:
     return layer(vintage, place, "wrapper", layer=entry) if place else entry
 
 
+@pytest.mark.product
 @pytest.mark.parametrize(
     "place", ["", "Sequential", "functional", "TimeDistributed", "Bidirectional", "activation"]
 )
@@ -134,6 +135,7 @@ def test_a_lambda_wherever_it_is_is_refused_by_name(name, place, code, tmp_path)
         assert "is a Lambda, which carries Python code" in message
 
 
+@pytest.mark.product
 @pytest.mark.parametrize(
     ("kind", "settings"),
     [
@@ -163,6 +165,7 @@ def test_a_lambda_in_the_architecture_beside_weights(code, tmp_path):
     assert "is a Lambda" in refusal(with_config(vintage, tmp_path, config))
 
 
+@pytest.mark.product
 @pytest.mark.parametrize("place", ["cell", "cells", "layers", "mask_value", "arguments of a call"])
 @pytest.mark.parametrize("name", ["keras-2.2", "tf-2.15-zip", *KERAS_3])
 def test_code_where_older_keras_had_none_does_not_run(name, place, code, tmp_path):
@@ -214,6 +217,7 @@ OBJECTS = [
 ]
 
 
+@pytest.mark.product
 @pytest.mark.parametrize("hostile", OBJECTS, ids=lambda hostile: str(hostile["class_name"]))
 @pytest.mark.parametrize("name", NAMES[1:])
 def test_an_object_of_another_module_is_refused_as_a_layer(name, hostile, tmp_path, monkeypatch):
@@ -223,6 +227,7 @@ def test_an_object_of_another_module_is_refused_as_a_layer(name, hostile, tmp_pa
     assert not (tmp_path / "executed").exists()
 
 
+@pytest.mark.product
 @pytest.mark.parametrize(
     "key", ["activation", "kernel_initializer", "kernel_regularizer", "bias_constraint", "dtype"]
 )
@@ -241,6 +246,7 @@ def test_an_object_of_another_module_in_a_setting_never_runs(
     assert not (tmp_path / "executed").exists()
 
 
+@pytest.mark.product
 @pytest.mark.parametrize("activation", ["os.system", "get", "deserialize", "ferlab>other", "", 5])
 @pytest.mark.parametrize("name", NAMES)
 def test_an_activation_that_is_no_activation_is_refused(name, activation, tmp_path):
@@ -333,6 +339,7 @@ def virtual(file, name, secret):
     file.create_virtual_dataset(name, layout)
 
 
+@pytest.mark.product
 @pytest.mark.parametrize(
     ("place", "said"),
     [
@@ -528,6 +535,7 @@ def test_archives_of_something_else(members, said, tmp_path):
     assert said in refusal(tmp_path / "m.keras")
 
 
+@pytest.mark.product
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -586,6 +594,7 @@ def nested(depth: int) -> str:
     return '{"class_name": "Sequential", "config": [' * depth + "5" + "]}" * depth
 
 
+@pytest.mark.product
 @pytest.mark.parametrize(
     "text",
     [
@@ -618,6 +627,7 @@ def test_metadata_of_great_depth(place, tmp_path):
 NUMBERS = [0, -1, 2.5, 10**18, -(10**18), 10**400, 1e308, math.nan, math.inf]
 
 
+@pytest.mark.product
 @pytest.mark.parametrize(
     ("layer_name", "key"),
     [
@@ -754,6 +764,7 @@ def test_arrays_that_are_none(value, tmp_path):
     opened_or_refused(rewritten(VINTAGES["keras-2.0"], tmp_path, change))
 
 
+@pytest.mark.product
 @pytest.mark.parametrize("name", ["keras-2.0", "keras-3-zip"])
 @pytest.mark.parametrize(
     "metadata",
