@@ -1,1 +1,1 @@
-"""What to know of a data set before training on it: copies, label issues, shifts, cleaning."""
+"""What to know of data before training: copies, label issues, distribution shift, cleaning."""

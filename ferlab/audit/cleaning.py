@@ -1,25 +1,28 @@
-"""Which rows to leave out of training, and copies of the data without them."""
+"""Which rows to remove before training, and copies of the data without them."""
 
 import csv
 import dataclasses
 import shutil
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from ferlab import data, files
-from ferlab.audit.checks import Findings, Rows
+from ferlab.audit.checks import Findings
+from ferlab.audit.rows import Part, Rows
 from ferlab.errors import InputError
 
-REASONS = {  # a row has the first that holds; copies come last, so that the one kept is kept
+# A row gets the first reason that applies. Copies come last, so that the row that stays in place of
+# a removed one is never removed itself.
+REASONS = {
     "blank": "shows nothing",
     "flat": "mostly one grey level",
-    "across": "a copy of a row of another file, or of another usage",
-    "conflicts": "copies of it have another label",
-    "wrong": "its label is likely wrong",
-    "copies": "byte for byte a row before it",
-    "near": "nearly, or mirrored, a row before it",
+    "across": "a copy of a row of another file or usage",
+    "conflicts": "has copies with a different label",
+    "wrong": "label likely wrong",
+    "copies": "an exact copy of an earlier row",
+    "near": "a near or mirrored copy of an earlier row",
 }
 _HEADER = ("source", "usage", "row", "id", "label", "reason")
 _HEADER += ("kept_source", "kept_usage", "kept_row", "kept_id")
@@ -27,66 +30,72 @@ _HEADER += ("kept_source", "kept_usage", "kept_row", "kept_id")
 
 @dataclasses.dataclass(frozen=True)
 class Removal:
-    """A row to leave out, why, and the row that stays in its place, if one does."""
+    """A row to remove, the reason, and the copy that stays in its place, if there is one."""
 
     row: int
     reason: str
-    kept: int | None = None
+    replacement: int | None = None
 
 
 def removals(
     rows: Rows, findings: Findings, reasons: Collection[str], wrong: Sequence[int] = ()
 ) -> list[Removal]:
-    """The rows to remove, in their order: labelled rows to train on, and no others ever.
+    """The rows to remove, in order: labelled training rows, and never any others.
 
-    reasons: keys of REASONS; wrong: rows whose label is likely wrong
+    reasons: keys of REASONS
+    wrong: rows whose label is likely wrong
     """
-    candidates, found = rows.trained_on(), {}
+    candidates = rows.training()
+    removed: dict[int, Removal] = {}
 
-    def remove(chosen: Iterable[int], reason: str, kept: dict[int, int] | None = None) -> None:
+    def remove(
+        chosen: Iterable[int], reason: str, replacements: dict[int, int] | None = None
+    ) -> None:
         for row in map(int, chosen):
             if candidates[row]:
-                found[row] = Removal(row, reason, kept[row] if kept else None)
+                removed[row] = Removal(row, reason, replacements[row] if replacements else None)
                 candidates[row] = False
 
-    def remove_beyond_first(groups: np.ndarray, reason: str, keeping: np.ndarray) -> None:
-        """Remove what has a copy among the rows `keeping`, but for the first of those itself."""
-        places = np.flatnonzero(keeping)
+    def remove_copies(groups: np.ndarray, reason: str, originals: np.ndarray) -> None:
+        """Remove the copies of rows in `originals`, bool (n,), but the first of each group."""
+        places = np.flatnonzero(originals)
         _, firsts = np.unique(groups[places], return_index=True)
         first_of = dict(zip(groups[places[firsts]].tolist(), places[firsts].tolist(), strict=True))
-        kept = {row: first_of.get(int(groups[row]), row) for row in np.flatnonzero(candidates)}
-        remove([row for row, first in kept.items() if first != row], reason, kept)
+        first_copy = {
+            int(row): first_of.get(int(groups[row]), int(row)) for row in np.flatnonzero(candidates)
+        }
+        remove([row for row, first in first_copy.items() if first != row], reason, first_copy)
 
     if "blank" in reasons:
         remove(np.flatnonzero(findings.blank), "blank")
     if "flat" in reasons:
         remove(np.flatnonzero(findings.flat), "flat")
     if "across" in reasons:
-        remove_beyond_first(findings.groups, "across", rows.elsewhere())
+        remove_copies(findings.groups, "across", rows.not_training())
     if "conflicts" in reasons:
-        trained_on, labels = rows.trained_on(), rows.dataset.labels
+        training, labels = rows.training(), rows.dataset.labels
         for group in findings.conflicts:
-            inside = group[trained_on[group]]
-            if len(np.unique(labels[inside])) > 1:  # labels to validate on decide nothing
+            inside = group[training[group]]
+            if len(np.unique(labels[inside])) > 1:  # validation labels must not decide
                 remove(inside, "conflicts")
     if "wrong" in reasons:
         remove(wrong, "wrong")
     if "copies" in reasons:
-        same = findings.copies.groups(len(candidates), exact=True)
-        remove_beyond_first(same, "copies", candidates.copy())
+        exact_groups = findings.copies.groups(len(candidates), exact=True)
+        remove_copies(exact_groups, "copies", candidates.copy())
     if "near" in reasons:
-        remove_beyond_first(findings.groups, "near", candidates.copy())
-    return [found[row] for row in sorted(found)]
+        remove_copies(findings.groups, "near", candidates.copy())
+    return [removed[row] for row in sorted(removed)]
 
 
 def require_room(folder: Path, sources: Sequence[str]) -> None:
-    """Raise InputError if `write` could not write there. Leaves nothing behind."""
+    """Raise InputError if `write` could not write to this folder. Leaves nothing behind."""
     names = [Path(source).resolve().name for source in sources]
     for source, name in zip(sources, names, strict=True):
         if names.count(name) > 1 or name == "removed.csv":
-            raise InputError(f"{source}: the cleaned copy needs a name of its own in {folder}")
+            raise InputError(f"{source}: the cleaned copy requires a unique name in {folder}")
         if Path(source).resolve() in (folder.resolve(), *folder.resolve().parents):
-            raise InputError(f"{folder}: lies in {source}, which is read")
+            raise InputError(f"{folder}: is inside {source}, which is read")
     files.require_new_folder(folder)
 
 
@@ -97,69 +106,77 @@ def write(
     sources: Sequence[str],
     class_names: tuple[str, ...] | None = None,
 ) -> None:
-    """Write every source less the rows removed, and `removed.csv`, which lists those.
+    """Write a copy of every source without the removed rows, and `removed.csv`, their list.
 
-    A CSV file keeps its columns, an archive its parts, a folder the files of images; class_names:
-    as the user told them. Whole or not at all. Raises InputError.
+    A CSV file keeps its columns, an archive its parts, a folder its image files. The folder appears
+    when all of it is written, or not at all.
+
+    class_names: as given by the user, to read the sources with. Raises InputError.
     """
-    places: dict[str, set[int]] = {source: set() for source in sources}
-    where = _locations(rows)
+    file_rows: dict[str, set[int]] = {source: set() for source in sources}
+    locate = _locations(rows)
     for removal in removed:
-        part, place = where(removal.row)
-        places[part.source].add(place)
+        part, file_row = locate(removal.row)
+        file_rows[part.source].add(file_row)
     with files.whole_folder(folder) as temporary:
         for source in sources:
             target = temporary / Path(source).resolve().name
             if Path(source).is_dir():
-                _copy_folder(target, source, places[source], class_names)
+                _write_folder(target, source, file_rows[source], class_names)
             elif Path(source).suffix.lower() == ".npz":
-                parts = data.read_parts(source, class_names=class_names)
-                train = parts.pop("train", None)
-                if train is None:
-                    shutil.copyfile(source, target)
-                    continue
-                kept = np.setdiff1d(np.arange(len(train)), list(places[source]))
-                data.write_npz(target, train=train.take(kept), **parts)
+                _write_npz(target, source, file_rows[source], class_names)
             else:
-                data.write_csv_without(target, source, places[source])
-        _write_list(temporary / "removed.csv", rows, removed)
+                data.write_csv_without(target, source, file_rows[source])
+        _write_removed(temporary / "removed.csv", rows, removed)
 
 
-def _copy_folder(
-    target: Path, source: str, places: set[int], class_names: tuple[str, ...] | None
+def _write_npz(
+    target: Path, source: str, removed: set[int], class_names: tuple[str, ...] | None
 ) -> None:
-    left_out = set()
-    if places:
-        found = data.folder_files(source, role="train", class_names=class_names)
-        left_out = {found[place] for place in places}
+    parts = data.read_parts(source, class_names=class_names)
+    if "train" not in parts:
+        shutil.copyfile(source, target)
+        return
+    train = parts["train"]
+    remaining = np.setdiff1d(np.arange(len(train)), list(removed))
+    data.write_npz(target, train=train.take(remaining), test=parts.get("test"))
+
+
+def _write_folder(
+    target: Path, source: str, removed: set[int], class_names: tuple[str, ...] | None
+) -> None:
+    removed_files = set()
+    if removed:
+        row_files = data.folder_files(source, role="train", class_names=class_names)
+        removed_files = {row_files[row] for row in removed}
     for file in data.image_files(source):
-        if file not in left_out:
+        if file not in removed_files:
             copy = target / file.relative_to(source)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, copy)
 
 
-def _write_list(path: Path, rows: Rows, removed: Sequence[Removal]) -> None:
-    where, dataset = _locations(rows), rows.dataset
+def _write_removed(path: Path, rows: Rows, removed: Sequence[Removal]) -> None:
+    locate, dataset = _locations(rows), rows.dataset
 
-    def told_of(row: int) -> tuple:
-        part, place = where(row)
-        return (part.source, part.usage, place + 1, dataset.ids[row])
+    def location(row: int) -> tuple[str, str, int, str]:
+        part, file_row = locate(row)
+        return part.source, part.usage, file_row + 1, dataset.ids[row]
 
-    # A file name that is not UTF-8 may be an id.
+    # An id may be a file name that is not UTF-8.
     with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(_HEADER)
         for removal in removed:
-            told = [*told_of(removal.row), dataset.class_names[dataset.labels[removal.row]]]
-            kept = told_of(removal.kept) if removal.kept is not None else ("",) * 4
-            writer.writerow((*told, removal.reason, *kept))
+            label = dataset.class_names[dataset.labels[removal.row]]
+            kept = ("",) * 4 if removal.replacement is None else location(removal.replacement)
+            writer.writerow((*location(removal.row), label, removal.reason, *kept))
 
 
-def _locations(rows: Rows):
-    """A function that gives the part of a row, and its place in the part's file, from 0."""
-    part_of = rows.part_of()
-    places = np.empty(len(part_of), dtype=np.int64)
+def _locations(rows: Rows) -> Callable[[int], tuple[Part, int]]:
+    """A function from a row to its part and its index in the part's source."""
+    part_numbers = rows.part_numbers()
+    file_rows = np.empty(len(part_numbers), dtype=np.int64)
     for part in rows.parts:
-        places[part.rows] = part.places
-    return lambda row: (rows.parts[part_of[row]], int(places[row]))
+        file_rows[part.rows] = part.file_rows
+    return lambda row: (rows.parts[part_numbers[row]], int(file_rows[row]))

@@ -1,47 +1,95 @@
-"""Labels that are likely wrong: confident learning.
+"""Labels that are likely wrong, by confident learning.
 
 Northcutt, Jiang and Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels",
-JAIR 70, arXiv:1911.00068. A row is doubted when a model that has not seen its label finds another
-class as probable as it finds that class in rows that carry it.
+JAIR 70, arXiv:1911.00068. A label is an issue when a classifier that was not trained on the row
+finds another class at least as probable as it finds that class, on average, in the rows labelled
+with it.
 
-Measured on FER-2013's PublicTest with a model of 64% that had not seen it, of 3,589 labels 144 made
-wrong at random, five seeds: of the first 144 doubts 37% were those (4% by chance), of the first 50
-54%; all doubts, some 800, held 68% of them.
+Measured on FER-2013's PublicTest, with a 64% model that was not trained on it and 144 of 3,589
+labels replaced at random, five seeds: 37% of the first 144 issues were replaced labels (4% by
+chance) and 54% of the first 50; all issues, about 800, contained 68% of the replaced labels.
 """
 
 import dataclasses
 import warnings
-from typing import Self
 
 import numpy as np
 
+from ferlab.data import Dataset
 from ferlab.errors import InputError
 
 FOLDS = 5
-STRENGTH = 0.01  # scikit-learn's C: strongly regularised, so that single wrong labels teach little
-MOST_FEATURES = 256  # principal components of a model's features
+STRENGTH = 0.01  # scikit-learn's C: strong regularisation, so that single wrong labels matter less
+MAX_FEATURES = 256  # principal components of a model's features
 
 
 @dataclasses.dataclass(frozen=True)
-class Doubts:
-    """Rows whose label is doubted, the least believable first.
+class LabelIssues:
+    """Rows whose label is likely wrong, most likely first.
 
-    rows: int64 (m,); likely: int64 (m,), the class that each more likely is
-    confidence: float64 (m,), the probability of that class; given: of the label it has
+    rows: int64 (m,)
+    suggested: int64 (m,), the class that is more likely
+    suggested_probability, given_probability: float64 (m,), of that class and of the row's label
     """
 
     rows: np.ndarray
-    likely: np.ndarray
-    confidence: np.ndarray
-    given: np.ndarray
+    suggested: np.ndarray
+    suggested_probability: np.ndarray
+    given_probability: np.ndarray
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def first(self, count: int) -> Self:
-        """The least believable of them."""
-        kept = slice(count)
-        return Doubts(self.rows[kept], self.likely[kept], self.confidence[kept], self.given[kept])
+
+@dataclasses.dataclass(frozen=True)
+class LabelSearch:
+    """The result of `search_label_issues`.
+
+    issues: empty where the classifier is no better than the baseline
+    searched: the number of rows; agreeing: those for which the classifier predicts the given label
+    baseline: the share of the most frequent class
+    """
+
+    issues: LabelIssues
+    searched: int
+    agreeing: int
+    baseline: float
+
+    @property
+    def is_informative(self) -> bool:
+        """Whether the classifier predicts the labels better than the most frequent class does.
+
+        By the lower end of the 95% Wilson interval of its agreement.
+        """
+        from scipy.stats import binomtest
+
+        interval = binomtest(self.agreeing, self.searched).proportion_ci(method="wilson")
+        return bool(interval.low > self.baseline)
+
+
+def search_label_issues(
+    dataset: Dataset, rows: np.ndarray, features: np.ndarray, groups: np.ndarray
+) -> LabelSearch:
+    """Search some rows of a dataset for label issues, with a cross-validated classifier.
+
+    rows: int (m,), labelled rows of `dataset`; the issues name rows of `dataset` too
+    features: float (m, k), of these rows; groups: int (m,), equal for copies
+
+    Raises InputError for too few images of a class.
+    """
+    labels = dataset.labels[rows]
+    probabilities = out_of_sample_probabilities(features, labels, groups, dataset.class_names)
+    issues = find_label_issues(labels, probabilities)
+    search = LabelSearch(
+        issues=dataclasses.replace(issues, rows=rows[issues.rows]),
+        searched=len(rows),
+        agreeing=int((labels == probabilities.argmax(axis=1)).sum()),
+        baseline=float(np.bincount(labels).max() / len(labels)),
+    )
+    if search.is_informative:
+        return search
+    none = LabelIssues(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0), np.empty(0))
+    return dataclasses.replace(search, issues=none)
 
 
 def out_of_sample_probabilities(
@@ -52,7 +100,7 @@ def out_of_sample_probabilities(
     *,
     seed: int = 0,
 ) -> np.ndarray:
-    """float64 (n, num_classes): logistic regression that has not seen the row, nor its copies.
+    """float64 (n, num_classes), by logistic regressions trained on neither the row nor its copies.
 
     features: float (n, k); labels: int64 (n,), 0 and above; groups: int (n,), equal for copies
 
@@ -64,25 +112,14 @@ def out_of_sample_probabilities(
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    present, counts = np.unique(labels, return_counts=True)
-    for label, count in zip(present, counts, strict=True):
-        if count < FOLDS or len(np.unique(groups[labels == label])) < 2:
-            raise InputError(
-                f"the search for wrong labels needs {FOLDS} or more different images of a class. "
-                f"Received: {count} of {class_names[label]}"
-            )
-    if len(present) < 2:
-        raise InputError(
-            "the search for wrong labels needs two or more classes. "
-            f"Received: {class_names[present[0]]} alone"
-        )
+    _require_enough(labels, groups, class_names)
     features = features.astype(np.float32)
-    if features.shape[1] > MOST_FEATURES:
-        components = min(MOST_FEATURES, len(features))
+    if features.shape[1] > MAX_FEATURES:
+        components = min(MAX_FEATURES, len(features))
         features = PCA(components, random_state=seed).fit_transform(features)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of small classes, and of rounds that end early
-        known = cross_val_predict(
+        warnings.simplefilter("ignore")  # about small classes and early ends of the optimisation
+        predicted = cross_val_predict(
             make_pipeline(StandardScaler(), LogisticRegression(C=STRENGTH, max_iter=200)),
             features,
             labels,
@@ -91,17 +128,38 @@ def out_of_sample_probabilities(
             method="predict_proba",
         )
     probabilities = np.zeros((len(labels), len(class_names)))
-    probabilities[:, present] = known
+    probabilities[:, np.unique(labels)] = predicted
     return probabilities
 
 
-def find(labels: np.ndarray, probabilities: np.ndarray) -> Doubts:
+def _require_enough(labels: np.ndarray, groups: np.ndarray, class_names: tuple[str, ...]) -> None:
+    """Raise InputError unless every class with rows can be in all folds."""
+    present, counts = np.unique(labels, return_counts=True)
+    for label, count in zip(present, counts, strict=True):
+        if count < FOLDS or len(np.unique(groups[labels == label])) < 2:
+            raise InputError(
+                f"the search for wrong labels requires {FOLDS} or more different images of a "
+                f"class. Received: {count} of {class_names[label]}"
+            )
+    if len(present) < 2:
+        raise InputError(
+            "the search for wrong labels requires two or more classes. "
+            f"Received: {class_names[present[0]]} alone"
+        )
+
+
+def find_label_issues(labels: np.ndarray, probabilities: np.ndarray) -> LabelIssues:
     """The off-diagonal rows of the confident joint, ranked by normalised margin.
 
     labels: int64 (n,), 0 and above; probabilities: float (n, num_classes), out of sample
 
-    A class counts for a row if it is at least as probable as it is on average in the rows labelled
-    so; of several, the most probable.
+    A row's suggested class is the most probable of those that reach their threshold: the average
+    probability of the class in the rows labelled with it.
+
+    >>> probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.05, 0.95], [0.1, 0.9]])
+    >>> issues = find_label_issues(np.array([0, 0, 0, 1]), probabilities)
+    >>> issues.rows, issues.suggested
+    (array([2]), array([1]))
     """
     rows = np.arange(len(labels))
     given = probabilities[rows, labels]
@@ -109,9 +167,13 @@ def find(labels: np.ndarray, probabilities: np.ndarray) -> Doubts:
     sums = np.bincount(labels, weights=given, minlength=probabilities.shape[1])
     thresholds = np.where(counts > 0, sums / np.maximum(counts, 1), np.inf)
     confident = np.where(probabilities >= thresholds, probabilities, -1)
-    likely = confident.argmax(axis=1)
-    doubted = np.flatnonzero((confident[rows, likely] >= 0) & (likely != labels))
-    confidence = probabilities[doubted, likely[doubted]]
-    order = np.argsort(given[doubted] - confidence, kind="stable")
-    doubted = doubted[order]
-    return Doubts(doubted, likely[doubted], confidence[order], given[doubted])
+    suggested = confident.argmax(axis=1)
+    issues = np.flatnonzero((confident[rows, suggested] >= 0) & (suggested != labels))
+    margins = given[issues] - probabilities[issues, suggested[issues]]
+    issues = issues[np.argsort(margins, kind="stable")]
+    return LabelIssues(
+        rows=issues,
+        suggested=suggested[issues],
+        suggested_probability=probabilities[issues, suggested[issues]],
+        given_probability=given[issues],
+    )

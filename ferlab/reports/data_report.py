@@ -1,116 +1,166 @@
-"""The page of `check`: what was found in a data set, in pictures and tables."""
+"""The page and the printed summary of `check`: what an audit found in a data set."""
 
+import dataclasses
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from ferlab import plots
 from ferlab.audit.checks import (
     BLANK_DEVIATION,
-    FLAT_SHARE,
-    SAMPLE,
-    Comparison,
+    FLAT_FRACTION,
     FileSizes,
     Findings,
-    Rows,
     copies_between,
 )
 from ferlab.audit.cleaning import REASONS, Removal
-from ferlab.audit.label_errors import Doubts
+from ferlab.audit.distribution_shift import SAMPLE, Comparison
+from ferlab.audit.label_errors import LabelSearch
+from ferlab.audit.rows import Rows
+from ferlab.data.dataset import describe
+from ferlab.evaluation import metrics
 from ferlab.labels import UNLABELLED
 from ferlab.reports.page import Page
 
-EXAMPLES = 100
-_SHOWN = 40  # pictures of one kind
-_IN_A_GROUP = 3  # images shown of one group
+EXAMPLES = 100  # images in the first figure
+_MAX_IMAGES = 40  # in any other figure of single images
+_MAX_ISSUES = 50  # label issues in the figure and the table
+_IMAGES_OF_A_GROUP = 3
 _LEVELS = (0.999, 0.99, 0.98, 0.95)
 
 
-def page(
-    rows: Rows,
-    findings: Findings,
-    sizes: Sequence[FileSizes],
-    removed: Sequence[Removal],
-    *,
-    similarity: float,
-    doubts: Doubts | None = None,
-    doubts_notes: Sequence[str] = (),
-    cleaned: str | None = None,
-) -> Page:
-    """The whole report.
+@dataclasses.dataclass(frozen=True)
+class Audit:
+    """Everything that `check` found.
 
-    doubts: by rows of `rows`, with notes on the models that they come from
-    cleaned: the folder with the cleaned copies, if they are written
+    sizes: of the image files of each folder
+    similarity: minimum correlation of two copies
+    removed: the rows that a cleaned copy leaves out; cleaned: its folder, if it was written
+    label_search: None without models
+    trained_rows: for each model's path, how many of the searched rows it was trained on, or None
+        if unknown
     """
-    dataset = rows.dataset
-    shape = "x".join(map(str, dataset.image_shape))
+
+    rows: Rows
+    findings: Findings
+    sizes: Sequence[FileSizes]
+    similarity: float
+    removed: Sequence[Removal] = ()
+    cleaned: str | None = None
+    label_search: LabelSearch | None = None
+    trained_rows: Mapping[str, int | None] = dataclasses.field(default_factory=dict)
+
+
+def page(audit: Audit) -> Page:
+    """The whole report."""
+    dataset = audit.rows.dataset
+    shape = describe(dataset.image_shape)
     report = Page("Data report", f"{len(dataset):,} images of {shape} (height, width, channels)")
-    _overview(report, rows)
-    _examples(report, rows)
-    _copies(report, rows, findings, similarity)
-    _conflicts(report, rows, findings)
-    _blank(report, rows, findings)
-    if sizes:
-        _sizes(report, sizes, dataset.image_shape)
-    if doubts is not None:
-        _doubts(report, rows, doubts, doubts_notes, findings.blank)
-    if len(rows.parts) > 1:
-        _differences(report, rows, findings.comparisons)
-    _removed(report, removed, cleaned)
+    _classes(report, audit.rows)
+    _examples(report, audit.rows)
+    _copies(report, audit)
+    _conflicts(report, audit.rows, audit.findings)
+    _blank(report, audit.rows, audit.findings)
+    if audit.sizes:
+        _sizes(report, audit.sizes, dataset.image_shape)
+    if audit.label_search is not None:
+        notes = _label_notes(audit.label_search, audit.trained_rows)
+        _label_issues(report, audit.rows, audit.label_search, notes)
+    if len(audit.rows.parts) > 1:
+        _differences(report, audit.rows, audit.findings.comparisons)
+    _cleaned(report, audit.removed, audit.cleaned)
     return report
 
 
-def summary(
-    rows: Rows, findings: Findings, sizes: Sequence[FileSizes], similarity: float
-) -> list[str]:
-    """The findings in some lines, to print."""
-    lines = []
-    for part in rows.parts:
-        labels = _labels(rows, part.rows)
-        counts = [f"{name} {count:,}" for name, count in zip(*_counted(rows, labels), strict=True)]
-        told = ", ".join(counts) if len(labels) else "without labels"
-        lines.append(f"{part.name}: {len(part.rows):,} images; {told}")
+def summary(audit: Audit) -> list[str]:
+    """The findings in a few lines, to print."""
+    rows, findings = audit.rows, audit.findings
+    lines = [_part_line(rows, part.name, part.rows) for part in rows.parts]
     copies, between = findings.copies, copies_between(rows, findings.groups)
     lines.append(
-        f"copies: {len(copies):,} beyond the first of each group ("
-        f"{copies.exact.sum():,} byte for byte, "
-        f"{(~copies.exact & ~copies.mirrored).sum():,} nearly, {copies.mirrored.sum():,} mirrored; "
-        f"correlation {similarity} or more)"
+        f"copies: {len(copies):,} beyond the first of each group ({_kinds_of_copies(findings)}; "
+        f"correlation {audit.similarity} or more)"
     )
     for one, first in enumerate(rows.parts):
         for other, second in enumerate(rows.parts):
             if other != one and between[one, other]:
                 lines.append(
-                    f"  {between[one, other]:,} images of {first.name} have one in {second.name}"
+                    f"  {between[one, other]:,} images of {first.name} have a copy in {second.name}"
                 )
-    lines.append(f"contradictory: {len(findings.conflicts):,} groups of copies with unlike labels")
+    lines.append(
+        f"contradictory labels: {len(findings.conflicts):,} groups of copies, "
+        f"{sum(map(len, findings.conflicts)):,} images"
+    )
     lines.append(
         f"blank: {findings.blank.sum():,} images; mostly one grey level: {findings.flat.sum():,}"
     )
-    for folder in sizes:
+    for folder in audit.sizes:
         small = folder.small(rows.dataset.image_shape)
         lines.append(
             f"{folder.source}: {len(folder.files):,} files of {_extent(folder)}; "
             f"{folder.odd.sum():,} of odd size or shape, {small.sum():,} enlarged; "
             + ", ".join(f"{mode} {count:,}" for mode, count in folder.modes.most_common())
         )
-    lines += [_alike_or_not(comparison) for comparison in findings.comparisons]
-    return lines
+    return lines + [_difference_sentence(comparison) for comparison in findings.comparisons]
 
 
-def _overview(report: Page, rows: Rows) -> None:
+def label_summary(search: LabelSearch, trained_rows: Mapping[str, int | None]) -> list[str]:
+    """The result of a search for wrong labels in a few lines, to print; as in `Audit`."""
+    notes = _label_notes(search, trained_rows)
+    return [f"likely wrong labels: {len(search.issues):,}", *(f"note: {note}" for note in notes)]
+
+
+def _label_notes(search: LabelSearch, trained_rows: Mapping[str, int | None]) -> list[str]:
+    """How far the search for wrong labels can be trusted."""
+    agreement = metrics.proportion(search.agreeing, search.searched)
+    notes = [f"The classifier predicts the given label for {agreement} of the rows."]
+    if not search.is_informative:
+        notes.append(
+            "This is no better than always predicting the most frequent class "
+            f"({search.baseline:.2%}), so its label issues would be meaningless and none are shown."
+        )
+    for path, count in trained_rows.items():
+        if count == 0:
+            continue
+        trained = (
+            "the rows it was trained on are unknown; if these are among them,"
+            if count is None
+            else f"was trained on {count:,} of these rows, so"
+        )
+        notes.append(
+            f"{path}: {trained} its features reflect their labels, and wrong ones are harder to "
+            "find"
+        )
+    return notes
+
+
+def _part_line(rows: Rows, name: str, part_rows: np.ndarray) -> str:
+    labels = _labels(rows, part_rows)
+    class_names = rows.dataset.class_names
+    counts = np.bincount(labels, minlength=len(class_names)).tolist()
+    classes = ", ".join(f"{name} {n:,}" for name, n in zip(class_names, counts, strict=True))
+    return f"{name}: {len(part_rows):,} images; {classes if len(labels) else 'without labels'}"
+
+
+def _kinds_of_copies(findings: Findings) -> str:
+    copies = findings.copies
+    near = ~copies.exact & ~copies.mirrored
+    return f"{copies.exact.sum():,} exact, {near.sum():,} near, {copies.mirrored.sum():,} mirrored"
+
+
+def _classes(report: Page, rows: Rows) -> None:
     report.heading("Classes")
     names = rows.dataset.class_names
     labelled = {part.name: _labels(rows, part.rows) for part in rows.parts}
     report.table(
-        ("rows", "images", "with labels", "trained on"),
+        ("rows", "images", "labelled", "training data"),
         [
             (
                 f"{number}: {part.name}",
                 f"{len(part.rows):,}",
                 f"{len(labelled[part.name]):,}",
-                "yes" if part.is_trained_on else "no",
+                "yes" if part.is_training else "no",
             )
             for number, part in enumerate(rows.parts, start=1)
         ],
@@ -125,65 +175,69 @@ def _overview(report: Page, rows: Rows) -> None:
         return
     report.figure(plots.class_counts_figure(counts, names), "Images of each class")
     for name, count in counts.items():
-        most, least = int(count.argmax()), int(count.argmin())
-        missing = [names[label] for label in np.flatnonzero(count == 0)]
-        times = f"{count[most] / count[least]:.1f} times" if count[least] else "none of"
-        report.paragraph(
-            f"{name}: {names[most]} has {count[most]:,} images, {times} "
-            f"{names[least]}{f' ({count[least]:,})' if count[least] else ''}. Always answering "
-            f"{names[most]} would be right on {count[most] / count.sum():.1%}."
-            + (f" Without any image: {', '.join(missing)}." if missing else "")
-        )
+        report.paragraph(f"{name}: {_imbalance(count, names)}")
+
+
+def _imbalance(count: np.ndarray, names: Sequence[str]) -> str:
+    """The most and the least frequent class. count: int (num_classes,)."""
+    most, least = int(count.argmax()), int(count.argmin())
+    text = f"the most frequent class is {names[most]} ({count[most]:,} images"
+    if count[least]:
+        ratio = count[most] / count[least]
+        text += f"; {ratio:.1f} times as many as {names[least]}, the rarest, with {count[least]:,}"
+    text += f"). Always predicting it has an accuracy of {count[most] / count.sum():.1%}."
+    empty = [names[label] for label in np.flatnonzero(count == 0)]
+    return text + (f" Classes without images: {', '.join(empty)}." if empty else "")
 
 
 def _examples(report: Page, rows: Rows) -> None:
     report.heading("Examples")
-    chosen = _spread(rows)
+    examples = _balanced_sample(rows)
     report.figure(
         plots.image_grid_figure(
-            [rows.dataset.images[row] for row in chosen],
-            [_label(rows, row) for row in chosen],
+            [rows.dataset.images[row] for row in examples],
+            [_label(rows, row) for row in examples],
             columns=10,
         ),
-        f"{len(chosen)} images drawn by a fixed seed, equally many of each class, with their "
+        f"{len(examples)} random images, the same number of each class where possible, with their "
         "labels",
     )
 
 
-def _spread(rows: Rows) -> list[int]:
-    """EXAMPLES rows, equally many of each class where there are so many; of the first part that
-    has labels, else of all."""
+def _balanced_sample(rows: Rows) -> list[int]:
+    """EXAMPLES rows of the first part with labels, else of all; balanced by class if possible."""
     labels = rows.dataset.labels
     labelled = [part.rows for part in rows.parts if (labels[part.rows] != UNLABELLED).any()]
-    places = labelled[0] if labelled else np.arange(len(labels))
-    shuffled = np.random.default_rng(0).permutation(places)
-    turn = np.empty(len(shuffled), dtype=np.int64)  # how many of its class come before it
+    pool = labelled[0] if labelled else np.arange(len(labels))
+    shuffled = np.random.default_rng(0).permutation(pool)
+    rank = np.empty(len(shuffled), dtype=np.int64)  # position among the rows of the same class
     for label in np.unique(labels[shuffled]):
         of_label = labels[shuffled] == label
-        turn[of_label] = np.arange(of_label.sum())
-    chosen = shuffled[np.lexsort((labels[shuffled], turn))][:EXAMPLES]
-    return chosen[np.argsort(labels[chosen], kind="stable")].tolist()
+        rank[of_label] = np.arange(of_label.sum())
+    sample = shuffled[np.lexsort((labels[shuffled], rank))][:EXAMPLES]
+    return sample[np.argsort(labels[sample], kind="stable")].tolist()
 
 
-def _copies(report: Page, rows: Rows, findings: Findings, similarity: float) -> None:
+def _copies(report: Page, audit: Audit) -> None:
     report.heading("Copies")
+    rows, findings, similarity = audit.rows, audit.findings, audit.similarity
     copies = findings.copies
     report.paragraph(
-        f"{len(copies):,} images are copies of one before: {copies.exact.sum():,} byte for byte, "
-        f"{(~copies.exact & ~copies.mirrored).sum():,} nearly, {copies.mirrored.sum():,} mirrored. "
-        "Every image was compared with every other, upright and mirrored."
+        f"{len(copies):,} images are copies of an earlier one: {_kinds_of_copies(findings)}. "
+        "Every image was compared with every other, upright and mirrored; blank images were not "
+        "compared."
     )
     report.note(
-        f"Nearly: the correlation of the pixels is {similarity} or more, which no change of "
-        "brightness or contrast lowers and recompression hardly does. In FER-2013 about 0.95 and "
-        "more is the same photograph, cut a little differently at the lower end; other faces "
-        "begin at about 0.92. Drawings with large plain areas may need more: --similarity. "
-        "Blank images are not compared."
+        f"Two images are near copies if the correlation of their pixels is {similarity} or more. "
+        "Changes of brightness and contrast do not lower it, and recompression hardly does. In "
+        "FER-2013, pairs above 0.95 show the same photograph, sometimes cropped differently; pairs "
+        "of different faces begin at about 0.92. Drawings with large plain areas may require a "
+        "higher threshold (--similarity)."
     )
     if not len(copies):
         return
     report.table(
-        ("correlation of at least", "copies"),
+        ("minimum correlation", "copies"),
         [
             (f"{level:g}", f"{(copies.correlation >= level).sum():,}")
             for level in sorted({similarity, *_LEVELS}, reverse=True)
@@ -193,46 +247,48 @@ def _copies(report: Page, rows: Rows, findings: Findings, similarity: float) -> 
     between = copies_between(rows, findings.groups)
     names = [part.name for part in rows.parts]
     report.table(
-        ("images of", *(f"with one in {name}" for name in names)),
+        ("images of", *(f"with a copy in {name}" for name in names)),
         [
             (name, *(f"{count:,}" for count in line))
             for name, line in zip(names, between.tolist(), strict=True)
         ],
     )
-    report.note("On the diagonal: beyond the first of each group.")
-    part_of = rows.part_of()
-    across = part_of[copies.first] != part_of[copies.second]
-    for title, pairs in (
-        ("Copies in different files or usages", np.flatnonzero(across)),
-        (
-            "Copies within a file or usage",
-            np.flatnonzero(~across & ~copies.exact & ~copies.mirrored),
-        ),
-        ("Mirrored copies", np.flatnonzero(copies.mirrored)),
+    report.note("On the diagonal: images beyond the first of each group of copies.")
+    _copy_figures(report, rows, findings)
+
+
+def _copy_figures(report: Page, rows: Rows, findings: Findings) -> None:
+    copies, numbers = findings.copies, rows.part_numbers()
+    across = numbers[copies.first] != numbers[copies.second]
+    near = ~copies.exact & ~copies.mirrored
+    for title, mask in (
+        ("Copies between files or usages", across),
+        ("Near copies within a file or usage", ~across & near),
+        ("Mirrored copies", copies.mirrored),
     ):
-        if len(pairs):
-            _pairs(report, rows, findings, pairs, title)
+        if mask.any():
+            _pairs(report, rows, findings, np.flatnonzero(mask), title)
 
 
 def _pairs(report: Page, rows: Rows, findings: Findings, pairs: np.ndarray, title: str) -> None:
-    """Pairs from the most to the least alike, evenly picked."""
+    """Pairs of copies, evenly sampled by their correlation."""
     copies = findings.copies
     pairs = pairs[np.argsort(-copies.correlation[pairs], kind="stable")]
-    if len(pairs) > _SHOWN // 2:
-        pairs = pairs[np.linspace(0, len(pairs) - 1, _SHOWN // 2).round().astype(int)]
+    if len(pairs) > _MAX_IMAGES // 2:
+        pairs = pairs[np.linspace(0, len(pairs) - 1, _MAX_IMAGES // 2).round().astype(int)]
     ends = [(copies.first[pair], copies.second[pair]) for pair in pairs]
     report.figure(
         plots.image_grid_figure(
             [plots.side_by_side(list(rows.dataset.images[list(end)])) for end in ends],
             [
                 f"{_label(rows, first)}, {_label(rows, second)}; {copies.correlation[pair]:.3f}\n"
-                f"{_where(rows, first)}, {_where(rows, second)}"
+                f"{_location(rows, first)}, {_location(rows, second)}"
                 for pair, (first, second) in zip(pairs, ends, strict=True)
             ],
             columns=5,
         ),
-        f"{title}, some of them from the most to the least alike: labels and correlation; "
-        "under them the numbers of the file, as in the first table, and of the row in it",
+        f"{title}, by falling similarity: the two labels and the correlation; below, file number "
+        "(of the first table) and row of each",
     )
 
 
@@ -241,52 +297,50 @@ def _conflicts(report: Page, rows: Rows, findings: Findings) -> None:
     groups = findings.conflicts
     count = sum(map(len, groups))
     report.paragraph(
-        f"{len(groups):,} groups of copies, {count:,} images, have labels that contradict each "
-        "other. Labels kept for the final score are not looked at."
+        f"{len(groups):,} groups of copies, {count:,} images, have contradictory labels. Labels "
+        "reserved for the final score are ignored."
     )
     if not groups:
         return
     cells, captions = [], []
-    for group in groups[:_SHOWN]:
+    for group in groups[:_MAX_IMAGES]:
         labels = rows.dataset.labels[group]
-        # One of each label first.
         first_of_each = np.unique(labels, return_index=True)[1]
-        shown = list(dict.fromkeys([*first_of_each, *range(len(group))]))[:_IN_A_GROUP]
-        cells.append(plots.side_by_side([rows.dataset.images[row] for row in group[shown]]))
+        order = list(dict.fromkeys([*first_of_each, *range(len(group))]))[:_IMAGES_OF_A_GROUP]
+        cells.append(plots.side_by_side([rows.dataset.images[row] for row in group[order]]))
         counts = Counter(rows.dataset.class_names[label] for label in labels)
-        captions.append(", ".join(f"{name} {times}" for name, times in counts.most_common()))
+        captions.append(", ".join(f"{name} {n}" for name, n in counts.most_common()))
     report.figure(
-        plots.image_grid_figure(cells, captions, columns=1000 // (100 * _longest(cells))),
-        f"{len(cells)} of the groups, the largest first, at most {_IN_A_GROUP} images of each; "
-        "under them their labels, and how many images have each",
+        plots.image_grid_figure(cells, captions, columns=1000 // (100 * _images_in_widest(cells))),
+        f"{len(cells)} of the groups, largest first, up to {_IMAGES_OF_A_GROUP} images of each; "
+        "below, the number of images with each label",
     )
 
 
-def _longest(cells: Sequence[np.ndarray]) -> int:
-    """How many images the longest of them holds."""
+def _images_in_widest(cells: Sequence[np.ndarray]) -> int:
     return max(-(-cell.shape[1] // (cell.shape[0] + 1)) for cell in cells)
 
 
 def _blank(report: Page, rows: Rows, findings: Findings) -> None:
     report.heading("Blank images")
-    for chosen, told in (
+    for mask, description in (
         (
             findings.blank,
-            f"blank (a standard deviation below {BLANK_DEVIATION:g} grey levels)",
+            f"blank (standard deviation below {BLANK_DEVIATION:g} grey levels)",
         ),
-        (findings.flat, f"of one grey level in {FLAT_SHARE:.0%} of the pixels or more"),
+        (findings.flat, f"mostly one grey level ({FLAT_FRACTION:.0%} of the pixels or more)"),
     ):
-        found = np.flatnonzero(chosen)
-        report.paragraph(f"{len(found):,} images are {told}.")
-        if len(found):
-            _grid(report, rows, found[:_SHOWN], "Labels, and the file and row")
+        images = np.flatnonzero(mask)
+        report.paragraph(f"{len(images):,} images are {description}.")
+        if len(images):
+            _grid(report, rows, images[:_MAX_IMAGES], "Label; below, file number and row")
 
 
-def _grid(report: Page, rows: Rows, chosen: np.ndarray, caption: str) -> None:
+def _grid(report: Page, rows: Rows, images: np.ndarray, caption: str) -> None:
     report.figure(
         plots.image_grid_figure(
-            [rows.dataset.images[row] for row in chosen],
-            [f"{_label(rows, row)}\n{_where(rows, row)}" for row in chosen],
+            [rows.dataset.images[row] for row in images],
+            [f"{_label(rows, row)}\n{_location(rows, row)}" for row in images],
             columns=10,
         ),
         caption,
@@ -294,29 +348,30 @@ def _grid(report: Page, rows: Rows, chosen: np.ndarray, caption: str) -> None:
 
 
 def _sizes(report: Page, sizes: Sequence[FileSizes], image_shape: tuple[int, int, int]) -> None:
-    report.heading("Sizes of the files")
+    report.heading("File sizes")
     shape = f"{image_shape[1]}x{image_shape[0]}"
     for folder in sizes:
         small = folder.small(image_shape)
         report.paragraph(
             f"{folder.source}: {len(folder.files):,} image files of {_extent(folder)} (width x "
-            f"height); all are stretched to {shape}. {folder.odd.sum():,} are of odd size or "
-            "shape (4 times larger or smaller than the median, or twice as wide or as narrow); "
-            f"{small.sum():,} are smaller than {shape} and enlarged."
+            f"height), all resized to {shape}. {folder.odd.sum():,} have an odd size or shape "
+            "(more than 4 times larger or smaller than the median, or an aspect ratio more than "
+            f"twice or less than half the median); {small.sum():,} are smaller than {shape} and "
+            "are enlarged."
         )
         report.figure(
-            plots.file_sizes_figure(folder.sizes, folder.odd), f"Sizes of {folder.source}"
+            plots.file_sizes_figure(folder.sizes, folder.odd), f"File sizes of {folder.source}"
         )
         report.table(
-            ("colour mode, as Pillow names it", "files"),
+            ("colour mode (Pillow)", "files"),
             [(mode, f"{count:,}") for mode, count in folder.modes.most_common()],
         )
         if folder.odd.any():
             report.table(
-                ("of odd size or shape", "width", "height"),
+                ("odd size or shape", "width", "height"),
                 [
                     (folder.files[row], *folder.sizes[row])
-                    for row in np.flatnonzero(folder.odd)[: _SHOWN // 2]
+                    for row in np.flatnonzero(folder.odd)[: _MAX_IMAGES // 2]
                 ],
             )
 
@@ -329,165 +384,161 @@ def _extent(folder: FileSizes) -> str:
     return low if low == high else f"{low} to {high}, median {middle}"
 
 
-def _doubts(
-    report: Page, rows: Rows, doubts: Doubts, notes: Sequence[str], blank: np.ndarray
-) -> None:
+def _label_issues(report: Page, rows: Rows, search: LabelSearch, notes: Sequence[str]) -> None:
     report.heading("Likely wrong labels")
-    names, labels = rows.dataset.class_names, rows.dataset.labels
-    searched = (rows.trained_on() & ~blank).sum()
     report.paragraph(
-        f"{len(doubts):,} of {searched:,} labels are doubted: a classifier that has seen neither "
-        "the row nor its copies finds another class at least as probable as it finds that class "
-        "in rows labelled so. The first are the least believable."
+        f"{len(search.issues):,} of {search.searched:,} labels are likely wrong: a classifier that "
+        "was trained on neither the row nor its copies finds another class at least as probable as "
+        "it finds that class, on average, in rows labelled with it. The most likely wrong come "
+        "first."
     )
     report.note(
-        "Confident learning (Northcutt, Jiang and Chuang 2021, arXiv:1911.00068), by 5-fold "
-        "logistic regression on the features of the models. A doubt is a reason to look, not a "
-        "verdict: on faces people disagree too."
+        "Confident learning (Northcutt, Jiang and Chuang 2021, arXiv:1911.00068) with 5-fold "
+        "logistic regression on the models' features. An issue is a reason to look at a label, not "
+        "a proof that it is wrong: people disagree about faces too."
     )
     for note in notes:
         report.note(note)
-    if not len(doubts):
-        return
-    top = range(min(len(doubts), 50))
+    if len(search.issues):
+        _issue_figure(report, rows, search)
+        _issue_tables(report, rows, search)
+
+
+def _issue_figure(report: Page, rows: Rows, search: LabelSearch) -> None:
+    issues, names, labels = search.issues, rows.dataset.class_names, rows.dataset.labels
+    top = range(min(len(issues), _MAX_ISSUES))
     report.figure(
         plots.image_grid_figure(
-            [rows.dataset.images[doubts.rows[place]] for place in top],
+            [rows.dataset.images[issues.rows[place]] for place in top],
             [
-                f"{names[labels[doubts.rows[place]]]} {doubts.given[place]:.0%}\n"
-                f"{names[doubts.likely[place]]} {doubts.confidence[place]:.0%}"
+                f"{names[labels[issues.rows[place]]]} {issues.given_probability[place]:.0%}\n"
+                f"{names[issues.suggested[place]]} {issues.suggested_probability[place]:.0%}"
                 for place in top
             ],
             columns=10,
         ),
-        "The least believable labels: the label given with its probability, under it the likely "
-        "one with its own",
+        "The labels most likely to be wrong: the given label with its probability; below, the "
+        "suggested one",
     )
-    moves = Counter(zip(labels[doubts.rows].tolist(), doubts.likely.tolist(), strict=True))
+
+
+def _issue_tables(report: Page, rows: Rows, search: LabelSearch) -> None:
+    issues, names, labels = search.issues, rows.dataset.class_names, rows.dataset.labels
+    pairs = Counter(zip(labels[issues.rows].tolist(), issues.suggested.tolist(), strict=True))
     report.table(
-        ("given, likely", "rows"),
+        ("given, suggested", "rows"),
         [
-            (f"{names[given]}, {names[likely]}", f"{count:,}")
-            for (given, likely), count in moves.most_common(10)
+            (f"{names[given]}, {names[suggested]}", f"{count:,}")
+            for (given, suggested), count in pairs.most_common(10)
         ],
     )
     report.table(
-        ("row", "given", "likely", "confidence"),
+        ("row", "given", "suggested", "probability"),
         [
             (
-                _where(rows, doubts.rows[place]),
-                names[labels[doubts.rows[place]]],
-                names[doubts.likely[place]],
-                f"{doubts.confidence[place]:.2f}",
+                _location(rows, issues.rows[place]),
+                names[labels[issues.rows[place]]],
+                names[issues.suggested[place]],
+                f"{issues.suggested_probability[place]:.2f}",
             )
-            for place in top
+            for place in range(min(len(issues), _MAX_ISSUES))
         ],
     )
 
 
 def _differences(report: Page, rows: Rows, comparisons: Sequence[Comparison]) -> None:
-    report.heading("How far they differ")
+    report.heading("Differences between files and usages")
     for comparison in comparisons:
-        report.paragraph(_alike_or_not(comparison))
-        table = [
-            (
-                told,
-                f"{first:.1f}",
-                f"{second:.1f}",
-                f"{difference:+.1f} ({low:+.1f} to {high:+.1f})",
-                f"{effect:+.2f}",
-            )
-            for told, (first, second, difference, low, high, effect) in (
-                ("brightness (mean)", comparison.brightness),
-                ("contrast (SD)", comparison.contrast),
-            )
-        ]
+        report.paragraph(_difference_sentence(comparison))
         report.table(
-            (
-                "grey levels",
-                comparison.first,
-                comparison.second,
-                "difference (95%)",
-                "Cohen's d",
-            ),
-            table,
+            ("grey levels", comparison.first, comparison.second, "difference (95%)", "Cohen's d"),
+            [
+                (
+                    name,
+                    f"{value.first:.1f}",
+                    f"{value.second:.1f}",
+                    f"{value.difference:+.1f} ({value.low:+.1f} to {value.high:+.1f})",
+                    f"{value.effect:+.2f}",
+                )
+                for name, value in (
+                    ("brightness (mean)", comparison.brightness),
+                    ("contrast (SD)", comparison.contrast),
+                )
+            ],
         )
         if comparison.first_shares is not None and comparison.second_shares is not None:
+            shares = zip(
+                rows.dataset.class_names,
+                comparison.first_shares,
+                comparison.second_shares,
+                strict=True,
+            )
             report.table(
                 ("class", comparison.first, comparison.second, "difference in points"),
                 [
                     (name, f"{first:.1%}", f"{second:.1%}", f"{100 * (second - first):+.1f}")
-                    for name, first, second in zip(
-                        rows.dataset.class_names,
-                        comparison.first_shares,
-                        comparison.second_shares,
-                        strict=True,
-                    )
+                    for name, first, second in shares
                 ],
             )
     report.note(
-        "A classifier two-sample test (Lopez-Paz and Oquab 2017, arXiv:1610.06545): "
-        "cross-validated logistic regression on thumbnails guesses which of the two an image is "
-        f"from. Brightness is an image's mean, contrast its standard deviation; the table has the "
-        "averages over images. Cohen's d is their difference in standard deviations between "
-        "images: 0.2 is small, 0.8 large. All of this is of at most "
-        f"{SAMPLE:,} images of each."
+        "AUC: a classifier two-sample test (Lopez-Paz and Oquab 2017, arXiv:1610.06545), in which "
+        "a cross-validated logistic regression on thumbnails predicts which of the two an image "
+        "comes from. Brightness is the mean of an image, contrast its standard deviation; the "
+        "table shows their averages over images. Cohen's d is the difference divided by the "
+        "standard deviation between images: 0.2 is small, 0.8 is large. All of this is based on "
+        f"up to {SAMPLE:,} images of each."
     )
 
 
-def _alike_or_not(comparison: Comparison) -> str:
-    """How far two parts differ, in a sentence or two."""
-    told = f"{comparison.first} and {comparison.second}: "
+def _difference_sentence(comparison: Comparison) -> str:
+    """How much two parts differ, in one or two sentences."""
+    text = f"{comparison.first} and {comparison.second}: "
     if comparison.auc is None:
-        told += "too few images to tell how alike they are."
+        text += "too few images to compare."
     else:
-        value, low, high, n = comparison.auc
-        strength = (
-            "cannot be told apart"
-            if low <= 0.5
-            else "can hardly be told apart"
-            if value < 0.6
+        auc = comparison.auc
+        verdict = (
+            "are indistinguishable"
+            if auc.low <= 0.5
+            else "are hardly distinguishable"
+            if auc.value < 0.6
             else "differ somewhat"
-            if value < 0.75
+            if auc.value < 0.75
             else "differ clearly"
         )
-        told += (
-            f"the images {strength} (AUC {value:.3f}, 95% interval {low:.3f} to {high:.3f}, "
-            f"n={n:,}; 0.5 where they are alike)."
+        text += (
+            f"the images {verdict} (AUC {auc.value:.3f}, 95% interval {auc.low:.3f} to "
+            f"{auc.high:.3f}, n={auc.n:,}; 0.5: no difference)."
         )
     if comparison.first_shares is not None and comparison.second_shares is not None:
         largest = np.abs(comparison.second_shares - comparison.first_shares).max()
-        told += f" Shares of classes differ by {100 * largest:.1f} points at most."
-    return told
+        text += f" Class shares differ by at most {100 * largest:.1f} points."
+    return text
 
 
-def _removed(report: Page, removed: Sequence[Removal], cleaned: str | None) -> None:
+def _cleaned(report: Page, removed: Sequence[Removal], folder: str | None) -> None:
     report.heading("Cleaned copy")
-    if cleaned:
-        told = f"{len(removed):,} rows are left out of {cleaned}; its removed.csv lists them."
+    if folder:
+        text = f"{len(removed):,} rows were left out of {folder}; its removed.csv lists them."
     else:
-        told = f"--clean would leave out {len(removed):,} rows."
-    report.paragraph(told + " Only labelled rows to train on are ever left out.")
+        text = f"--clean would leave out {len(removed):,} rows."
+    report.paragraph(text + " Only labelled training rows are ever left out.")
     counts = Counter(removal.reason for removal in removed)
     if counts:
         report.table(
             ("reason", "rows"),
             [
-                (f"{reason}: {told}", f"{counts[reason]:,}")
-                for reason, told in REASONS.items()
+                (f"{reason}: {description}", f"{counts[reason]:,}")
+                for reason, description in REASONS.items()
                 if counts[reason]
             ],
         )
 
 
-def _labels(rows: Rows, places: np.ndarray) -> np.ndarray:
-    labels = rows.dataset.labels[places]
+def _labels(rows: Rows, part_rows: np.ndarray) -> np.ndarray:
+    """The labels of some rows, without the missing ones."""
+    labels = rows.dataset.labels[part_rows]
     return labels[labels != UNLABELLED]
-
-
-def _counted(rows: Rows, labels: np.ndarray) -> tuple[tuple[str, ...], list[int]]:
-    names = rows.dataset.class_names
-    return names, np.bincount(labels, minlength=len(names)).tolist()
 
 
 def _label(rows: Rows, row: int) -> str:
@@ -495,10 +546,10 @@ def _label(rows: Rows, row: int) -> str:
     return "no label" if label == UNLABELLED else rows.dataset.class_names[label]
 
 
-def _where(rows: Rows, row: int) -> str:
-    """'1:17' is row 17 of the first of the files or usages."""
+def _location(rows: Rows, row: int) -> str:
+    """'1:17' is row 17 of the first file or usage."""
     for number, part in enumerate(rows.parts, start=1):
-        found = np.searchsorted(part.rows, row)
-        if found < len(part.rows) and part.rows[found] == row:
-            return f"{number}:{part.places[found] + 1}"
+        place = np.searchsorted(part.rows, row)
+        if place < len(part.rows) and part.rows[place] == row:
+            return f"{number}:{part.file_rows[place] + 1}"
     raise AssertionError(row)

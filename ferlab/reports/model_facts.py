@@ -146,7 +146,7 @@ def rows_to_score(
 
 
 def copies_of(train: Dataset, scored: Dataset) -> np.ndarray:
-    """bool (n,): the scored rows that show what a training row shows; see `near_duplicates`."""
+    """bool (n,): the scored rows that show what a training row shows; see `audit.duplicates`."""
     images = np.concatenate([train.images, scored.images])
     digests = np.concatenate([train.row_digests(), scored.row_digests()])
     blank, _ = checks.blank_and_flat(images)

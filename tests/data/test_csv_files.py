@@ -305,3 +305,16 @@ def test_real_files_read(wild):
     assert kaggle.usage.tolist() == ["Training"] * 4
     # Both begin with the first image of FER-2013.
     np.testing.assert_array_equal(kaggle.images[0], train.images[0])
+
+
+def test_write_csv_without_keeps_quotes_and_blank_lines(tmp_path):
+    pixels = " ".join(["7"] * 4)
+    text = f'\ufeffid;label;feature\n\n"a\nb";0;"{pixels}"\nc;1;{pixels}\n\n"d";2;{pixels}'
+    (tmp_path / "a.csv").write_text(text)
+    assert len(data.read(tmp_path / "a.csv", role="train")) == 3
+    data.write_csv_without(tmp_path / "b.csv", tmp_path / "a.csv", {0})
+    assert (
+        tmp_path / "b.csv"
+    ).read_text() == f'\nid;label;feature\nc;1;{pixels}\n\n"d";2;{pixels}'[1:]
+    data.write_csv_without(tmp_path / "b.csv", tmp_path / "a.csv", {1, 2})
+    assert data.read(tmp_path / "b.csv", role="train").ids.tolist() == ["a\nb"]
