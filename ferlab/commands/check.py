@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ferlab import cli
+from ferlab.audit.cleaning import REASONS
 from ferlab.audit.duplicates import SIMILARITY
 from ferlab.errors import InputError
 
 if TYPE_CHECKING:
     from ferlab.checkpoints import Checkpoint
     from ferlab.reports.data_report import Audit
-
-# The keys of audit.cleaning.REASONS, repeated here because --help must not import NumPy.
-REASONS = ("blank", "flat", "across", "conflicts", "wrong", "copies", "near")
 
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
