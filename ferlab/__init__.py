@@ -1,3 +1,3 @@
 """ferlab: a Keras lab for facial expressions. `python -m ferlab --help` lists its commands."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
