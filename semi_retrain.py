@@ -9,7 +9,7 @@ import dataclasses
 from ferlab import cli
 from ferlab.errors import InputError, entry_point
 from ferlab.labels import is_reordering
-from ferlab.recipes import RECIPES, SUPERVISED_ALONE, SemiRecipe
+from ferlab.recipes import RECIPES, SemiRecipe, settings
 
 
 def parse_args():
@@ -108,11 +108,15 @@ def main() -> None:
 
 def semi_recipe(recorded):
     """The recipe of the existing checkpoint, as far as semi-report knows its settings."""
-    if isinstance(recorded, SemiRecipe):
-        return recorded
-    shared = recorded.as_dict() if recorded else {}
-    shared = {name: value for name, value in shared.items() if name not in SUPERVISED_ALONE}
-    return dataclasses.replace(RECIPES["semi-report"], **{**shared, "name": "semi-report"})
+    base = RECIPES["semi-report"]
+    if recorded is None or isinstance(recorded, SemiRecipe):
+        return recorded or base
+    shared = {
+        name: getattr(recorded, name)
+        for name, setting in settings(type(recorded)).items()
+        if not setting.supervised_only
+    }
+    return dataclasses.replace(base, model=recorded.model, **shared)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ The recipe says which: `best` trains a small residual network for about an hour 
 
 from ferlab import cli
 from ferlab.errors import InputError, entry_point
+from ferlab.recipes import Recipe, settings
 
 
 def parse_args():
@@ -25,8 +26,8 @@ def parse_args():
     group.add_argument(
         "--teacher-weight",
         type=float,
-        metavar="SHARE",
-        help="of what the teacher says in what is learned",
+        metavar="FRACTION",
+        help=settings(Recipe)["teacher_weight"].help,
     )
     return parser.parse_args()
 
@@ -35,7 +36,7 @@ def parse_args():
 def main() -> None:
     args = parse_args()
     if args.teacher_weight is not None and not args.teacher:
-        raise InputError("--teacher-weight is of --teacher, which is missing")
+        raise InputError("--teacher-weight requires --teacher")
     recipe = cli.chosen_recipe(args)
 
     from ferlab import data

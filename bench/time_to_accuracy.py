@@ -73,7 +73,14 @@ def train(fer_dir: Path, folder: Path, *options: str) -> list[dict]:
 
 def our_epochs(fer_dir: Path, epochs: int) -> list[float]:
     with tempfile.TemporaryDirectory() as folder:
-        options = ("--epochs", str(epochs), "--small-scale", "0", "--small-share", "0")
+        options = (
+            "--epochs",
+            str(epochs),
+            "--progressive-scale",
+            "0",
+            "--progressive-fraction",
+            "0",
+        )
         return [float(row["seconds"]) for row in train(fer_dir, Path(folder), *options)]
 
 

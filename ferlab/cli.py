@@ -4,9 +4,9 @@ import argparse
 import dataclasses
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from ferlab import pretrained
 from ferlab.checkpoints import PIXEL_SCALES, SUFFIXES
@@ -15,33 +15,14 @@ from ferlab.inference.engines import ENGINES
 from ferlab.inference.tta import VIEWS
 from ferlab.labels import EMOTIONS, parse_class_names
 from ferlab.recipes import (
-    OPTIMIZERS,
-    SCHEDULES,
-    SUPERVISED_ALONE,
+    FORMER_NAMES,
     Recipe,
     SemiRecipe,
+    Setting,
+    flag_of,
     get_recipe,
     recipe_names,
-)
-
-_REGULARISATION = (
-    ("--warmup", "SHARE", "of the steps in which a cosine schedule rises"),
-    ("--weight-decay", "SHARE", "of a weight that a step takes off, times the learning rate"),
-    ("--ema", "MOMENTUM", "of the running mean of the weights, which is what is kept (0: none)"),
-    ("--shift", "FRACTION", "largest random shift, of the image's side"),
-    ("--rotation", "DEGREES", "largest random turn"),
-    ("--zoom", "FRACTION", "largest random change of size"),
-    ("--contrast", "FRACTION", "largest random change of contrast"),
-    ("--erasing", "FRACTION", "of the image's area, the largest patch greyed out at random"),
-    ("--label-smoothing", "SHARE", "of a label that is spread over all classes"),
-    ("--mixup", "ALPHA", "blend images, by a Beta distribution (0: not)"),
-    ("--small-scale", "FRACTION", "of the side that images have in the first epochs"),
-    ("--small-share", "SHARE", "of the epochs that see smaller images"),
-    (
-        "--plain-share",
-        "SHARE",
-        "of the epochs, the last, without turn, zoom, contrast, erasing and mixup",
-    ),
+    settings,
 )
 
 
@@ -142,43 +123,8 @@ def recipe_options(
             help=f"{' or '.join(recipe_names(kind))} (default: {default}); the "
             "flags below override it",
         )
-        group.add_argument("--epochs", type=whole_number(1), metavar="N")
-    group.add_argument("--batch-size", type=whole_number(1), metavar="N", help="images a step")
-    group.add_argument("--learning-rate", type=float, metavar="RATE", help="of the optimiser")
-    group.add_argument(
-        "--optimizer",
-        metavar="NAME",
-        help=f"{' or '.join(OPTIMIZERS)}; give it --learning-rate and --weight-decay of its own, "
-        "the recipe's suit the recipe's",
-    )
-    group.add_argument(
-        "--schedule", metavar="NAME", help=f"of the learning rate: {' or '.join(SCHEDULES)}"
-    )
-    for flag, metavar, meaning in _REGULARISATION:
-        if kind is not SemiRecipe or flag[2:].replace("-", "_") not in SUPERVISED_ALONE:
-            group.add_argument(flag, type=float, metavar=metavar, help=meaning)
-    group.add_argument(
-        "--horizontal-flip",
-        action=argparse.BooleanOptionalAction,
-        help="flip images at random",
-    )
-    group.add_argument(
-        "--bfloat16",
-        action=argparse.BooleanOptionalAction,
-        help="compute in bfloat16 where that is faster; weights and scores stay float32",
-    )
-    group.add_argument(
-        "--labels-removed",
-        type=float,
-        metavar="FRACTION",
-        help="of the training labels, for experiments with fewer; chosen in each class by the seed",
-    )
-    group.add_argument(
-        "--validation",
-        type=_validation,
-        metavar="ROWS",
-        help="first rows (2400), last fraction (0.1) or usage (PublicTest) set apart",
-    )
+    without = {"teacher_weight"} if default else {"teacher_weight", "epochs"}
+    _add_settings(group, kind, without=without)
     return options
 
 
@@ -186,49 +132,7 @@ def semi_supervised_options(*, several_rounds: bool = True) -> argparse.Argument
     """How unlabelled images are learned from; the flags override the recipe."""
     options = argparse.ArgumentParser(add_help=False)
     group = options.add_argument_group("unlabelled images")
-    group.add_argument(
-        "--threshold",
-        type=float,
-        metavar="CONFIDENCE",
-        help="least probability with which a prediction becomes a pseudo-label",
-    )
-    group.add_argument(
-        "--class-thresholds",
-        type=_class_thresholds,
-        metavar="NAME=CONFIDENCE,...",
-        help="that of single classes, such as happy=0.9,disgust=0.4",
-    )
-    if several_rounds:
-        group.add_argument(
-            "--rounds",
-            type=whole_number(1, 100),
-            metavar="N",
-            help="of self-training, at most (scikit-learn's max_iter); each trains a new model, "
-            "which labels for the next",
-        )
-    group.add_argument(
-        "--soft-labels",
-        action=argparse.BooleanOptionalAction,
-        help="learn the predictor's probabilities rather than its most probable class",
-    )
-    group.add_argument(
-        "--unlabelled-weight",
-        type=float,
-        metavar="WEIGHT",
-        help="of a pseudo-label in the loss, where a given label has 1",
-    )
-    group.add_argument(
-        "--ramp-epochs",
-        type=whole_number(0),
-        metavar="N",
-        help="epochs over which that weight grows from 0",
-    )
-    group.add_argument(
-        "--unlabelled-ratio",
-        type=whole_number(1, 100),
-        metavar="N",
-        help="of fixmatch: unlabelled images a step for each labelled one",
-    )
+    _add_settings(group, SemiRecipe, without=set() if several_rounds else {"rounds"})
     group.add_argument(
         "--control",
         action="store_true",
@@ -236,6 +140,39 @@ def semi_supervised_options(*, several_rounds: bool = True) -> argparse.Argument
         "images were worth",
     )
     return options
+
+
+def _add_settings(
+    group: argparse._ArgumentGroup, kind: type[Recipe], *, without: Collection[str] = ()
+) -> None:
+    """Add the flags of the settings that are declared for the group, and their former names."""
+    for name, setting in settings(kind).items():
+        if setting.group != group.title or not setting.flag or name in without:
+            continue
+        if setting.supervised_only and kind is SemiRecipe:
+            continue
+        how = _flag_of_setting(setting)
+        group.add_argument(flag_of(name), help=setting.help, **how)
+        for former in (old for old, new in FORMER_NAMES.items() if new == name):
+            group.add_argument(flag_of(former), dest=name, help=argparse.SUPPRESS, **how)
+
+
+def _flag_of_setting(setting: Setting) -> dict[str, Any]:
+    """What argparse needs to know; whether the value is accepted the recipe itself checks."""
+    if setting.is_switch:
+        return {"action": argparse.BooleanOptionalAction}
+    return {"type": setting.parse or _typed(type(setting.default)), "metavar": setting.metavar}
+
+
+def _typed(kind: type) -> Callable[[str], Any]:
+    def parse(text: str) -> Any:
+        try:
+            return kind(text)
+        except ValueError as error:
+            expected = "a whole number" if kind is int else "a number"
+            raise argparse.ArgumentTypeError(f"expected {expected}. Received: {text!r}") from error
+
+    return parse
 
 
 def run_options() -> argparse.ArgumentParser:
@@ -440,17 +377,18 @@ def training_command(
     teachers: names of shipped models.
     """
     words = ["python", "train.py", Path(source).name, "--recipe", recipe.name, "--seed", str(seed)]
-    named = get_recipe(recipe.name).as_dict()
-    for name, value in recipe.as_dict().items():
-        flag = name.replace("_", "-")
-        if value == named[name]:
+    named, declared = get_recipe(recipe.name), settings(type(recipe))
+    for field in dataclasses.fields(recipe):
+        value = getattr(recipe, field.name)
+        if value == getattr(named, field.name):
             continue
-        if name == "model":
-            raise InputError(f"no flag sets the {flag} of a recipe. Received: {value}")
+        if field.name not in declared or not declared[field.name].flag:
+            raise InputError(f"no flag sets the {field.name} of a recipe. Received: {value}")
+        flag = flag_of(field.name)
         if isinstance(value, bool):
-            words.append(f"--{flag}" if value else f"--no-{flag}")
+            words.append(flag if value else f"--no-{flag[2:]}")
         else:
-            words += [f"--{flag}", str(value)]
+            words += [flag, str(value)]
     if tuple(class_names) != EMOTIONS and not Path(source).is_dir():
         words += ["--class-names", ",".join(class_names)]
     if tuple(image_shape) != (48, 48, 1):
@@ -477,31 +415,6 @@ def chosen_image_shape(args: argparse.Namespace) -> tuple[int, int, int] | None:
         return None
     size = 48 if args.image_size is None else args.image_size
     return (size, size, args.channels or 1)
-
-
-def _validation(text: str) -> int | float | str:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
-
-
-def _class_thresholds(text: str) -> dict[str, float]:
-    thresholds: dict[str, float] = {}
-    for part in text.split(","):
-        name, _, value = map(str.strip, part.rpartition("="))
-        try:
-            number = float(value)
-        except ValueError:
-            number = None
-        if not name or name in thresholds or number is None:
-            raise argparse.ArgumentTypeError(
-                f"expected NAME=CONFIDENCE, each name once. Received: {part!r}"
-            )
-        thresholds[name] = number
-    return thresholds
 
 
 def submission_file(text: str) -> Path:

@@ -1,238 +1,513 @@
-"""The named experiments: every setting that decides a result, side by side."""
+"""The named experiments, and every setting that determines a result, declared once.
+
+A field of `Recipe` or `SemiRecipe` made by `setting` declares its default, help and accepted
+values. The flag in `ferlab/cli.py`, the check of a value and the command that repeats a training
+follow from that, so a new setting is one field here.
+"""
 
 import dataclasses
 import itertools
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import math
+from argparse import ArgumentTypeError
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
 
 from ferlab.errors import InputError
 
-OPTIMIZERS = ("adam", "adamw", "muon", "sgd")  # sgd with Nesterov momentum of 0.9
-SCHEDULES = ("constant", "cosine")
-_FRACTIONS = (
-    *("shift", "zoom", "contrast", "erasing", "warmup", "weight_decay", "ema", "label_smoothing"),
-    *("teacher_weight", "small_scale", "small_share", "plain_share", "labels_removed"),
-)
+MAX_EPOCHS = 1_000_000
+TRAINABLE = ("all", "head")  # parts of a model that a phase can train
+SEMI_METHODS = ("self-training", "fixmatch")
+FORMER_NAMES = {  # of settings in recorded recipes and in flags, with the name of today
+    "small_scale": "progressive_scale",
+    "small_share": "progressive_fraction",
+    "plain_share": "no_aug_fraction",
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a field of a recipe declares about itself.
+
+    low, high: bounds of a number, or of every number of a mapping; None for no bound.
+    above, below: whether low and high themselves are excluded.
+    choices: the accepted values, where they are few.
+    parse: an argparse type, where the type of the default does not suffice.
+    group: heading of the flag in --help.
+    flag: whether the setting has a flag.
+    augmentation: whether `Phase.augment` switches it.
+    supervised_only: whether semi-supervised recipes refuse it.
+    method: the only semi-supervised method that accepts it, if not all do.
+    """
+
+    default: Any
+    metavar: str | None
+    help: str
+    low: float | None = None
+    high: float | None = None
+    above: bool = False
+    below: bool = False
+    choices: tuple[str, ...] = ()
+    parse: Callable[[str], Any] | None = None
+    group: str = "recipe"
+    flag: bool = True
+    augmentation: bool = False
+    supervised_only: bool = False
+    method: str | None = None
+
+    @property
+    def is_switch(self) -> bool:
+        return isinstance(self.default, bool)
+
+    @property
+    def is_whole(self) -> bool:
+        return isinstance(self.default, int) and not self.is_switch
+
+    @property
+    def expected(self) -> str:
+        """The accepted values in words: 'a whole number from 1 to 100'."""
+        if self.choices:
+            return f"one of {', '.join(self.choices)}"
+        if self.is_switch:
+            return "true or false"
+        ends = []
+        if self.low is not None:
+            ends.append(f"{'above' if self.above else 'from'} {self.low:,}")
+        if self.high is not None:
+            ends.append(f"{'to below' if self.below else 'to'} {self.high:,}")
+        return " ".join(["a whole number" if self.is_whole else "a number", *ends])
+
+    def accepts(self, value: Any) -> bool:
+        """Whether a single value, not a mapping, is within the bounds or among the choices."""
+        if self.choices:
+            return value in self.choices
+        if self.is_switch or isinstance(value, bool):
+            return self.is_switch and isinstance(value, bool)
+        if self.low is None and self.high is None:
+            return True
+        if not isinstance(value, int if self.is_whole else int | float):
+            return False
+        if isinstance(value, float) and not math.isfinite(value):
+            return False
+        is_low = self.low is not None and (value <= self.low if self.above else value < self.low)
+        is_high = self.high is not None and (
+            value >= self.high if self.below else value > self.high
+        )
+        return not (is_low or is_high)
+
+    def check(self, name: str, value: Any) -> None:
+        """Raise InputError naming the setting's flag, the accepted values and the one received."""
+        if isinstance(self.default, Mapping) and isinstance(value, Mapping):
+            refused = [f"{key}={each}" for key, each in value.items() if not self.accepts(each)]
+        else:
+            refused = [] if self.accepts(value) else [str(value)]
+        if refused:
+            raise InputError(f"{flag_of(name)} must be {self.expected}. Received: {refused[0]}")
+
+
+def setting(default: object, metavar: str | None, help: str, **declared: Any) -> Any:
+    """A dataclass field with its `Setting`, which takes the same arguments."""
+    metadata = {"setting": Setting(default, metavar, help, **declared)}
+    if isinstance(default, Mapping):
+        return dataclasses.field(default_factory=lambda: dict(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def _count(default: int, help: str, low: int = 1, high: int = 2**32 - 1, **declared: Any) -> Any:
+    return setting(default, "N", help, low=low, high=high, **declared)
+
+
+def _fraction(default: float, help: str, metavar: str = "FRACTION", **declared: Any) -> Any:
+    """From 0 to below 1."""
+    return setting(default, metavar, help, low=0, high=1, below=True, **declared)
+
+
+def _augmentation(help: str, **declared: Any) -> Any:
+    """A fraction whose 0 is off; phases without augmentation are without it."""
+    return _fraction(0.0, help, augmentation=True, **declared)
+
+
+def settings(kind: type["Recipe"]) -> dict[str, Setting]:
+    """The declared settings of a kind of recipe by name, in the order of their fields."""
+    return {
+        field.name: field.metadata["setting"]
+        for field in dataclasses.fields(kind)
+        if "setting" in field.metadata
+    }
+
+
+def flag_of(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def parse_validation(text: str) -> int | float | str:
+    """'2400' as a number of rows, '0.1' as a fraction, anything else as a usage."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def parse_class_thresholds(text: str) -> dict[str, float]:
+    """'happy=0.9,disgust=0.4' by name. Raises ArgumentTypeError for another form."""
+    thresholds: dict[str, float] = {}
+    for part in text.split(","):
+        name, _, value = (piece.strip() for piece in part.rpartition("="))
+        try:
+            number = float(value)
+        except ValueError:
+            name = ""
+        if not name or name in thresholds:
+            raise ArgumentTypeError(f"expected NAME=CONFIDENCE, each name once. Received: {part!r}")
+        thresholds[name] = number
+    return thresholds
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Consecutive epochs that are trained alike.
+
+    epochs: their numbers, counted from 0.
+    scale: of the images' sides, from 0 to below 1; None for whole images.
+    augment: whether images are distorted and blended; flips and shifts stay in either case.
+    trainable: "all" layers or the "head" alone.
+    learning_rate: peak learning rate of the phase; None for the recipe's.
+    """
+
+    epochs: range
+    scale: float | None = None
+    augment: bool = True
+    trainable: str = "all"
+    learning_rate: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.scale is not None and not 0 < self.scale < 1:
+            raise InputError(f"a phase's scale must be above 0 and below 1. Received: {self.scale}")
+        if self.trainable not in TRAINABLE:
+            known = ", ".join(TRAINABLE)
+            raise InputError(
+                f"a phase's trainable must be one of {known}. Received: {self.trainable!r}"
+            )
+        if self.learning_rate is not None and not 0 < self.learning_rate < math.inf:
+            raise InputError(
+                f"a phase's learning rate must be above 0. Received: {self.learning_rate}"
+            )
+
+    def as_dict(self) -> dict:
+        return {**dataclasses.asdict(self), "epochs": [self.epochs.start, self.epochs.stop]}
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Self:
+        return cls(**{**record, "epochs": range(*record["epochs"])})
+
+
+WHOLE_TRAINING = Phase(range(0))  # the settings of the recipe, for no epoch in particular
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """One experiment's settings.
+    """The settings of an experiment.
 
-    validation: rows set apart for validation: a number takes the first rows, a fraction the last,
-        a word the rows with that usage.
-    shift: largest shift in both directions, as a fraction of the image's side.
-    rotation: largest turn either way, in degrees. zoom and contrast: largest change either way, as
-        a fraction. erasing: largest patch greyed out, as a fraction of the image's area.
-    schedule: of the learning rate: constant, or cosine: it rises to learning_rate in the first
-        `warmup` share of the steps and falls to 0 along a cosine.
-    weight_decay: the share of a kernel's weights that a step takes off, over the learning rate
-        (decoupled, Loshchilov and Hutter, arXiv 1711.05101).
-    ema: momentum of the running mean of the weights, which is evaluated and saved in their place;
-        0 for none.
-    label_smoothing: the part of a label spread evenly over all classes.
-    mixup: alpha of the Beta distribution by which two images are blended; 0 for none (Zhang et al.,
-        arXiv 1710.09412).
-    teacher_weight: of the probabilities of a teacher in the target, where one is given.
-    small_scale, small_share: the first share of the epochs sees images so much smaller
-        (progressive resizing); 0 for none.
-    plain_share: the last share of the epochs goes without rotation, zoom, contrast, erasing and
-        mixup.
-    bfloat16: compute in it, where the processor does so faster.
-    labels_removed: share of the training rows that are used without their label, if at all.
+    explicit_phases: phases that cover all epochs, such as two for fine-tuning; without them the
+    phases follow from `progressive_scale`, `progressive_fraction` and `no_aug_fraction`.
+
+    >>> Recipe("tuned", "cnn", epochs=15, explicit_phases=(
+    ...     Phase(range(5), trainable="head", learning_rate=1e-3),
+    ...     Phase(range(5, 15), learning_rate=1e-4),
+    ... )).phases()[0].trainable
+    'head'
     """
 
     name: str
     model: str
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    validation: int | float | str
-    shift: float
-    horizontal_flip: bool
-    rotation: float = 0.0
-    zoom: float = 0.0
-    contrast: float = 0.0
-    erasing: float = 0.0
-    optimizer: str = "adam"
-    schedule: str = "constant"
-    warmup: float = 0.0
-    weight_decay: float = 0.0
-    ema: float = 0.0
-    label_smoothing: float = 0.0
-    mixup: float = 0.0
-    teacher_weight: float = 0.5
-    small_scale: float = 0.0
-    small_share: float = 0.0
-    plain_share: float = 0.0
-    bfloat16: bool = False
-    labels_removed: float = 0.0
+    epochs: int = _count(20, "number of epochs", high=MAX_EPOCHS)
+    batch_size: int = _count(128, "images per step")
+    learning_rate: float = setting(1e-3, "RATE", "peak learning rate", low=0, above=True)
+    validation: int | float | str = setting(
+        2400,
+        "ROWS",
+        "rows held out for validation: the first N (2400), the last fraction (0.1), or those of a "
+        "usage (PublicTest)",
+        parse=parse_validation,
+    )
+    shift: float = _fraction(0.1, "maximum random shift, as a fraction of the image's side")
+    horizontal_flip: bool = setting(True, None, "flip images left to right at random")
+    rotation: float = setting(
+        0.0,
+        "DEGREES",
+        "maximum random rotation, in degrees",
+        low=0,
+        high=180,
+        augmentation=True,
+    )
+    zoom: float = _augmentation("maximum random zoom in or out, as a fraction")
+    contrast: float = _augmentation("maximum random change of contrast, as a fraction")
+    erasing: float = _augmentation(
+        "area of the largest random patch to erase, as a fraction of the image"
+    )
+    optimizer: str = setting(
+        "adam",
+        "NAME",
+        "optimizer: adam, adamw, muon, or sgd with Nesterov momentum; each needs a --learning-rate "
+        "and a --weight-decay of its own",
+        choices=("adam", "adamw", "muon", "sgd"),
+    )
+    schedule: str = setting(
+        "constant",
+        "NAME",
+        "learning-rate schedule: constant, or cosine (decay to 0 after a warmup)",
+        choices=("constant", "cosine"),
+    )
+    warmup: float = _fraction(0.0, "fraction of the steps that a cosine schedule warms up for")
+    weight_decay: float = _fraction(  # Loshchilov and Hutter, arXiv 1711.05101
+        0.0, "decoupled weight decay, multiplied by the learning rate", "RATE"
+    )
+    ema: float = _fraction(
+        0.0, "EMA momentum (0: off); the EMA weights are evaluated and saved", "MOMENTUM"
+    )
+    label_smoothing: float = _fraction(
+        0.0, "fraction of a label spread evenly over all classes", supervised_only=True
+    )
+    mixup: float = setting(  # Zhang et al., arXiv 1710.09412
+        0.0,
+        "ALPHA",
+        "mixup: alpha of the Beta distribution for blending two images (0: off)",
+        low=0,
+        high=100,
+        augmentation=True,
+        supervised_only=True,
+    )
+    teacher_weight: float = _fraction(
+        0.5,
+        "weight of the teacher's probabilities in the targets; the rest is the labels'",
+        group="distillation",
+        supervised_only=True,
+    )
+    progressive_scale: float = _fraction(
+        0.0,
+        "progressive resizing: side of the images in the first epochs, as a fraction (0: off)",
+        supervised_only=True,
+    )
+    progressive_fraction: float = _fraction(
+        0.0, "fraction of the epochs that train on smaller images", supervised_only=True
+    )
+    no_aug_fraction: float = _fraction(
+        0.0,
+        "fraction of the epochs, at the end, with no augmentation but flips and shifts",
+        supervised_only=True,
+    )
+    bfloat16: bool = setting(
+        False, None, "train in bfloat16 where that is faster; weights and scores stay float32"
+    )
+    labels_removed: float = _fraction(
+        0.0, "fraction of the training labels to hide, drawn by the seed within each class"
+    )
+    explicit_phases: tuple[Phase, ...] = ()
 
     def __post_init__(self) -> None:
-        if not 1 <= self.epochs <= 1_000_000:
-            raise InputError(f"epochs must be from 1 to 1,000,000. Received: {self.epochs}")
-        if self.batch_size < 1:
-            raise InputError(f"--batch-size must be 1 or more. Received: {self.batch_size}")
-        if not 0 < self.learning_rate < float("inf"):
-            raise InputError(f"--learning-rate must be above 0. Received: {self.learning_rate}")
-        if self.optimizer not in OPTIMIZERS:
-            known = ", ".join(OPTIMIZERS)
-            raise InputError(f"--optimizer must be one of {known}. Received: {self.optimizer!r}")
-        if self.schedule not in SCHEDULES:
-            known = ", ".join(SCHEDULES)
-            raise InputError(f"--schedule must be one of {known}. Received: {self.schedule!r}")
-        for name in _FRACTIONS:
-            value = getattr(self, name)
-            if not 0 <= value < 1:
-                flag = f"--{name.replace('_', '-')}"
-                raise InputError(f"{flag} must be from 0 to below 1. Received: {value}")
-        for name, most in (("rotation", 180), ("mixup", 100)):
-            value = getattr(self, name)
-            if not 0 <= value <= most:
-                flag = f"--{name.replace('_', '-')}"
-                raise InputError(f"{flag} must be from 0 to {most}. Received: {value}")
-        if bool(self.small_scale) != bool(self.small_share):
+        for name, each in settings(type(self)).items():
+            each.check(name, getattr(self, name))
+        if bool(self.progressive_scale) != bool(self.progressive_fraction):
             raise InputError(
-                "--small-scale and --small-share go together. "
-                f"Received: {self.small_scale} and {self.small_share}"
+                "--progressive-scale and --progressive-fraction require each other. "
+                f"Received: {self.progressive_scale} and {self.progressive_fraction}"
+            )
+        if self.explicit_phases:
+            self._check_phases()
+
+    def _check_phases(self) -> None:
+        derived = ("progressive_scale", "progressive_fraction", "no_aug_fraction")
+        if flags := [flag_of(name) for name in derived if getattr(self, name)]:
+            raise InputError(f"{self.name} has explicit phases. Received: {', '.join(flags)}")
+        expected = 0
+        for phase in self.explicit_phases:
+            if phase.epochs.start != expected or not phase.epochs or phase.epochs.step != 1:
+                raise InputError(
+                    f"{self.name}: a phase must begin at epoch {expected} and have one or more. "
+                    f"Received: {phase.epochs}"
+                )
+            expected = phase.epochs.stop
+        if expected != self.epochs:
+            raise InputError(
+                f"{self.name}: phases must end after epoch {self.epochs}. Received: {expected}"
             )
 
-    def stages(self, first_epoch: int = 0) -> list["Stage"]:
-        """The epochs from the first one on, those together that see images alike."""
-        small = round(self.small_share * self.epochs)
-        plain = self.epochs - round(self.plain_share * self.epochs)
+    def phases(self, first_epoch: int = 0) -> list[Phase]:
+        """The phases of the epochs from the first one on, in order."""
+        if self.explicit_phases:
+            return [
+                dataclasses.replace(
+                    phase, epochs=range(max(first_epoch, phase.epochs.start), phase.epochs.stop)
+                )
+                for phase in self.explicit_phases
+                if phase.epochs.stop > first_epoch
+            ]
+        whole = round(self.progressive_fraction * self.epochs)
+        plain = self.epochs - round(self.no_aug_fraction * self.epochs)
+        later = {epoch for epoch in (whole, plain, self.epochs) if epoch > first_epoch}
+        return [
+            Phase(
+                range(start, stop),
+                scale=self.progressive_scale if start < whole else None,
+                augment=start < plain,
+            )
+            for start, stop in itertools.pairwise(sorted({first_epoch, *later}))
+        ]
 
-        def seen(epoch: int) -> tuple[float | None, bool]:
-            return self.small_scale if epoch < small else None, epoch >= plain
-
-        grouped = itertools.groupby(range(first_epoch, self.epochs), seen)
-        return [Stage(list(epochs), *how) for how, epochs in grouped]
-
-    @property
-    def plain(self) -> "Recipe":
-        """This recipe without what its last epochs leave off."""
-        return self.override(rotation=0.0, zoom=0.0, contrast=0.0, erasing=0.0, mixup=0.0)
+    def without_augmentation(self) -> Self:
+        """This recipe for a phase with `augment=False`."""
+        declared = settings(type(self)).items()
+        return self.override(**{name: each.default for name, each in declared if each.augmentation})
 
     @property
     def learns_soft_targets(self) -> bool:
         return bool(self.label_smoothing or self.mixup)
 
-    def override(self, **settings: object) -> "Recipe":
-        """This recipe with every setting that is not None replaced."""
-        given = {name: value for name, value in settings.items() if value is not None}
+    def override(self, **changes: object) -> Self:
+        """This recipe with every setting that is not None replaced.
+
+        Explicit phases are cut, or the last one prolonged, to other `epochs`. Raises InputError
+        for a value out of bounds.
+
+        >>> RECIPES["fast"].override(epochs=2, batch_size=None).epochs
+        2
+        >>> RECIPES["fast"].override(rotation=200)
+        Traceback (most recent call last):
+        ferlab.errors.InputError: --rotation must be a number from 0 to 180. Received: 200
+        """
+        given: dict[str, Any] = {
+            name: value for name, value in changes.items() if value is not None
+        }
+        epochs = given.get("epochs", self.epochs)
+        if self.explicit_phases and "explicit_phases" not in given and epochs != self.epochs:
+            given["explicit_phases"] = _until(self.explicit_phases, epochs)
         return dataclasses.replace(self, **given)
 
     def as_dict(self) -> dict:
-        return dataclasses.asdict(self)
+        """As JSON has it; `from_record` reads it."""
+        phases = [phase.as_dict() for phase in self.explicit_phases]
+        return {**dataclasses.asdict(self), "explicit_phases": phases}
 
 
-@dataclass(frozen=True)
-class Stage:
-    """Epochs that see images alike.
-
-    scale: by which images are made smaller, None if not at all. is_plain: see Recipe.plain_share.
-    """
-
-    epochs: list[int]
-    scale: float | None = None
-    is_plain: bool = False
-
-
-WHOLE = Stage([])  # images as the recipe has them, for no epoch in particular
-
-SEMI_METHODS = ("self-training", "fixmatch")
-SUPERVISED_ALONE = ("label_smoothing", "mixup", "small_scale", "small_share", "plain_share")
+def _until(phases: tuple[Phase, ...], epochs: Any) -> tuple[Phase, ...]:
+    """The phases of the first so many epochs; the last phase goes on if they have fewer."""
+    *earlier, last = [phase for phase in phases if phase.epochs.start < epochs] or phases[:1]
+    return (*earlier, dataclasses.replace(last, epochs=range(last.epochs.start, epochs)))
 
 
 @dataclass(frozen=True)
 class SemiRecipe(Recipe):
-    """The settings of a training that learns from unlabelled images too.
+    """The settings of an experiment that also learns from unlabelled images.
 
-    method: self-training learns what a predictor says of them (pseudo-labels); fixmatch begins as
-        the predictor, and asks itself about them at every step.
-    threshold: least confidence, a probability, with which a prediction is taken for a label.
-    class_thresholds: that of single classes, by name.
-    rounds: of self-training; the model of a round is the next one's predictor. scikit-learn's
-        SelfTrainingClassifier calls it max_iter.
-    soft_labels: learn the predictor's probabilities rather than its most probable class.
-    unlabelled_weight: of a pseudo-label in the loss, where a given label has 1; of the consistency
-        term in fixmatch's.
-    ramp_epochs: over which a pseudo-label's weight grows from 0.
-    unlabelled_ratio: unlabelled images for each labelled one in a step of fixmatch.
+    method: self-training learns a predictor's pseudo-labels; fixmatch starts from the predictor
+    and labels anew at every step.
     """
 
-    method: str = "self-training"
-    threshold: float = 0.5
-    class_thresholds: Mapping[str, float] = field(default_factory=dict)
-    rounds: int = 1
-    soft_labels: bool = False
-    unlabelled_weight: float = 1.0
-    ramp_epochs: int = 0
-    unlabelled_ratio: int = 1
+    method: str = setting(
+        "self-training", None, "semi-supervised method", choices=SEMI_METHODS, flag=False
+    )
+    threshold: float = setting(
+        0.5,
+        "CONFIDENCE",
+        "minimum confidence of a pseudo-label",
+        low=0,
+        high=1,
+        group="unlabelled images",
+    )
+    class_thresholds: Mapping[str, float] = setting(
+        {},
+        "NAME=CONFIDENCE,...",
+        "minimum confidence for single classes, such as happy=0.9,disgust=0.4",
+        low=0,
+        high=1,
+        parse=parse_class_thresholds,
+        group="unlabelled images",
+    )
+    rounds: int = _count(  # max_iter of scikit-learn's SelfTrainingClassifier
+        1,
+        "maximum rounds of self-training; each trains a new model, which labels for the next",
+        high=100,
+        group="unlabelled images",
+        method="self-training",
+    )
+    soft_labels: bool = setting(
+        False,
+        None,
+        "learn the predictor's probabilities instead of its most probable class",
+        group="unlabelled images",
+        method="self-training",
+    )
+    unlabelled_weight: float = setting(
+        1.0,
+        "WEIGHT",
+        "weight of a pseudo-label in the loss, relative to a given label",
+        low=0,
+        above=True,
+        group="unlabelled images",
+    )
+    ramp_epochs: int = _count(
+        0,
+        "epochs in which that weight grows from 0",
+        low=0,
+        group="unlabelled images",
+        method="self-training",
+    )
+    unlabelled_ratio: int = _count(
+        1,
+        "unlabelled images per labelled one in a step of fixmatch",
+        high=100,
+        group="unlabelled images",
+        method="fixmatch",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if any(getattr(self, name) for name in SUPERVISED_ALONE):
-            raise InputError(
-                f"{self.name} knows no --label-smoothing, --mixup, --small-scale or --plain-share; "
-                "they are for supervised training"
-            )
-        if self.method not in SEMI_METHODS:
-            raise InputError(f"method must be one of {SEMI_METHODS}. Received: {self.method!r}")
-        for name, value in {"": self.threshold, **self.class_thresholds}.items():
-            if not 0 <= value <= 1:
+        for name, each in settings(type(self)).items():
+            value = getattr(self, name)
+            if value == each.default:
+                continue
+            if each.supervised_only:
                 raise InputError(
-                    f"a threshold must be a probability, 0 to 1. Received: {name}{name and '='}"
-                    f"{value}"
+                    f"{flag_of(name)} is for supervised training, and {self.name} is "
+                    f"semi-supervised. Received: {value}"
                 )
-        if not 0 < self.unlabelled_weight < float("inf"):
-            raise InputError(
-                f"--unlabelled-weight must be above 0. Received: {self.unlabelled_weight}"
-            )
+            if each.method not in (None, self.method):
+                raise InputError(
+                    f"{flag_of(name)} is for {each.method}, and {self.name} is {self.method}. "
+                    f"Received: {value}"
+                )
+        if self.explicit_phases:
+            raise InputError(f"{self.name}: explicit phases are for supervised training")
         if self.ramp_epochs >= self.epochs:
             raise InputError(
                 f"--ramp-epochs must be below the {self.epochs} epochs. "
                 f"Received: {self.ramp_epochs}"
             )
-        if self.method == "fixmatch" and (self.rounds != 1 or self.soft_labels or self.ramp_epochs):
-            raise InputError(
-                f"{self.name} labels at every step anew; --rounds, --soft-labels and "
-                "--ramp-epochs are for self-training"
-            )
-        if self.method == "self-training" and self.unlabelled_ratio != 1:
-            raise InputError(
-                f"{self.name} learns every pseudo-label once an epoch; --unlabelled-ratio is for "
-                "fixmatch"
-            )
 
 
-_REPORT_TRAINING = {
-    "epochs": 20,
-    "batch_size": 128,
-    "learning_rate": 1e-3,
-    "shift": 0.1,
-    "horizontal_flip": True,
-}
-
-_OWN_TRAINING = {
+_OWN_TRAINING: dict[str, Any] = {
     "model": "resnet",
-    "batch_size": 128,
     "optimizer": "muon",
     "learning_rate": 0.01,
     "schedule": "cosine",
     "warmup": 0.15,
     "weight_decay": 0.05,
     "label_smoothing": 0.1,
-    "validation": 2400,
-    "shift": 0.1,
-    "horizontal_flip": True,
     "bfloat16": True,
 }
 
 RECIPES = {
     recipe.name: recipe
     for recipe in (
-        Recipe(name="fast", epochs=16, small_scale=2 / 3, small_share=0.5, **_OWN_TRAINING),
+        Recipe(
+            name="fast",
+            epochs=16,
+            progressive_scale=2 / 3,
+            progressive_fraction=0.5,
+            **_OWN_TRAINING,
+        ),
         Recipe(
             name="best",
             epochs=40,
@@ -241,30 +516,22 @@ RECIPES = {
             contrast=0.3,
             erasing=0.1,
             mixup=0.2,
-            small_scale=2 / 3,
-            small_share=0.4,
-            plain_share=0.2,
+            progressive_scale=2 / 3,
+            progressive_fraction=0.4,
+            no_aug_fraction=0.2,
             **_OWN_TRAINING,
         ),
-        Recipe(name="cnn-report", model="cnn", validation=2400, **_REPORT_TRAINING),
-        Recipe(name="dnn-report", model="dnn", validation=0.1, **_REPORT_TRAINING),
-        SemiRecipe(
-            name="semi-report",
-            model="cnn",
-            validation=2400,
-            labels_removed=0.5,
-            threshold=0.5,
-            **_REPORT_TRAINING,
-        ),
+        Recipe(name="cnn-report", model="cnn"),
+        Recipe(name="dnn-report", model="dnn", validation=0.1),
+        SemiRecipe(name="semi-report", model="cnn", labels_removed=0.5),
         SemiRecipe(
             name="fixmatch",
             model="cnn",
-            validation=2400,
+            batch_size=64,
             labels_removed=0.5,
             method="fixmatch",
             threshold=0.95,
             unlabelled_ratio=2,
-            **{**_REPORT_TRAINING, "batch_size": 64},
         ),
     )
 }
@@ -275,8 +542,43 @@ def recipe_names(kind: type[Recipe] = Recipe) -> list[str]:
 
 
 def get_recipe(name: str, kind: type[Recipe] = Recipe) -> Recipe:
-    """Raises InputError with the valid names for one that is not of that kind."""
+    """The recipe of that name and kind. Raises InputError with the valid names for another.
+
+    >>> get_recipe("best").epochs
+    40
+    >>> get_recipe("worst")
+    Traceback (most recent call last):
+    ferlab.errors.InputError: recipe must be one of fast, best, cnn-report, dnn-report. Received: \
+'worst'
+    """
     if name not in recipe_names(kind):
         known = ", ".join(recipe_names(kind))
         raise InputError(f"recipe must be one of {known}. Received: {name!r}")
     return RECIPES[name]
+
+
+def current_names(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Recorded settings under the names of today; others as they are."""
+    return {FORMER_NAMES.get(name, name): value for name, value in record.items()}
+
+
+def from_record(record: Mapping[str, Any]) -> Recipe:
+    """The recipe, or SemiRecipe, that `as_dict` recorded here or in an earlier version.
+
+    Raises InputError for settings that this version does not know or accept.
+
+    >>> from_record({"name": "old", "model": "cnn", "plain_share": 0.2}).no_aug_fraction
+    0.2
+    """
+    values = current_names(record)
+    kind = SemiRecipe if "method" in values else Recipe
+    known = {field.name for field in dataclasses.fields(kind)}
+    if unknown := sorted(values.keys() - known):
+        raise InputError(f"unknown settings: {', '.join(unknown)}")
+    if missing := sorted({"name", "model"} - values.keys()):
+        raise InputError(f"missing settings: {', '.join(missing)}")
+    try:
+        phases = tuple(map(Phase.from_record, values.pop("explicit_phases", ())))
+    except (TypeError, KeyError, ValueError) as error:
+        raise InputError(f"explicit_phases cannot be read: {error!r}") from error
+    return kind(**values, explicit_phases=phases)

@@ -27,7 +27,7 @@ from ferlab.errors import InputError, entry_point
 SIDE, FOLD, FOLDS = 32, 2400, 11
 TEACHERS = ("base", "ema", "mixup", "erase", "deeper", "adamw")  # that vote for `distillation`
 PLAIN = {"shift": 0.0, "horizontal_flip": False}
-WHOLE = {"small_scale": 0.0, "small_share": 0.0}
+WHOLE = {"progressive_scale": 0.0, "progressive_fraction": 0.0}
 SMALL = {"stem": "strided", "stem_filters": 32, "stage_filters": (48, 112, 224)}
 SMALL["stage_blocks"] = (0, 1, 1)
 
@@ -84,7 +84,9 @@ ROWS = {
         network={"stem": "full", "stem_filters": 32}
         | {"stage_filters": (48, 128, 224), "stage_blocks": (1, 1, 1)},
     ),
-    "resizing": Row("half of the epochs on 24x24", {"small_scale": 0.75, "small_share": 0.5}),
+    "resizing": Row(
+        "half of the epochs on 24x24", {"progressive_scale": 0.75, "progressive_fraction": 0.5}
+    ),
     "float32": Row("float32 for bfloat16", {"bfloat16": False}),
     "no-copies": Row("without near copies and blank images", without="copies"),
     "no-test-copies": Row("without what test.csv has a near copy of", without="test"),
@@ -178,7 +180,7 @@ def train_row(args: argparse.Namespace, name: str, seed: int, whole, test) -> No
         checkpoints.save(result.model, path, result.metadata, training_rows=result.training_rows)
         result.run.finish(path)
         once = sum(layer.multiply_adds for layer in costs.layer_costs(model))
-        epochs = sum(len(stage.epochs) * (stage.scale or 1) ** 2 for stage in recipe.stages())
+        epochs = sum(len(phase.epochs) * (phase.scale or 1) ** 2 for phase in recipe.phases())
         macs = passes * once * len(train) * epochs  # smaller images cost less
     answers = {"validation": ask(path, validation, row.tta), "public": ask(path, public, row.tta)}
     truths = {"validation_labels": validation.labels, "public_labels": public.labels}

@@ -18,7 +18,7 @@ import numpy as np
 from ferlab import files
 from ferlab.checkpoints.containers import one_line, require_checkpoint
 from ferlab.errors import InputError
-from ferlab.recipes import Recipe, SemiRecipe
+from ferlab.recipes import Recipe, from_record
 
 if TYPE_CHECKING:
     import h5py
@@ -183,6 +183,6 @@ def recorded_recipe(path: Path) -> Recipe | None:
     if recorded is None:
         return None
     try:
-        return (SemiRecipe if "method" in recorded else Recipe)(**recorded)
-    except TypeError as error:
+        return from_record(recorded)
+    except InputError as error:
         raise InputError(f"{path}: its recipe is of another version: {error}") from error

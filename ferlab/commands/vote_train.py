@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ferlab import cli
 from ferlab.errors import InputError
-from ferlab.recipes import Recipe, get_recipe
+from ferlab.recipes import Recipe, current_names, get_recipe
 
 if TYPE_CHECKING:
     from ferlab.data import Dataset
@@ -194,7 +194,7 @@ def _settings(vote: dict) -> dict:
         **{
             f"{recipe['name']}'s {name}": value
             for recipe in vote["recipes"]
-            for name, value in recipe.items()
+            for name, value in current_names(recipe).items()
         },
         "--snapshots": vote["snapshots"],
         "--seed": vote["seed"],

@@ -18,7 +18,7 @@ from ferlab.errors import InputError
 from ferlab.evaluation import metrics, scoring
 from ferlab.evaluation.scoring import Evaluation
 from ferlab.labels import EMOTIONS
-from ferlab.recipes import Recipe, SemiRecipe
+from ferlab.recipes import Recipe, SemiRecipe, from_record
 
 FER_2013 = ((48, 48, 1), EMOTIONS, 28_709)  # image shape, classes, rows to train on
 _IS_SOUND: dict[str, Callable[[object], bool]] = {  # what it takes to train and score again
@@ -98,8 +98,8 @@ def require_whole(name: str, facts: dict) -> None:
 def recipe_of(facts: dict) -> Recipe:
     """Raises InputError for a recipe that this version does not know."""
     try:
-        return Recipe(**facts["recipe"])
-    except (TypeError, InputError) as error:
+        return from_record(facts["recipe"])
+    except InputError as error:
         raise InputError(f"the recorded recipe is none of this version: {error}") from error
 
 

@@ -220,17 +220,17 @@ def _train(
                 keeper,
             ]
             try:
-                for stage in recipe.stages(finished.stop):
-                    batches = objective.batches(seed, stage)
-                    trained = objective.training_model(model, stage)
+                for phase in recipe.phases(finished.stop):
+                    batches = objective.batches(seed, phase)
+                    trained = objective.training_model(model, phase)
                     trained.compile(**settings)
                     trained.fit(
                         feed(batches),
                         validation_data=feed(
                             objective.validation_batches(validation, EVALUATION_BATCH_SIZE)
                         ),
-                        epochs=stage.epochs[-1] + 1,
-                        initial_epoch=stage.epochs[0],
+                        epochs=phase.epochs.stop,
+                        initial_epoch=phase.epochs.start,
                         shuffle=False,
                         verbose=1 if sys.stdout.isatty() else 2,
                         callbacks=[_EpochRandomness(trained, batches, seed), *callbacks],
@@ -381,9 +381,9 @@ def _epochs_in(metadata: dict) -> int:
 
 def _epochs_worth(recipe: Recipe, first_epoch: int) -> float:
     """How many times as long as the first epoch all will take, by the pixels they see."""
-    first, *_ = stages = recipe.stages(first_epoch)
+    first, *_ = phases = recipe.phases(first_epoch)
     return sum(
-        len(stage.epochs) * ((stage.scale or 1) / (first.scale or 1)) ** 2 for stage in stages
+        len(phase.epochs) * ((phase.scale or 1) / (first.scale or 1)) ** 2 for phase in phases
     )
 
 
@@ -510,11 +510,11 @@ def _notes(
             f"{previous.path} was trained on other rows; if validation rows were among them, the "
             "accuracy will be too high"
         )
-    if recipe.plain_share and recipe.plain == recipe:
-        yield "--plain-share changes nothing here, as there is nothing that it could leave off"
-    elif recipe.plain_share and not any(stage.is_plain for stage in recipe.stages()):
-        share = f"--plain-share {recipe.plain_share} of {recipe.epochs} epochs"
-        yield f"{share} is less than half of one"
+    if recipe.no_aug_fraction and recipe.without_augmentation() == recipe:
+        yield "--no-aug-fraction changes nothing here: the recipe has no augmentation to leave out"
+    elif recipe.no_aug_fraction and all(phase.augment for phase in recipe.phases()):
+        fraction = f"--no-aug-fraction {recipe.no_aug_fraction} of {recipe.epochs} epochs"
+        yield f"{fraction} is less than half an epoch, so it has no effect"
     if previous is None and steps < _steps_to_settle(model):
         yield (
             f"{steps} steps are too few for the running means of batch normalisation, so "

@@ -13,7 +13,7 @@ from ferlab.backend import has_bfloat16, keras
 from ferlab.data import Dataset
 from ferlab.data.batches import Batches, PairedBatches
 from ferlab.errors import InputError
-from ferlab.recipes import WHOLE, Recipe, SemiRecipe, Stage
+from ferlab.recipes import WHOLE_TRAINING, Phase, Recipe, SemiRecipe
 from ferlab.training.acceleration import accelerate
 from ferlab.training.augmentation import augmentation_layers, strong_augmentation_layers
 
@@ -82,17 +82,17 @@ class Supervised:
             told["taught_by"] = list(self.teacher.names)
         return told
 
-    def _recipe_in(self, stage: Stage) -> Recipe:
-        return self.recipe.plain if stage.is_plain else self.recipe
+    def _recipe_in(self, phase: Phase) -> Recipe:
+        return self.recipe if phase.augment else self.recipe.without_augmentation()
 
-    def batches(self, seed: int, stage: Stage = WHOLE) -> Batches | PairedBatches:
+    def batches(self, seed: int, phase: Phase = WHOLE_TRAINING) -> Batches | PairedBatches:
         return Batches(
             self.train.images,
             self._targets(),
             self.recipe.batch_size,
             seed,
             steps=self.steps,
-            mixup=self._recipe_in(stage).mixup,
+            mixup=self._recipe_in(phase).mixup,
         )
 
     def _targets(self) -> np.ndarray:
@@ -110,8 +110,8 @@ class Supervised:
         targets = one_hot(validation) if self._is_soft else validation.labels
         return Batches(validation.images, targets, batch_size)
 
-    def training_model(self, model: keras.Model, stage: Stage = WHOLE) -> keras.Model:
-        return behind_augmentation(model, self._recipe_in(stage), stage.scale)
+    def training_model(self, model: keras.Model, phase: Phase = WHOLE_TRAINING) -> keras.Model:
+        return behind_augmentation(model, self._recipe_in(phase), phase.scale)
 
 
 def one_hot(dataset: Dataset) -> np.ndarray:
@@ -168,7 +168,7 @@ class PseudoLabelled(Supervised):
         ones = np.ones(len(self.train), "float32")
         return np.concatenate([ones, np.full(len(self.images), weight, "float32")])
 
-    def batches(self, seed: int, stage: Stage = WHOLE) -> Batches:
+    def batches(self, seed: int, phase: Phase = WHOLE_TRAINING) -> Batches:
         return Batches(
             np.concatenate([self.train.images, self.images]),
             np.concatenate([one_hot(self.train), self.targets]),
@@ -215,7 +215,7 @@ class FixMatch(Supervised):
     def record(self) -> dict:
         return {"unlabelled": _fingerprint(self.unlabelled, self.thresholds)}
 
-    def batches(self, seed: int, stage: Stage = WHOLE) -> PairedBatches:
+    def batches(self, seed: int, phase: Phase = WHOLE_TRAINING) -> PairedBatches:
         labelled = super().batches(seed)
         count = self.recipe.unlabelled_ratio * self.recipe.batch_size
         other_seed = seed + 2**32  # a stream of its own
@@ -227,7 +227,7 @@ class FixMatch(Supervised):
         none = Batches(validation.images[:1], None, 1, steps=len(labelled))
         return PairedBatches(labelled, none)
 
-    def training_model(self, model: keras.Model, stage: Stage = WHOLE) -> keras.Model:
+    def training_model(self, model: keras.Model, phase: Phase = WHOLE_TRAINING) -> keras.Model:
         images, unlabelled = (
             keras.Input(model.input_shape[1:], name=f"{name}_images")
             for name in ("labelled", "unlabelled")
@@ -298,7 +298,7 @@ def behind_augmentation(
             raise
         raise InputError(
             f"model {model.name} cannot take images of {shape[0]}x{shape[1]}; "
-            "--small-scale 0 --small-share 0 trains on whole ones alone"
+            "--progressive-scale 0 --progressive-fraction 0 trains on whole images alone"
         ) from error
     return keras.Model(images, body(x), name=f"{model.name}_training")
 

@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 
 from ferlab import files
 from ferlab.errors import InputError
+from ferlab.recipes import current_names
 
 RUNS_DIR = Path("runs")
 CONFIG_NAME = "config.json"
@@ -228,7 +229,7 @@ def _differences(recorded: dict, asked: dict) -> Iterator[str]:
 def _flat(settings: dict) -> dict:
     """Every compared setting, under its name for messages: `recipe's epochs`."""
     flat = {}
-    for name, value in settings.items():
+    for name, value in current_names(settings).items():
         if isinstance(value, dict):
             flat |= {f"{name}'s {key}": inner for key, inner in _flat(value).items()}
         elif name != NOT_COMPARED:

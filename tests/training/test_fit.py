@@ -360,9 +360,9 @@ SMALL_FIRST = RECIPES["best"].override(
     epochs=4,
     batch_size=64,
     validation=60,
-    small_scale=1 / 3,
-    small_share=0.5,
-    plain_share=0.25,
+    progressive_scale=1 / 3,
+    progressive_fraction=0.5,
+    no_aug_fraction=0.25,
     ema=0.9,
 )
 
@@ -403,9 +403,9 @@ def test_averaging_goes_on_from_stage_to_stage_and_from_training_to_training(
     recipe = RECIPE.override(model="dnn", epochs=4, batch_size=60, ema=0.9)
     few = dataset.take(np.arange(180))
     straight = train(few, tmp_path / "straight", recipe=recipe)
-    in_stages = train(few, tmp_path / "stages", recipe=recipe.override(plain_share=0.5))
+    in_stages = train(few, tmp_path / "stages", recipe=recipe.override(no_aug_fraction=0.5))
     assert same(weights_of(straight.model), weights_of(in_stages.model))
-    assert "--plain-share changes nothing here" in capsys.readouterr().out
+    assert "--no-aug-fraction changes nothing" in capsys.readouterr().out
     half = train(few, tmp_path / "half", recipe=recipe.override(epochs=2))
     previous = checkpoints.load(training.publish(half, tmp_path), with_optimizer=True)
     part, validation = few.split(recipe.validation)
@@ -426,8 +426,8 @@ def test_averaging_goes_on_from_stage_to_stage_and_from_training_to_training(
 
 
 def test_the_learning_rate_rises_and_falls_to_nothing(dataset, tmp_path):
-    recipe = SMALL_FIRST.override(epochs=8, warmup=0.25, learning_rate=0.02, plain_share=0.5)
-    recipe = recipe.override(model="dnn", small_scale=0.0, small_share=0.0)
+    recipe = SMALL_FIRST.override(epochs=8, warmup=0.25, learning_rate=0.02, no_aug_fraction=0.5)
+    recipe = recipe.override(model="dnn", progressive_scale=0.0, progressive_fraction=0.0)
     few = dataset.take(np.arange(60 + 64))
     rates = train(few, tmp_path, recipe=recipe).history["learning_rate"]
     cosine = 0.01 * (1 + np.cos(np.pi * np.arange(7) / 6))
@@ -446,26 +446,9 @@ def test_weight_decay_spares_what_scales_and_shifts(dataset, tmp_path):
 
 
 def test_a_share_of_no_whole_epoch_is_told(dataset, tmp_path, capsys):
-    recipe = RECIPE.override(model="dnn", epochs=1, mixup=0.2, plain_share=0.2)
+    recipe = RECIPE.override(model="dnn", epochs=1, mixup=0.2, no_aug_fraction=0.2)
     train(dataset.take(np.arange(60 + 64)), tmp_path, recipe=recipe)
-    assert "--plain-share 0.2 of 1 epochs is less than half of one" in capsys.readouterr().out
-
-
-def test_epochs_that_see_images_alike_are_trained_together():
-    recipe = RECIPE.override(epochs=10, small_scale=0.5, small_share=0.4, plain_share=0.2)
-    small, whole, plain = recipe.stages()
-    assert (small.epochs, small.scale, small.is_plain) == ([0, 1, 2, 3], 0.5, False)
-    assert (whole.epochs, whole.scale, whole.is_plain) == ([4, 5, 6, 7], None, False)
-    assert (plain.epochs, plain.scale, plain.is_plain) == ([8, 9], None, True)
-    assert [stage.epochs for stage in recipe.stages(6)] == [[6, 7], [8, 9]]
-    both = recipe.override(small_share=0.9).stages(7)
-    assert [(stage.scale, stage.is_plain) for stage in both] == [
-        (0.5, False),
-        (0.5, True),
-        (None, True),
-    ]
-    (everything,) = RECIPE.stages()
-    assert everything.epochs == [*range(RECIPE.epochs)]
+    assert "--no-aug-fraction 0.2 of 1 epochs" in capsys.readouterr().out
 
 
 def test_the_last_epochs_are_without_what_blends_and_distorts(dataset, tmp_path, monkeypatch):
@@ -473,15 +456,22 @@ def test_the_last_epochs_are_without_what_blends_and_distorts(dataset, tmp_path,
     recipe = (
         RECIPES["best"]
         .override(
-            model="dnn", epochs=4, batch_size=60, shift=0.0, horizontal_flip=False, plain_share=0.5
+            model="dnn",
+            epochs=4,
+            batch_size=60,
+            shift=0.0,
+            horizontal_flip=False,
+            no_aug_fraction=0.5,
         )
-        .override(small_scale=0.0, small_share=0.0, bfloat16=False, label_smoothing=0.0)
+        .override(
+            progressive_scale=0.0, progressive_fraction=0.0, bfloat16=False, label_smoothing=0.0
+        )
     )
     part = dataset.take(np.arange(60))
     known = {image.tobytes(): label for image, label in zip(part.images, part.labels, strict=True)}
     objective, seen = Supervised(part, recipe), []
-    for stage in recipe.stages():
-        batches = objective.batches(0, stage)
+    for phase in recipe.phases():
+        batches = objective.batches(0, phase)
         batches.shuffle(0)
         images, targets = batches[0]
         own = [
@@ -489,7 +479,7 @@ def test_the_last_epochs_are_without_what_blends_and_distorts(dataset, tmp_path,
             for image, target in zip(images, targets, strict=True)
         ]
         network = keras.Sequential([keras.Input((48, 48, 1)), keras.layers.Rescaling(1.0)])
-        changed = objective.training_model(network, stage)(part.images, training=True)
+        changed = objective.training_model(network, phase)(part.images, training=True)
         seen.append((all(own), np.array_equal(np.asarray(changed), part.images)))
     assert seen == [(False, False), (True, True)]
 
@@ -780,6 +770,6 @@ def test_a_foreign_model_trains_behind_a_rescaling_layer(dataset, tmp_path, caps
 
 
 def test_a_network_of_one_size_alone_is_not_trained_on_smaller_images(dataset, tmp_path):
-    recipe = RECIPE.override(small_scale=0.5, small_share=0.5, epochs=2)
-    with pytest.raises(InputError, match="cnn cannot take images of 24x24; --small-scale 0"):
+    recipe = RECIPE.override(progressive_scale=0.5, progressive_fraction=0.5, epochs=2)
+    with pytest.raises(InputError, match="cnn cannot take images of 24x24; --progressive-scale 0"):
         train(dataset, tmp_path, recipe=recipe)

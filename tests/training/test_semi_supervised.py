@@ -145,7 +145,9 @@ def test_a_row_gets_the_label_whose_threshold_it_reaches():
 
 def test_a_threshold_is_a_probability():
     for settings in ({"threshold": 1.1}, {"class_thresholds": {"happy": float("nan")}}):
-        with pytest.raises(InputError, match="must be a probability"):
+        with pytest.raises(
+            InputError, match=r"--(class-)?thresholds? must be a number from 0 to 1\."
+        ):
             RECIPE.override(**settings)
 
 
