@@ -1,12 +1,13 @@
-"""What explaining an image with the CNN costs, against its forward passes.
+"""The cost of explaining an image with the CNN, compared with forward passes.
 
     python bench/saliency.py
 
-The report's method against as many forward passes as it has pixels, and one, at the batch size
-that is best for them; the other methods after a first call, in milliseconds an image; and the
-ascent towards all filters of the first layer.
+The course report's method against as many forward passes as it takes, at their fastest batch size;
+the other methods in milliseconds per image, after a first call; and gradient ascent for all filters
+of the first layer.
 """
 
+import functools
 import statistics
 import sys
 import time
@@ -32,13 +33,14 @@ def main() -> None:
     from ferlab.checkpoints import Checkpoint
     from ferlab.data.drawn_faces import drawn_faces
     from ferlab.interpretation import attribution, autodiff
-    from ferlab.interpretation.networks import Network, first_convolution, last_map
+    from ferlab.interpretation.network import Network, first_convolution, last_map
     from models import build_model
 
     checkpoint = Checkpoint(Path("cnn"), build_model("cnn", (48, 48, 1), 7), None, "raw")
     images = drawn_faces(IMAGES, 0)[0].astype("float32")
     targets = np.zeros(IMAGES, np.int64)
-    network, layer = Network(checkpoint, images), last_map(checkpoint)
+    network = Network(checkpoint, images)
+    options = interpretation.Options(last_map(checkpoint))
     passes = attribution.perturbation_passes(checkpoint.image_shape)
 
     model = checkpoint.raw_pixel_model()
@@ -58,10 +60,10 @@ def main() -> None:
         forward_passes(batch_size)
         return lambda: seconds(forward_passes, batch_size)
 
-    attribution.perturbation(network, images[:1], targets[:1])
+    attribution.perturbation(network, images[:1], targets[:1], options)
     contenders = {f"{passes} passes by {size}": forwards(size) for size in (64, 128, 256, 512)}
     contenders["perturbation, one image"] = lambda: seconds(
-        attribution.perturbation, network, images[:1], targets[:1]
+        attribution.perturbation, network, images[:1], targets[:1], options
     )
     found = in_turn(contenders, ROUNDS)
     report(found)
@@ -72,10 +74,9 @@ def main() -> None:
     record("saliency", found, ours, best)
 
     methods = {
-        "gradient": lambda: attribution.gradient(network, images, targets),
-        "smoothgrad": lambda: attribution.smoothgrad(network, images, targets),
-        "gradcam": lambda: attribution.grad_cam(network, images, targets, layer),
-        "layercam": lambda: attribution.layer_cam(network, images, targets, layer),
+        name: functools.partial(method.function, network, images, targets, options)
+        for name, method in interpretation.METHODS.items()
+        if name != "perturbation"
     }
     for method in methods.values():
         method()

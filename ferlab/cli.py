@@ -429,6 +429,21 @@ def model_file(text: str) -> Path:
     return pretrained.resolve(text)
 
 
+def names_of(choices: Iterable[str]) -> Callable[[str], tuple[str, ...]]:
+    """An argparse type: comma-separated names, each one of the choices; repetitions are dropped."""
+
+    def parse(text: str) -> tuple[str, ...]:
+        names = tuple(dict.fromkeys(map(str.strip, text.split(","))))
+        for name in names:
+            if name not in choices:
+                raise argparse.ArgumentTypeError(
+                    f"expected names from {', '.join(choices)}. Received: {name!r}"
+                )
+        return names
+
+    return parse
+
+
 def whole_number(low: int, high: int = 2**32 - 1) -> Callable[[str], int]:
     """An argparse type: a whole number from low to high."""
 

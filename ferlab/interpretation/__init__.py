@@ -1,16 +1,39 @@
-"""What a network sees: saliency maps, and the images that its filters and classes ask for."""
+"""What a network responds to: saliency maps, and images that maximize a filter or a class.
 
-from ferlab.interpretation.activation_maximization import Ascent, maximize
-from ferlab.interpretation.attribution import METHODS, methods_for, require_methods, saliency
-from ferlab.interpretation.networks import first_convolution, layer_named
+Importing this package does not import Keras, so that scripts can list METHODS in their help.
+"""
+
+from ferlab.interpretation.activation_maximization import (
+    Ascent,
+    Progress,
+    Target,
+    maximize,
+    select_target,
+)
+from ferlab.interpretation.attribution import (
+    METHODS,
+    Method,
+    Options,
+    map_layer,
+    saliency,
+    select_methods,
+    suitable_methods,
+)
+from ferlab.interpretation.examples import one_per_class, rows_by_name
 
 __all__ = [
     "METHODS",
     "Ascent",
-    "first_convolution",
-    "layer_named",
+    "Method",
+    "Options",
+    "Progress",
+    "Target",
+    "map_layer",
     "maximize",
-    "methods_for",
-    "require_methods",
+    "one_per_class",
+    "rows_by_name",
     "saliency",
+    "select_methods",
+    "select_target",
+    "suitable_methods",
 ]

@@ -1,6 +1,6 @@
-"""Functions of arrays, compiled and differentiated by whichever backend Keras runs on.
+"""Functions of arrays, compiled and differentiated by the backend that Keras runs on.
 
-Keras 3 has no word of its own for either outside of training.
+Keras 3 has no backend-independent function for either.
 """
 
 from collections.abc import Callable
@@ -8,12 +8,12 @@ from typing import Any
 
 from ferlab.backend import keras
 
-# What a function takes and gives: arrays or tensors, float32 unless it says otherwise.
+# Of arrays or tensors, float32 unless stated otherwise.
 Function = Callable[..., Any]
 
 
 def compiled(function: Function) -> Function:
-    """The function on arrays, compiled where the backend compiles; it keeps no gradients."""
+    """The function on arrays, compiled if the backend can compile, without gradients."""
     backend = keras.backend.backend()
     if backend == "tensorflow":
         import tensorflow as tf
@@ -31,10 +31,10 @@ def compiled(function: Function) -> Function:
 
 
 def gradient(function: Function) -> Function:
-    """Of `function(x, *others) -> (a sum, outputs)`: a function that gives (its gradient, outputs).
+    """For `function(x, *others) -> (sum, outputs)`, a function that returns (gradient, outputs).
 
-    The gradient is that of the sum with respect to x, in the shape of x; 0 where the sum does not
-    depend on it. Where rows of x do not meet each other, it is each row's own.
+    The gradient of the sum with respect to x has the shape of x, and is 0 where the sum does not
+    depend on x. If the rows of x are independent, so are their gradients.
     """
     backend = keras.backend.backend()
     if backend == "tensorflow":
@@ -57,15 +57,15 @@ def gradient(function: Function) -> Function:
         def call(x, *others):
             x = x.detach().requires_grad_()
             total, outputs = function(x, *others)
-            (found,) = torch.autograd.grad(total, x, allow_unused=True)
-            return torch.zeros_like(x) if found is None else found, outputs
+            (result,) = torch.autograd.grad(total, x, allow_unused=True)
+            return torch.zeros_like(x) if result is None else result, outputs
 
         return _on_tensors(call)
     raise NotImplementedError(f"gradients on the backend {backend}")
 
 
 def _on_tensors(function: Function) -> Function:
-    """Arrays in and out: what comes back has left the backend."""
+    """The function on NumPy arrays, returning NumPy arrays."""
 
     def call(*arrays):
         outputs = function(*map(keras.ops.convert_to_tensor, arrays))

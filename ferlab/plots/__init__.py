@@ -1,6 +1,6 @@
-"""The pictures: matplotlib only, colour-blind safe, legible at the size they are saved.
+"""Pictures: matplotlib only, colour-blind safe, legible at the size they are saved.
 
-Every function gives a matplotlib Figure, which `save` writes.
+Functions return a matplotlib Figure, which `save` writes.
 """
 
 from ferlab.plots.datasets import (

@@ -1,11 +1,11 @@
-"""Pictures of what a network is and sees: its layers, saliency beside the images, its filters."""
+"""Pictures of a network: its layers, saliency maps, images that maximize its filters."""
 
 import importlib.util
 import math
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,32 +20,25 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-SALIENCY_NAMES = {
-    "perturbation": "one grey level more,\nchange squared",
-    "gradient": "gradient,\nsquared",
-    "smoothgrad": "SmoothGrad,\nsquared",
-    "gradcam": "Grad-CAM",
-    "layercam": "LayerCAM",
-}
-OVERLAID = ("gradcam", "layercam")  # coarse: without the face nobody sees what they point at
-KERAS_DPI, MOST_LAYERS = 72, 60  # a layer is 130 pixels high at 72 dots per inch
-BOXES_A_COLUMN = 18
+KERAS_DPI, MAX_LAYERS = 72, 60  # a layer is 130 pixels high at 72 dots per inch
+BOXES_PER_COLUMN = 18
+BOX_WIDTH, BOX_HEIGHT, BOX_STEP, COLUMN_GAP = 3.6, 0.46, 0.66, 0.75  # inches
 KIND_COLOURS = {  # by a part of the layer's kind
     "Conv": "#CFE3F1",
     "Dense": "#FBE0CC",
     "Pool": "#CDEBE0",
     "Normalization": "#F7E6F0",
 }
-LABEL = 0.3  # inches for the line above an image
-TITLE = 26  # characters above an image
-BRIGHTEST = 99.5  # percentile of a map that gets the brightest colour: single pixels stand out
+LABEL_HEIGHT = 0.3  # inches for the line above an image
+LABEL_LENGTH = 26  # characters above an image
+BRIGHTEST = 99.5  # percentile of a map drawn in the brightest colour: single pixels stand out
 
 
 def save_keras_plot(model: "keras.Model", path: Path) -> bool:
-    """Write Keras's own picture of the layers; False where it cannot, without Graphviz or pydot.
+    """Write Keras's own picture of the layers; False if it cannot draw one.
 
-    Nor for a model whose names are more than words, which Graphviz would take for its markup, nor
-    for one of more layers than fit into a picture that can be read: Keras draws them all in a row.
+    It requires Graphviz and pydot, names without special characters, which Graphviz would read as
+    markup, and at most 60 layers, since Keras draws them all in one column.
     """
     from ferlab.backend import keras
 
@@ -57,8 +50,8 @@ def save_keras_plot(model: "keras.Model", path: Path) -> bool:
 
     if shutil.which("dot") is None or importlib.util.find_spec("pydot") is None:
         return False
-    found = [model.name, *names(model)]
-    if len(found) > MOST_LAYERS or not all(re.fullmatch(r"[\w./-]+", name) for name in found):
+    all_names = [model.name, *names(model)]
+    if len(all_names) > MAX_LAYERS or not all(re.fullmatch(r"[\w./-]+", x) for x in all_names):
         return False
     with tempfile.TemporaryDirectory() as folder:
         picture = Path(folder) / "model.png"
@@ -71,9 +64,9 @@ def save_keras_plot(model: "keras.Model", path: Path) -> bool:
                 show_layer_activations=True,
                 expand_nested=True,
                 dpi=KERAS_DPI,
-                splines="polyline",  # on right-angled lines Graphviz 2.43 crashes for a ResNet-50
+                splines="polyline",  # Graphviz 2.43 crashes on a ResNet-50 with right-angled lines
             )
-        except AssertionError:  # how pydot says that Graphviz has given up
+        except AssertionError:  # raised by pydot when Graphviz fails
             return False
         content = picture.read_bytes()
     with files.whole_file(path) as temporary:
@@ -82,124 +75,121 @@ def save_keras_plot(model: "keras.Model", path: Path) -> bool:
 
 
 def layers_figure(layers: Sequence[LayerCost], title: str) -> "Figure":
-    """Every layer as a box, in columns to be read downwards; arrows say where its input is from.
+    """Every layer as a box, in columns read downwards, with arrows from its inputs.
 
-    A box tells the layer's name, kind and activation, the shape of its output, its parameters and
-    its multiply-adds for one image.
+    A box shows the layer's name, kind and activation, output shape, parameters and multiply-adds
+    per image.
     """
     from matplotlib.figure import Figure
-    from matplotlib.patches import FancyBboxPatch
 
-    columns = max(1, round(len(layers) / BOXES_A_COLUMN))
+    columns = max(1, round(len(layers) / BOXES_PER_COLUMN))
     rows = -(-len(layers) // columns)
-    width, height, step, gap = 3.6, 0.46, 0.66, 0.75  # inches
-    size = (columns * (width + gap) + 0.2, rows * step + 0.75)
+    size = (columns * (BOX_WIDTH + COLUMN_GAP) + 0.2, rows * BOX_STEP + 0.75)
     figure = Figure(figsize=size)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(0, size[0]), ylim=(-size[1] + 0.5, 0.5))
     axes.set_axis_off()
     axes.text(0.3, 0.25, plain(title), fontsize=11, va="center")
-    places = {
-        layer.name: ((index // rows) * (width + gap) + 0.3, -(index % rows) * step - 0.1)
-        for index, layer in enumerate(layers)
-    }
+    corners = {}
+    for index, layer in enumerate(layers):
+        column, row = divmod(index, rows)
+        corners[layer.name] = (column * (BOX_WIDTH + COLUMN_GAP) + 0.3, -row * BOX_STEP - 0.1)
     for layer in layers:
-        left, top = places[layer.name]
-        colour = next((c for kind, c in KIND_COLOURS.items() if kind in layer.kind), "#F2F2F2")
-        shape = FancyBboxPatch(
-            (left, top - height), width, height, "round,pad=0,rounding_size=0.06", fc=colour, ec="k"
-        )
-        axes.add_patch(shape)
-        name = layer.name if len(layer.name) <= 34 else f"...{layer.name[-31:]}"
-        axes.text(left + 0.08, top - 0.13, plain(name), fontsize=8, weight="bold", va="center")
-        axes.text(
-            *(left + width - 0.08, top - 0.13, "x".join(map(str, layer.output_shape))),
-            **{"fontsize": 8, "ha": "right", "va": "center"},
-        )
-        axes.text(left + 0.08, top - 0.33, _what(layer), fontsize=7.5, va="center")
+        _box(axes, layer, corners[layer.name])
         for source in layer.inputs:
-            if source in places and source != layer.name:
-                _arrow(axes, places[source], (left, top), width, height, step)
+            if source in corners and source != layer.name:
+                _arrow(axes, corners[source], corners[layer.name])
     return figure
 
 
-def _what(layer: LayerCost) -> str:
+def _box(axes: "Axes", layer: LayerCost, corner: tuple[float, float]) -> None:
+    """A layer's box, at its top left corner."""
+    from matplotlib.patches import FancyBboxPatch
+
+    left, top = corner
+    colour = next((c for kind, c in KIND_COLOURS.items() if kind in layer.kind), "#F2F2F2")
+    bottom_left = (left, top - BOX_HEIGHT)
+    style = "round,pad=0,rounding_size=0.06"
+    axes.add_patch(
+        FancyBboxPatch(bottom_left, BOX_WIDTH, BOX_HEIGHT, style, facecolor=colour, edgecolor="k")
+    )
+    name = layer.name if len(layer.name) <= 34 else f"...{layer.name[-31:]}"
+    shape = "x".join(map(str, layer.output_shape))
+    right = left + BOX_WIDTH - 0.08
+    axes.text(left + 0.08, top - 0.13, plain(name), fontsize=8, weight="bold", va="center")
+    axes.text(right, top - 0.13, shape, fontsize=8, ha="right", va="center")
+    axes.text(left + 0.08, top - 0.33, _description(layer), fontsize=7.5, va="center")
+
+
+def _description(layer: LayerCost) -> str:
     """'Conv2D, relu: 320 parameters, 737,280 multiply-adds'."""
     activation = getattr(getattr(layer.layer, "activation", None), "__name__", "linear")
     kind = layer.kind if activation == "linear" else f"{layer.kind}, {activation}"
-    costs = [
-        f"{count:,} {what}"
-        for count, what in (
-            (layer.parameters, "parameters"),
-            (layer.multiply_adds, "multiply-adds"),
-        )
-        if count
-    ]
-    return plain(": ".join([kind, ", ".join(costs)]) if costs else kind)
+    costs = []
+    if layer.parameters:
+        costs.append(f"{layer.parameters:,} parameters")
+    if layer.multiply_adds:
+        costs.append(f"{layer.multiply_adds:,} multiply-adds")
+    return plain(f"{kind}: {', '.join(costs)}" if costs else kind)
 
 
-def _arrow(
-    axes: "Axes",
-    source: tuple[float, float],
-    target: tuple[float, float],
-    width: float,
-    height: float,
-    step: float,
-) -> None:
-    """From the box at `source` to the one at `target`, past those between them."""
+def _arrow(axes: "Axes", source: tuple[float, float], target: tuple[float, float]) -> None:
+    """From one box to another, both by their top left corners, around those between them."""
     (left, top), (target_left, target_top) = source, target
     style = {"arrowstyle": "-|>", "mutation_scale": 8, "lw": 0.8, "color": "k"}
-    below = left == target_left and abs(top - target_top - step) < 1e-6
-    if below:
-        middle = left + width / 2
-        ends = (middle, target_top), (middle, top - height)
+    right, middle, target_middle = (
+        left + BOX_WIDTH,
+        top - BOX_HEIGHT / 2,
+        target_top - BOX_HEIGHT / 2,
+    )
+    if left == target_left and abs(top - target_top - BOX_STEP) < 1e-6:  # the next box
+        start, end = (left + BOX_WIDTH / 2, top - BOX_HEIGHT), (left + BOX_WIDTH / 2, target_top)
     elif left == target_left:
-        ends = (left + width, target_top - height / 2), (left + width, top - height / 2)
-        bend = 0.35 * min(1.0, 2.2 * step / (top - target_top))
+        start, end = (right, middle), (right, target_middle)
+        bend = 0.35 * min(1.0, 2.2 * BOX_STEP / (top - target_top))
         style["connectionstyle"] = f"arc3,rad=-{bend:.3f}"
-    else:  # by way of the gap before the target's column
-        turn, height_of = target_left - 0.4, (top - height / 2, target_top - height / 2)
-        axes.plot((left + width, turn, turn), (*height_of[:1], *height_of), lw=0.8, color="k")
-        ends = (target_left, height_of[1]), (turn, height_of[1])
-    axes.annotate("", *ends, arrowprops={**style, "shrinkA": 0, "shrinkB": 0})
+    else:  # through the gap to the left of the target's column
+        turn = target_left - 0.4
+        axes.plot((right, turn, turn), (middle, middle, target_middle), lw=0.8, color="k")
+        start, end = (turn, target_middle), (target_left, target_middle)
+    axes.annotate("", end, start, arrowprops={**style, "shrinkA": 0, "shrinkB": 0})
 
 
 def saliency_figure(
-    images: np.ndarray, titles: Sequence[str], maps: Mapping[str, np.ndarray], title: str
+    images: np.ndarray,
+    captions: Sequence[str],
+    maps: Mapping[str, np.ndarray],
+    title: str,
+    *,
+    overlaid: Collection[str] = (),
 ) -> "Figure":
-    """A row for each image: itself, then its map by each method.
+    """A row for each image: the image, then a map in each column.
 
-    images: uint8 (n, height, width, 1 or 3). maps: float (n, height, width) by the method's name,
-    0 or more; each is drawn from 0 to its own 99.5th percentile.
+    images: uint8 (n, height, width, 1 or 3). captions: above each image.
+    maps: float (n, height, width), 0 or more, by the title of the column; each map is scaled from 0
+        to its own 99.5th percentile.
+    overlaid: titles of the columns that are drawn over the image, for maps too coarse to show
+        where in the face they point.
     """
     from matplotlib.cm import ScalarMappable
     from matplotlib.figure import Figure
 
     columns = 1 + len(maps)
-    figure = Figure(
-        figsize=(max(1.75 * columns, 5), 1.3 + 1.95 * len(images)), layout="constrained"
-    )
+    size = (max(1.75 * columns, 5), 1.3 + 1.95 * len(images))
+    figure = Figure(figsize=size, layout="constrained")
     figure.suptitle(plain(title), fontsize=11)
     panels = figure.subplots(len(images), columns, squeeze=False)
-    for row, (image, name) in enumerate(zip(images, titles, strict=True)):
+    for row, (image, caption) in enumerate(zip(images, captions, strict=True)):
         show_image(panels[row, 0], image)
-        panels[row, 0].set_title(
-            "\n".join(plain(line, TITLE) for line in name.split("\n")), fontsize=8
-        )
-        for axes, (method, found) in zip(panels[row, 1:], maps.items(), strict=True):
-            top = np.percentile(found[row], BRIGHTEST) or found[row].max() or 1.0
-            if method in OVERLAID:
-                show_image(axes, image.mean(axis=-1, keepdims=True))  # colours would mix
-            axes.imshow(
-                found[row],
-                cmap="inferno",
-                vmin=0,
-                vmax=top,
-                alpha=0.55 if method in OVERLAID else 1.0,
-            )
-            axes.set_axis_off()
+        lines = [plain(line, LABEL_LENGTH) for line in caption.split("\n")]
+        panels[row, 0].set_title("\n".join(lines), fontsize=8)
+        for axes, (column, column_maps) in zip(panels[row, 1:], maps.items(), strict=True):
+            is_overlaid = column in overlaid
+            if is_overlaid:
+                show_image(axes, image.mean(axis=-1, keepdims=True))  # grey: colours would mix
+            _show_map(axes, column_maps[row], alpha=0.55 if is_overlaid else 1.0)
             if row == 0:
-                axes.set_title(SALIENCY_NAMES.get(method, method), fontsize=9)
+                axes.set_title(column, fontsize=9)
     scale = figure.colorbar(
         ScalarMappable(cmap="inferno"),
         ax=panels,
@@ -214,43 +204,47 @@ def saliency_figure(
     return figure
 
 
-def filters_figure(images: np.ndarray, labels: Sequence[str], title: str) -> "Figure":
-    """Images in a grid, each brought to full contrast, with a line above it.
+def _show_map(axes: "Axes", saliency_map: np.ndarray, *, alpha: float) -> None:
+    top = np.percentile(saliency_map, BRIGHTEST) or saliency_map.max() or 1.0
+    axes.imshow(saliency_map, cmap="inferno", vmin=0, vmax=top, alpha=alpha)
+    axes.set_axis_off()
 
-    images: float (n, height, width, 1 or 3), n is 1 or more.
+
+def filters_figure(images: np.ndarray, labels: Sequence[str], title: str) -> "Figure":
+    """Images in a grid, each stretched to full contrast, with its label above it.
+
+    images: float (n, height, width, 1 or 3), n at least 1.
     """
     from matplotlib.figure import Figure
 
     count, height, width = images.shape[:3]
     columns = min(count, max(1, round(math.sqrt(count * 1.6 * height / width))))
     rows = -(-count // columns)
-    tile = min(1.15, max(0.75, 24 / columns)) if count > 1 else 3.6
+    tile = min(1.15, max(0.75, 24 / columns)) if count > 1 else 3.6  # inches
     gap = max(1, width // 16)
-    line = math.ceil(LABEL / tile * width)
-    sheet = np.full(
-        (rows * (height + line), columns * (width + gap) - gap, images.shape[-1]), 255.0
-    )
-    size = (max(tile * columns, 4.5), tile * rows * (height + line) / (width + gap) + 0.7)
-    figure = Figure(figsize=size, layout="constrained")
+    label_height = math.ceil(LABEL_HEIGHT / tile * width)
+    sheet_shape = (rows * (height + label_height), columns * (width + gap) - gap, images.shape[-1])
+    sheet = np.full(sheet_shape, 255.0)
+    figure_height = tile * rows * (height + label_height) / (width + gap) + 0.7
+    figure = Figure(figsize=(max(tile * columns, 4.5), figure_height), layout="constrained")
     figure.suptitle(plain(title), fontsize=10)
     axes = figure.subplots()
     for index, (image, label) in enumerate(zip(images, labels, strict=True)):
-        top = (index // columns) * (height + line) + line
-        left = (index % columns) * (width + gap)
+        row, column = divmod(index, columns)
+        top, left = row * (height + label_height) + label_height, column * (width + gap)
         low, high = np.percentile(image, (0.5, 99.5))
         stretched = np.clip((image - low) / max(high - low, 1e-6), 0, 1)
         sheet[top : top + height, left : left + width] = 255 * stretched
-        axes.text(
-            left + width / 2, top - line * 0.25, plain(label), ha="center", va="bottom", fontsize=7
-        )
+        middle, baseline = left + width / 2, top - label_height * 0.25
+        axes.text(middle, baseline, plain(label), ha="center", va="bottom", fontsize=7)
     show_image(axes, sheet)
     return figure
 
 
 def show_image(axes: "Axes", image: np.ndarray) -> None:
     """An image, uint8 or float (height, width, 1 or 3) from 0 to 255, without axes."""
-    grey = image.shape[-1] == 1
-    axes.imshow(
-        image[..., 0] if grey else image / 255, cmap="gray" if grey else None, vmin=0, vmax=255
-    )
+    if image.shape[-1] == 1:
+        axes.imshow(image[..., 0], cmap="gray", vmin=0, vmax=255)
+    else:
+        axes.imshow(image / 255)
     axes.set_axis_off()

@@ -1,4 +1,4 @@
-"""What the pictures say: the texts and numbers in them."""
+"""Texts and numbers in the pictures."""
 
 import shutil
 
@@ -25,7 +25,7 @@ def residual_model(name="conv"):
     return keras.Model(images, layers.Dense(3, activation="softmax", name="dense")(pooled))
 
 
-def test_the_layer_diagram_tells_every_layer_with_its_facts():
+def test_layers_figure_shows_every_layer():
     model = build_model("cnn", (48, 48, 1), 7)
     shown = texts(plots.layers_figure(costs.layer_costs(model), "title"))
     for layer in model.layers[1:]:
@@ -35,7 +35,7 @@ def test_the_layer_diagram_tells_every_layer_with_its_facts():
     assert shown.count("48x48x32") == 6
 
 
-def test_the_layer_diagram_has_an_arrow_for_each_connection():
+def test_layers_figure_has_an_arrow_for_each_connection():
     layers_ = costs.layer_costs(residual_model())
     inputs = {layer.name: layer.inputs for layer in layers_}
     assert inputs["add"] == ("conv", "branch")
@@ -47,13 +47,13 @@ def test_the_layer_diagram_has_an_arrow_for_each_connection():
 
 
 @pytest.mark.parametrize("name", ["conv", "<b>conv", 'conv"];x'])
-def test_keras_draws_where_graphviz_is_there_and_names_are_words(name, tmp_path):
+def test_keras_plot_requires_graphviz_and_plain_names(name, tmp_path):
     drawn = plots.save_keras_plot(residual_model(name), tmp_path / "model.png")
     assert drawn == (tmp_path / "model.png").exists()
     assert drawn == (name == "conv" and shutil.which("dot") is not None)
 
 
-def test_without_graphviz_keras_draws_nothing(tmp_path, monkeypatch):
+def test_keras_plot_without_graphviz_writes_nothing(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert not plots.save_keras_plot(residual_model(), tmp_path / "model.png")
     assert not list(tmp_path.iterdir())
@@ -67,7 +67,7 @@ def curves(figure, panel):
     }
 
 
-def test_history_shows_both_phases_and_the_learning_rate():
+def test_history_figure_shows_both_phases_and_the_learning_rate():
     history = {
         "loss": [3.0, 2.0, 1.0],
         "accuracy": [0.1, 0.2, 0.3],
@@ -85,7 +85,7 @@ def test_history_shows_both_phases_and_the_learning_rate():
     assert "head" not in texts(plots.history_figure(history, "title", phases[:1]))
 
 
-def test_the_confusion_matrix_tells_recall_precision_and_pairs():
+def test_confusion_matrix_shows_recall_precision_and_pairs():
     counts = np.array([[8, 2], [1, 9]])
     shown = texts(plots.confusion_matrix_figure(counts, ("happy", "sad$"), "title", ["a pair"]))
     assert {"8\n80%", "2\n20%", "1\n10%", "9\n90%", "\na pair"} <= set(shown)
@@ -94,31 +94,33 @@ def test_the_confusion_matrix_tells_recall_precision_and_pairs():
     assert any(r"sad\$" in text for text in shown)
 
 
-def test_what_cannot_be_divided_is_no_0_percent():
+def test_confusion_matrix_shows_a_dash_for_undefined_shares():
     counts = np.array([[5, 0, 5], [0, 0, 0], [1, 0, 9]])
     names = ("happy", "sad", "a very long name of a class that leaves no room")
     shown = texts(plots.confusion_matrix_figure(counts, names, "title"))
     assert "sad\n\N{EN DASH}" in shown  # neither recall nor precision
     assert "sad\n0.0%" not in shown
-    assert "0\n0%" in shown  # happy is never taken for sad
+    assert "0\n0%" in shown  # happy is never predicted as sad
     assert shown.count("0") == 3
     assert not any(name in text for text in shown for name in names[2:])
 
 
-def test_saliency_stands_beside_its_image():
+def test_saliency_figure_shows_maps_beside_or_over_the_image():
     images = np.arange(2 * 6 * 6, dtype=np.uint8).reshape(2, 6, 6, 1)
-    maps = {"gradient": np.ones((2, 6, 6)), "gradcam": np.zeros((2, 6, 6))}
-    figure = plots.saliency_figure(images, ["first", "second"], maps, "title")
+    maps = {"fine": np.ones((2, 6, 6)), "coarse": np.zeros((2, 6, 6))}
+    figure = plots.saliency_figure(
+        images, ["first", "second"], maps, "title", overlaid=["coarse"]
+    )
     panels = [axes for axes in figure.axes if axes.images][:6]
     for row in range(2):
         np.testing.assert_array_equal(panels[3 * row].images[0].get_array(), images[row, :, :, 0])
-    assert [len(axes.images) for axes in panels] == [1, 1, 2] * 2  # Grad-CAM lies on the face
-    assert {"first", "second", "Grad-CAM", "gradient,\nsquared"} <= set(texts(figure))
+    assert [len(axes.images) for axes in panels] == [1, 1, 2] * 2
+    assert {"first", "second", "fine", "coarse"} <= set(texts(figure))
 
 
 @pytest.mark.parametrize("count", [1, 7, 32])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_every_filter_has_its_tile_and_label(count, channels):
+def test_filters_figure_has_a_tile_and_a_label_for_each_image(count, channels):
     images = np.random.default_rng(0).uniform(100, 110, (count, 6, 6, channels))
     figure = plots.filters_figure(images, [f"unit {index}" for index in range(count)], "title")
     assert {f"unit {index}" for index in range(count)} <= set(texts(figure))

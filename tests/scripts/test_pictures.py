@@ -4,7 +4,7 @@ import pytest
 from support import call, fails, run
 
 
-def pictures(folder):
+def saved(folder):
     from PIL import Image
 
     sizes = {}
@@ -16,29 +16,29 @@ def pictures(folder):
     return sizes
 
 
-def test_plot_model_writes_the_reports_four_pictures(work, cnn, tmp_path):
+def test_plot_model_writes_four_pictures(work, cnn, tmp_path):
     options = ("--saliency", "gradient,layercam", "--out-dir", tmp_path / "pictures")
     printed = run("plot_model.py", "train.csv", cnn, *options, cwd=work)
-    assert "taken for" in printed
-    assert "saliency by layercam at block3_norm3: " in printed
+    assert "accuracy " in printed
+    assert "layercam at block3_norm3: " in printed
     expected = {f"{cnn.stem}_{kind}.png" for kind in ("struct", "cm", "his", "sm")}
-    sizes = pictures(tmp_path / "pictures")
+    sizes = saved(tmp_path / "pictures")
     assert set(sizes) == expected
-    # By default an image of each class, in a row each.
+    # By default one image of each class, each in a row.
     options = ("--what", "sm", "--images", "7", "--out-dir", tmp_path / "one")
     printed = call("plot_model.py", "test.csv", cnn, *options, cwd=work)  # without labels
-    assert "saliency by perturbation: " in printed
-    (one,) = pictures(tmp_path / "one").values()
+    assert "perturbation: " in printed
+    (one,) = saved(tmp_path / "one").values()
     assert one[1] < 0.4 * sizes[f"{cnn.stem}_sm.png"][1]
 
 
 def test_plot_model_draws_a_dnn(work, dnn, tmp_path):
     options = ("--what", "struct,his,sm", "--images", "7,0", "--out-dir", tmp_path / "dnn")
     printed = call("plot_model.py", "train.csv", dnn, *options, cwd=work)
-    assert (
-        "note: gradcam and layercam look at a convolution's maps, of which it has none" in printed
-    )
-    assert set(pictures(tmp_path / "dnn")) == {
+    assert {"note: gradcam", "note: layercam"} <= {
+        " ".join(line.split()[:2]) for line in printed.splitlines()
+    }
+    assert set(saved(tmp_path / "dnn")) == {
         f"{dnn.stem}_{kind}.png" for kind in ("struct", "his", "sm")
     }
 
@@ -46,10 +46,10 @@ def test_plot_model_draws_a_dnn(work, dnn, tmp_path):
 @pytest.mark.parametrize(
     ("options", "rule"),
     [
-        (("--what", "sm,nothing"), "expected some of struct, cm, his, sm. Received: 'nothing'"),
-        (("--images", "7,160"), "--images must be ids or rows from 0 to 159. Received: '160'"),
+        (("--what", "sm,nothing"), "struct, cm, his, sm. Received: 'nothing'"),
+        (("--images", "7,160"), "0 to 159. Received: '160'"),
         (("--saliency", "occlusion"), "Received: 'occlusion'"),
-        (("--layer", "block9"), "no layer is called 'block9'"),
+        (("--layer", "block9"), "'block9'"),
         (("--out-dir", "/dev/null"), "cannot be written"),
     ],
 )
@@ -57,7 +57,7 @@ def test_plot_model_on_bad_input(work, cnn, options, rule):
     assert rule in fails("plot_model.py", "train.csv", cnn, *options, cwd=work)
 
 
-def test_no_input_is_drawn_over(work, cnn):
+def test_plot_model_never_overwrites_its_input(work, cnn):
     data = work / f"{cnn.stem}_cm.png"  # a table, whatever its name
     data.write_bytes((work / "train.csv").read_bytes())
     assert "is read here" in fails("plot_model.py", data, cnn, cwd=work)
@@ -68,23 +68,23 @@ def test_gradient_ascent_draws_filters_and_classes(work, cnn, tmp_path):
     printed = run(
         "gradient_ascent.py", cnn, "--steps", 4, "--out-dir", tmp_path / "filters", cwd=work
     )
-    assert "4 steps will take about" in printed
-    assert set(pictures(tmp_path / "filters")) == {f"{cnn.stem}_block1_conv1.png"}
+    assert "4 steps will take" in printed
+    assert set(saved(tmp_path / "filters")) == {f"{cnn.stem}_block1_conv1.png"}
     for options in (("--layer", "flatten"), ("--output", "happy")):
         options = ("--steps", 1, "--out-dir", tmp_path / "more", *options)
         printed += call("gradient_ascent.py", cnn, *options, cwd=work)
-    assert "note: flatten has 4,608 units; the first 512 are drawn" in printed
+    assert "flatten has 4,608 units" in printed
     expected = {f"{cnn.stem}_{name}.png" for name in ("flatten", "happy")}
-    assert set(pictures(tmp_path / "more")) == expected
+    assert set(saved(tmp_path / "more")) == expected
 
 
 @pytest.mark.parametrize(
     ("options", "rule"),
     [
-        (("--layer", "block9"), "no layer is called 'block9'; it has rescale, block1_conv1"),
-        (("--output", "joy"), "--output must be all or one of angry, disgust"),
+        (("--layer", "block9"), "rescale, block1_conv1"),
+        (("--output", "joy"), "all or one of angry, disgust"),
         (("--layer", "dense1", "--output", "happy"), "not allowed with argument"),
-        (("--steps", "0"), "expected a whole number from 1"),
+        (("--steps", "0"), "Received: '0'"),
         (("--out-dir", "/dev/null"), "cannot be written"),
     ],
 )
@@ -92,9 +92,9 @@ def test_gradient_ascent_on_bad_input(work, cnn, options, rule):
     assert rule in fails("gradient_ascent.py", cnn, *options, cwd=work)
 
 
-def test_pictures_on_another_backend(work, cnn, tmp_path):
+def test_plot_model_and_gradient_ascent_on_another_backend(work, cnn, tmp_path):
     options = ("--what", "sm", "--images", "1,2", "--saliency", "gradient,smoothgrad,layercam")
     jax = {"cwd": work, "KERAS_BACKEND": "jax"}
     run("plot_model.py", "train.csv", cnn, *options, "--out-dir", tmp_path / "jax", **jax)
     run("gradient_ascent.py", cnn, "--steps", 2, "--out-dir", tmp_path / "jax", **jax)
-    assert set(pictures(tmp_path / "jax")) == {f"{cnn.stem}_sm.png", f"{cnn.stem}_block1_conv1.png"}
+    assert set(saved(tmp_path / "jax")) == {f"{cnn.stem}_sm.png", f"{cnn.stem}_block1_conv1.png"}

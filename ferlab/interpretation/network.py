@@ -1,4 +1,4 @@
-"""A model taken apart: its layers, nested ones too, and what one of them gives on the way."""
+"""Access to the inside of a model: layers by name, their outputs and gradients, nested too."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -15,28 +15,31 @@ from ferlab.evaluation.costs import LayerCost
 from ferlab.interpretation import autodiff
 
 ops = keras.ops
-MOST_NAMES = 40  # in an error
-RIM = 8  # a map's rim is an eighth of its side
+MAX_NAMES = 40  # in an error message
+BORDER = 8  # the border of a map is an eighth of its side
 
 
 def layer_named(checkpoint: Checkpoint, name: str) -> LayerCost:
-    """A layer by its name, `backbone/conv1`, or the end of it, `conv1`. Raises InputError."""
+    """A layer by its full name, `backbone/conv1`, or its own, `conv1`.
+
+    Raises InputError if there is no such layer or more than one.
+    """
     layers = costs.layer_costs(checkpoint.sized_model())
-    found = [layer for layer in layers if layer.name == name]
-    found = found or [layer for layer in layers if layer.name.endswith(f"/{name}")]
-    if len(found) == 1:
-        return found[0]
-    rule = f"no layer is called {name!r}" if not found else f"several layers are called {name!r}"
-    known = [layer.name for layer in found or layers]
-    if len(known) > MOST_NAMES:
-        known[MOST_NAMES:] = [f"and {len(known) - MOST_NAMES} more, as `ferlab inspect` lists"]
-    raise InputError(f"{checkpoint.path}: {rule}; it has {', '.join(known)}")
+    matches = [layer for layer in layers if layer.name == name]
+    matches = matches or [layer for layer in layers if layer.name.endswith(f"/{name}")]
+    if len(matches) == 1:
+        return matches[0]
+    problem = f"several layers are named {name!r}" if matches else f"no layer is named {name!r}"
+    names = [layer.name for layer in matches or layers]
+    if len(names) > MAX_NAMES:
+        names[MAX_NAMES:] = [f"and {len(names) - MAX_NAMES} more, listed by `ferlab inspect`"]
+    raise InputError(f"{checkpoint.path}: {problem}; the layers are {', '.join(names)}")
 
 
 def first_convolution(checkpoint: Checkpoint) -> LayerCost:
-    """The first layer that convolves; of a model without one, the first with multiply-adds.
+    """The first convolution, or else the first layer with multiply-adds.
 
-    Raises InputError for a model without either.
+    Raises InputError for a model with neither.
     """
     layers = costs.layer_costs(checkpoint.sized_model())
     kinds = (*costs.CONVOLUTIONS, *costs.DEPTHWISE, *costs.SEPARABLE)
@@ -48,37 +51,37 @@ def first_convolution(checkpoint: Checkpoint) -> LayerCost:
 
 
 def last_map(checkpoint: Checkpoint) -> LayerCost | None:
-    """The last convolution, or what follows it on a map of the same size: what Grad-CAM looks at.
+    """The layer for Grad-CAM: the last convolution, or the last layer after it of equal map size.
 
-    None for a model without a convolution whose output has a place for each part of the image.
+    None for a model without a convolution whose output is at least 2 by 2.
     """
-    found = None
+    last = None
     for layer in costs.layer_costs(checkpoint.sized_model()):
         if len(layer.output_shape) != 3 or min(layer.output_shape[:2]) < 2:
             continue
-        follows = found and found.output_shape[:2] == layer.output_shape[:2]
-        if layer.multiply_adds or (follows and "Pooling" not in layer.kind):
-            found = layer
-    return found
+        has_same_size = last and last.output_shape[:2] == layer.output_shape[:2]
+        if layer.multiply_adds or (has_same_size and "Pooling" not in layer.kind):
+            last = layer
+    return last
 
 
 @contextlib.contextmanager
-def replaced(thing: Any, name: str, value: Any) -> Iterator[None]:
-    """Within the block, the attribute of a layer is another."""
-    original = getattr(thing, name)
-    setattr(thing, name, value)
+def replaced(layer: Any, attribute: str, value: Any) -> Iterator[None]:
+    """Replace an attribute of a layer within the block."""
+    original = getattr(layer, attribute)
+    setattr(layer, attribute, value)
     try:
         yield
     finally:
-        setattr(thing, name, original)
+        setattr(layer, attribute, original)
 
 
 @contextlib.contextmanager
 def tapped(layer: keras.layers.Layer, tap: Callable[[Any], Any]) -> Iterator[None]:
-    """Within the block, what the layer gives goes through `tap`, however deep it is nested.
+    """Pass the layer's outputs through `tap` within the block, at any depth of nesting.
 
     Keras 3 gives no access to a nested model's tensors: a model from the outer input to an inner
-    output is "not connected", on which libraries for Grad-CAM stumble too.
+    output is "not connected", which is why libraries for Grad-CAM fail on such models.
     """
     original = layer.call
 
@@ -90,19 +93,19 @@ def tapped(layer: keras.layers.Layer, tap: Callable[[Any], Any]) -> Iterator[Non
 
 
 class Network:
-    """A checkpoint as functions of raw grey levels, compiled once, its softmax left out.
+    """A checkpoint as functions of raw grey levels, compiled once, without its softmax.
 
-    The logarithm of a probability that has been rounded to 1 does not change with the image any
-    more, and neither would its gradient; the logits before the softmax do.
+    Where a probability has been rounded to 1, its logarithm has a gradient of 0; the logits before
+    the softmax still depend on the image.
 
-    Images are float32 (n, height, width, channels), raw grey levels; targets int (n,), for each
-    the output it is about. What comes back are NumPy arrays.
+    Images are float32 (n, height, width, channels), raw grey levels; targets int (n,), the output
+    to explain for each image. Results are NumPy arrays.
 
     losses: (images, targets) -> cross-entropy of each image in nats, float32 (n,).
     """
 
     def __init__(self, checkpoint: Checkpoint, images: np.ndarray) -> None:
-        """images: some that it will be asked about, by which is told what its outputs are."""
+        """images: examples of those to explain, to determine the kind of the model's outputs."""
         self.checkpoint = checkpoint
         self._model = checkpoint.raw_pixel_model()
         self._last = _output_operation(self._model)
@@ -115,41 +118,41 @@ class Network:
         self._compiled: dict[tuple[str, str], autodiff.Function] = {}
 
     def logits(self, images: Any) -> Any:
-        """Scores whose softmax are the probabilities: tensors in and out, (n, num_classes)."""
+        """The logits as a tensor (n, num_classes), of a tensor of images."""
         with contextlib.ExitStack() as stack:
             for change in self._without_softmax():
                 stack.enter_context(change)
             outputs = ops.cast(self._model(images, training=False), "float32")
         if self._kind == "scores":
             return outputs
-        return ops.log(ops.maximum(outputs, 1e-30))  # softmax divides by the sum, as it is meant
+        return ops.log(ops.maximum(outputs, 1e-30))  # the softmax normalizes
 
     def input_gradient(self, images: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """Of each image's loss with respect to the image: float32, in its shape."""
+        """Gradient of each image's loss with respect to the image: float32, of its shape."""
         return self._input_gradient(images, targets)[0]
 
     def layer_gradient(
         self, layer: LayerCost, images: np.ndarray, targets: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """(what the layer gives, the gradient of each target's logit with respect to that).
+        """(outputs of the layer, gradient of each target's logit with respect to them).
 
-        float32 (n, *layer.output_shape) both.
+        Both are float32 (n, *layer.output_shape).
         """
         key = ("layer", layer.name)
         if key not in self._compiled:
 
             def scores(change, images, targets):
-                found = []
+                calls = []
 
                 def tap(outputs):
-                    found.append(outputs)
+                    calls.append(outputs)
                     return outputs + ops.cast(change, outputs.dtype)
 
                 with tapped(layer.layer, tap):
                     logits = self.logits(images)
-                self._require_one_call(layer, found)
-                chosen = ops.take_along_axis(logits, targets[:, None], axis=1)
-                return ops.sum(chosen), ops.cast(found[0], "float32")
+                self._require_one_call(layer, calls)
+                target_logits = ops.take_along_axis(logits, targets[:, None], axis=1)
+                return ops.sum(target_logits), ops.cast(calls[0], "float32")
 
             self._compiled[key] = autodiff.gradient(scores)
         change = np.zeros((len(images), *layer.output_shape), np.float32)
@@ -159,20 +162,20 @@ class Network:
     def unit_gradient(
         self, layer: LayerCost | None, images: np.ndarray, units: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """(how active each image's unit is, the gradient of that with respect to the image).
+        """(activation of each image's unit, its gradient with respect to the image).
 
-        float32 (n,) and in the shape of the images. units: int (n,), for each image a filter of
-        the layer, whose activation is the mean over its map but for the rim, or without a layer an
+        float32 (n,) and of the images' shape. units: int (n,), for each image a filter of the
+        layer, whose activation is the mean over its map without the border, or without a layer an
         output of the model, whose activation is its logit.
         """
         key = ("unit", layer.name if layer else "")
         if key not in self._compiled:
 
-            def activity(images, units):
-                found = []
+            def activation(images, units):
+                calls = []
 
                 def tap(outputs):
-                    found.append(outputs)
+                    calls.append(outputs)
                     return outputs
 
                 if layer is None:
@@ -180,13 +183,13 @@ class Network:
                 else:
                     with tapped(layer.layer, tap):
                         self.logits(images)
-                self._require_one_call(layer, found)
-                outputs = _inside(ops.cast(found[0], "float32"))
+                self._require_one_call(layer, calls)
+                outputs = _without_border(ops.cast(calls[0], "float32"))
                 means = ops.mean(outputs, axis=tuple(range(1, len(outputs.shape) - 1)))
-                chosen = ops.take_along_axis(means, units[:, None], axis=1)[:, 0]
-                return ops.sum(chosen), chosen
+                activations = ops.take_along_axis(means, units[:, None], axis=1)[:, 0]
+                return ops.sum(activations), activations
 
-            self._compiled[key] = autodiff.gradient(activity)
+            self._compiled[key] = autodiff.gradient(activation)
         gradients, activations = self._compiled[key](images, units)
         return activations, gradients
 
@@ -198,15 +201,15 @@ class Network:
         losses = self._losses(images, targets)
         return ops.sum(losses), losses
 
-    def _require_one_call(self, layer: LayerCost | None, found: list) -> None:
-        if len(found) != 1:
+    def _require_one_call(self, layer: LayerCost | None, calls: list) -> None:
+        if len(calls) != 1:
             raise InputError(
-                f"{self.checkpoint.path}: layer {layer.name} must be used once in the model. "
-                f"Received: {len(found)} times"
+                f"{self.checkpoint.path}: layer {layer.name} must be called once in the model. "
+                f"Received: {len(calls)} calls"
             )
 
     def _without_softmax(self) -> list[contextlib.AbstractContextManager]:
-        """What has to be changed for the model to give logits; nothing if no softmax is last."""
+        """Replacements that make the model return logits; none if it does not end in a softmax."""
         if type(self._last).__name__ == "Softmax":
             return [replaced(self._last, "call", lambda inputs, *args, **kwargs: inputs)]
         if getattr(self._last, "activation", None) is keras.activations.softmax:
@@ -214,19 +217,19 @@ class Network:
         return []
 
 
-def _inside(outputs: Any) -> Any:
-    """Maps (n, rows, columns, filters) without their rim, where they are large enough.
+def _without_border(outputs: Any) -> Any:
+    """Maps (n, rows, columns, filters) without their border, where they are large enough.
 
-    There a filter sees the black that pads the image, and would ask for nothing but a bright edge.
+    At the border a filter overlaps the zero padding, and the ascent would only draw a bright edge.
     """
     if len(outputs.shape) != 4:
         return outputs
-    rows, columns = (side // RIM for side in outputs.shape[1:3])
+    rows, columns = (side // BORDER for side in outputs.shape[1:3])
     return outputs[:, rows : outputs.shape[1] - rows, columns : outputs.shape[2] - columns]
 
 
 def _output_operation(model: keras.Model) -> Any:
-    """The layer or operation that gives the model's output, however deep it is nested."""
+    """The layer or operation that returns the model's output, at any depth of nesting."""
     graph = keras.Model(model.inputs, model.outputs)
     operation = graph.outputs[0]._keras_history.operation
     return _output_operation(operation) if isinstance(operation, keras.Model) else operation

@@ -1,4 +1,4 @@
-"""Saliency against its definitions, and ascents towards filters that are known."""
+"""Saliency methods compared with their definitions."""
 
 import dataclasses
 from pathlib import Path
@@ -14,8 +14,8 @@ from ferlab.checkpoints import Checkpoint
 from ferlab.data import Dataset
 from ferlab.errors import InputError
 from ferlab.evaluation import costs
-from ferlab.interpretation import activation_maximization, attribution
-from ferlab.interpretation.networks import Network
+from ferlab.interpretation import METHODS, attribution
+from ferlab.interpretation.network import first_convolution, last_map
 
 SIDE = 12
 
@@ -63,16 +63,16 @@ def test_perturbation_is_the_squared_change_of_the_loss_pixel_by_pixel():
     np.testing.assert_allclose(found, slow, atol=2e-3 * slow.max())
 
 
-def test_the_batch_size_changes_nothing(monkeypatch):
+def test_saliency_does_not_depend_on_the_batch_size(monkeypatch):
     checkpoint, data = opened(small_model()), pictures()
-    whole = interpretation.saliency(checkpoint, data, interpretation.METHODS)
+    whole = interpretation.saliency(checkpoint, data, list(METHODS))
     monkeypatch.setattr(attribution, "BATCH_PIXELS", 31 * SIDE * SIDE)
-    parts = interpretation.saliency(checkpoint, data, interpretation.METHODS)
+    parts = interpretation.saliency(checkpoint, data, list(METHODS))
     for method, maps in whole.items():
         np.testing.assert_allclose(parts[method], maps, atol=2e-3 * maps.max())
 
 
-def test_the_gradient_agrees_with_perturbation_and_with_differences():
+def test_gradient_agrees_with_perturbation_and_with_differences():
     model, data = small_model(), pictures()
     maps = interpretation.saliency(opened(model), data, ["perturbation", "gradient"])
     top = maps["gradient"].max()
@@ -85,7 +85,7 @@ def test_the_gradient_agrees_with_perturbation_and_with_differences():
 
 
 @pytest.mark.parametrize("method", ["perturbation", "gradient"])
-def test_a_grey_level_is_one_of_all_channels(method):
+def test_grey_levels_change_in_all_channels_together(method):
     grey, colour = small_model(), small_model(channels=3)
     kernel, bias = grey.get_layer("conv").get_weights()
     # Of three equal channels each counts a third.
@@ -98,7 +98,7 @@ def test_a_grey_level_is_one_of_all_channels(method):
     np.testing.assert_allclose(found, expected, atol=2e-3 * expected.max())
 
 
-def test_of_a_large_image_a_patch_gets_the_grey_level():
+def test_perturbation_of_a_large_image_changes_patches():
     model, data = small_model(side=96), pictures(1, side=96)
     found = interpretation.saliency(opened(model), data, ["perturbation"])["perturbation"][0]
     assert attribution.perturbation_passes((96, 96, 1)) == 48 * 48 + 1
@@ -122,7 +122,7 @@ def flicker_model():
     return keras.Model(images, layers.Softmax()(logits))
 
 
-def test_smoothgrad_averages_out_what_flickers():
+def test_smoothgrad_averages_out_fluctuations():
     checkpoint = opened(flicker_model(), ("a", "b"))
     image = np.array([100, 101, 0, 255], np.uint8).reshape(1, 2, 2, 1)
     data = dataclasses.replace(
@@ -176,7 +176,7 @@ def planted(row=14, column=5):
 
 @pytest.mark.parametrize("nested", [False, True])
 @pytest.mark.parametrize("method", ["gradcam", "layercam"])
-def test_class_activation_maps_find_a_planted_pattern_and_are_what_the_papers_say(method, nested):
+def test_class_activation_maps_locate_a_pattern_and_agree_with_the_papers(method, nested):
     model, data = pattern_model(nested), planted()
     found = interpretation.saliency(opened(model, ("no", "yes")), data, [method])[method][0]
     assert np.unravel_index(found.argmax(), found.shape) == (15, 6)
@@ -188,7 +188,7 @@ def test_class_activation_maps_find_a_planted_pattern_and_are_what_the_papers_sa
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def test_maps_are_brought_to_the_images_size_in_place():
+def test_class_activation_maps_are_enlarged_in_place():
     model, data = pattern_model(), planted(row=2, column=18)
     small = keras.Input((24, 24, 1))
     pooled = layers.AveragePooling2D(4)(model.get_layer("conv")(small))
@@ -204,7 +204,7 @@ def test_maps_are_brought_to_the_images_size_in_place():
     assert 16 <= column < 24
 
 
-def test_a_nested_resnet_is_explained_by_every_method():
+def test_saliency_of_a_nested_resnet():
     size = 32
     keras.utils.set_random_seed(0)
     backbone = keras.applications.ResNet50(
@@ -215,7 +215,7 @@ def test_a_nested_resnet_is_explained_by_every_method():
     model = keras.Model(images, layers.Dense(3, activation="softmax")(pooled))
     checkpoint, data = opened(model), pictures(1, size, 3)
     # The last block's maps are of one pixel.
-    assert attribution.last_map(checkpoint).name == "resnet50/conv4_block6_out"
+    assert last_map(checkpoint).name == "resnet50/conv4_block6_out"
     middle = "conv3_block4_out"
     maps = interpretation.saliency(
         checkpoint, data, ["gradient", "smoothgrad", "gradcam", "layercam"], layer=middle, samples=2
@@ -226,7 +226,7 @@ def test_a_nested_resnet_is_explained_by_every_method():
         assert found.max() > 0
 
 
-def test_a_certain_answer_still_has_a_gradient():
+def test_gradient_is_not_0_at_a_probability_of_1():
     model = small_model()
     kernel, bias = model.get_layer("scores").get_weights()
     model.get_layer("scores").set_weights([kernel, bias + np.array([200, 0, 0])])
@@ -239,7 +239,7 @@ def test_a_certain_answer_still_has_a_gradient():
     assert all(maps.max() > 0 for maps in found.values())
 
 
-def test_outputs_that_are_no_softmax():
+def test_saliency_without_a_softmax():
     """Scores count as logits, as in prediction; sigmoids are divided by their sum."""
     data = pictures()
     methods = ["gradient", "layercam"]
@@ -258,9 +258,9 @@ def test_outputs_that_are_no_softmax():
     )
 
 
-def test_labels_are_found_among_outputs_in_another_order():
+def test_saliency_with_outputs_in_another_order():
     model, data = small_model(), pictures(3, labels=[0, 1, 2])
-    told = {"class_names": ["c", "a", "b"]}
+    recorded = {"class_names": ["c", "a", "b"]}
     straight = interpretation.saliency(opened(model), data, ["gradient"])["gradient"]
     order = np.array([1, 2, 0])  # the outputs of a, b and c
     names = ("c", "a", "b")
@@ -270,10 +270,10 @@ def test_labels_are_found_among_outputs_in_another_order():
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     assert not np.allclose(found, straight)
     with pytest.raises(InputError, match="the same order"):
-        interpretation.saliency(opened(model, names, told), data, ["gradient"])
+        interpretation.saliency(opened(model, names, recorded), data, ["gradient"])
 
 
-def test_a_row_without_label_is_explained_for_what_the_model_says():
+def test_saliency_of_an_unlabelled_row_is_for_the_predicted_class():
     model, data = small_model(), pictures()
     says = model.predict(data.images.astype("float32"), verbose=0).argmax(axis=1)
     known = dataclasses.replace(data, labels=says.astype(np.int64))
@@ -285,118 +285,75 @@ def test_a_row_without_label_is_explained_for_what_the_model_says():
     )
 
 
-def test_the_model_is_left_as_it_was():
+def test_model_is_unchanged_afterwards():
     model, data = small_model(), pictures()
     images = data.images.astype("float32")
     before, config = model.predict(images, verbose=0), model.to_json()
-    interpretation.saliency(opened(model), data, interpretation.METHODS)
-    interpretation.maximize(
-        opened(model), interpretation.first_convolution(opened(model)), np.arange(6), steps=2
-    )
+    interpretation.saliency(opened(model), data, list(METHODS))
+    layer = first_convolution(opened(model))
+    interpretation.maximize(opened(model), layer, np.arange(6), steps=2)
     np.testing.assert_array_equal(model.predict(images, verbose=0), before)
     assert model.to_json() == config
     assert model.layers[-1].activation is keras.activations.softmax
 
 
-def test_methods_that_suit_a_model():
-    assert interpretation.methods_for(opened(small_model()), 7) == (interpretation.METHODS, [])
+def test_suitable_methods():
+    assert interpretation.suitable_methods(opened(small_model()), 7) == (tuple(METHODS), [])
     images = keras.Input((SIDE, SIDE, 1))
     dense = opened(keras.Model(images, layers.Dense(3)(layers.Flatten()(images))))
-    methods, (note,) = interpretation.methods_for(dense, 7)
+    methods, notes = interpretation.suitable_methods(dense, 7)
     assert methods == ("perturbation", "gradient", "smoothgrad")
-    assert "convolution" in note
-    methods, (note,) = interpretation.methods_for(opened(small_model()), 10**9)
+    assert [note.split()[0] for note in notes] == ["gradcam", "layercam"]
+    methods, notes = interpretation.suitable_methods(opened(small_model()), 10**9)
     assert "perturbation" not in methods
-    assert "left out" in note
+    assert [note.split()[0] for note in notes] == ["perturbation"]
+
+
+def test_select_methods_reports_what_is_left_out_unless_methods_are_requested():
+    checkpoint, notes = opened(small_model()), []
+    selected = interpretation.select_methods(checkpoint, 10**9, None, report=notes.append)
+    assert set(METHODS) - set(selected) == {"perturbation"}
+    assert len(notes) == 1
+    requested = ["perturbation", "gradient", "gradient"]
+    selected = interpretation.select_methods(checkpoint, 10**9, requested, report=notes.append)
+    assert selected == ("perturbation", "gradient")
+    assert len(notes) == 1
+    with pytest.raises(InputError, match="'block9'"):
+        interpretation.select_methods(
+            checkpoint, 1, ["gradcam"], layer="block9", report=notes.append
+        )
+
+
+def test_methods_have_titles_and_help_of_their_own():
+    for kind in ("title", "help"):
+        assert len({getattr(method, kind) for method in METHODS.values()} - {""}) == len(METHODS)
 
 
 @pytest.mark.parametrize(
     ("options", "rule"),
     [
         ({"methods": ["occlusion"]}, "perturbation, gradient.* Received: 'occlusion'"),
-        ({"methods": ["gradcam"], "layer": "none"}, "no layer is called 'none'; it has .*conv"),
-        ({"methods": ["gradcam"], "layer": "scores"}, "maps of a convolution. Received: scores"),
+        ({"methods": ["gradcam"], "layer": "none"}, "'none'.*conv"),
+        ({"methods": ["gradcam"], "layer": "scores"}, "gradcam requires .* Received: scores"),
     ],
 )
-def test_what_cannot_be_explained(options, rule):
+def test_saliency_on_bad_input(options, rule):
     with pytest.raises(InputError, match=rule):
         interpretation.saliency(opened(small_model()), pictures(), **options)
 
 
-def test_a_layer_used_twice_has_no_one_map():
+def test_layer_called_twice_is_refused():
     images = keras.Input((SIDE, SIDE, 1))
     twice = layers.Conv2D(1, 3, padding="same", name="twice")
     outputs = layers.Dense(3, activation="softmax")(layers.Flatten()(twice(twice(images))))
-    with pytest.raises(InputError, match=r"twice must be used once .* Received: 2 times"):
+    with pytest.raises(InputError, match=r"twice .*Received: 2"):
         interpretation.saliency(opened(keras.Model(images, outputs)), pictures(), ["gradcam"])
 
 
-def filter_model():
-    """Filters: vertical edges, brightness less 1.5, one that is off for every image, and bright."""
-    images = keras.Input((SIDE, SIDE, 1))
-    scaled = layers.Rescaling(1 / 255)(images)
-    maps = layers.Conv2D(4, 3, padding="same", activation="relu", name="conv")(scaled)
-    outputs = layers.Dense(2, activation="softmax")(layers.GlobalAveragePooling2D()(maps))
-    model = keras.Model(images, outputs)
-    edge = np.array([[-1.0, 0, 1.0]] * 3)
-    kernels = np.stack([edge, np.full((3, 3), 1 / 3), np.ones((3, 3)), np.ones((3, 3))], -1)
-    model.get_layer("conv").set_weights([kernels[:, :, None], np.array([0, -2.6, -100, 0])])
-    model.layers[-1].set_weights(
-        [np.array([[0, 0], [0, 0], [0, 0], [2.0, -2.0]]), np.array([-3, 3])]
-    )
-    return opened(model, ("bright", "dark"))
-
-
-def test_an_ascent_finds_what_each_filter_asks_for():
-    checkpoint = filter_model()
-    layer = interpretation.first_convolution(checkpoint)
-    assert layer.name == "conv"
-    done = []
-    ascent = interpretation.maximize(
-        checkpoint, layer, np.arange(4), progress=lambda *step: done.append(step)
-    )
-    assert ascent.images.shape == (4, SIDE, SIDE, 1)
-    assert ascent.images.min() >= 0
-    assert ascent.images.max() <= 255
-    assert done[0] == (1, 128)
-    assert done[-1] == (128, 128)
-    assert ascent.dead.tolist() == [False, False, True, False]
-    assert ascent.images[1].mean() > 220  # of noise around mid-grey none reaches its threshold
-    edge = ascent.images[0, 2:-2, 2:-2, 0]
-    assert np.abs(np.diff(edge, axis=1)).mean() > 3 * np.abs(np.diff(edge, axis=0)).mean()
-    network = Network(checkpoint, ascent.images)
-    activations, _ = network.unit_gradient(layer, ascent.images, np.arange(4))
-    np.testing.assert_allclose(activations, ascent.activations, rtol=1e-5)
-    noise = np.random.default_rng(0).normal(127, 80, ascent.images.shape).clip(0, 255)
-    before, _ = network.unit_gradient(layer, noise.astype("float32"), np.arange(4))
-    assert ascent.activations[0] > 2 * before[0]
-
-
-def test_an_ascent_towards_a_class_is_taken_for_it():
-    checkpoint = filter_model()
-    ascent = interpretation.maximize(checkpoint, None, np.arange(2))
-    probabilities = checkpoint.model.predict(ascent.images, verbose=0)
-    assert (np.diag(probabilities) > 0.9).all()
-    assert ascent.images[0].mean() > 200 > 50 > ascent.images[1].mean()
-
-
-def test_an_ascent_follows_from_its_seed_and_not_from_its_batch(monkeypatch):
-    checkpoint = filter_model()
-    layer = interpretation.first_convolution(checkpoint)
-    first = interpretation.maximize(checkpoint, layer, np.arange(4), steps=8, seed=1)
-    again = interpretation.maximize(checkpoint, layer, np.arange(4), steps=8, seed=1)
-    other = interpretation.maximize(checkpoint, layer, np.arange(4), steps=8, seed=2)
-    np.testing.assert_array_equal(first.images, again.images)
-    assert not np.array_equal(first.images, other.images)
-    monkeypatch.setattr(activation_maximization, "BATCH_PIXELS", 3 * SIDE * SIDE)
-    parts = interpretation.maximize(checkpoint, layer, np.arange(4))
-    assert parts.dead.tolist() == [False, False, True, False]
-
-
-def test_the_bundled_cnn_is_explained_by_every_method():
+def test_saliency_of_the_bundled_cnn():
     from models import build_model
 
     data = faces(2)
     checkpoint = opened(build_model("cnn", (48, 48, 1), 7), data.class_names)
-    maps = interpretation.saliency(checkpoint, data, interpretation.METHODS[1:])
+    maps = interpretation.saliency(checkpoint, data, list(METHODS)[1:])
     assert {found.shape for found in maps.values()} == {(2, 48, 48)}
