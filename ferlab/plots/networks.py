@@ -137,11 +137,8 @@ def _arrow(axes: "Axes", source: tuple[float, float], target: tuple[float, float
     """From one box to another, both by their top left corners, around those between them."""
     (left, top), (target_left, target_top) = source, target
     style = {"arrowstyle": "-|>", "mutation_scale": 8, "lw": 0.8, "color": "k"}
-    right, middle, target_middle = (
-        left + BOX_WIDTH,
-        top - BOX_HEIGHT / 2,
-        target_top - BOX_HEIGHT / 2,
-    )
+    right, middle = left + BOX_WIDTH, top - BOX_HEIGHT / 2
+    target_middle = target_top - BOX_HEIGHT / 2
     if left == target_left and abs(top - target_top - BOX_STEP) < 1e-6:  # the next box
         start, end = (left + BOX_WIDTH / 2, top - BOX_HEIGHT), (left + BOX_WIDTH / 2, target_top)
     elif left == target_left:

@@ -108,9 +108,7 @@ def test_confusion_matrix_shows_a_dash_for_undefined_shares():
 def test_saliency_figure_shows_maps_beside_or_over_the_image():
     images = np.arange(2 * 6 * 6, dtype=np.uint8).reshape(2, 6, 6, 1)
     maps = {"fine": np.ones((2, 6, 6)), "coarse": np.zeros((2, 6, 6))}
-    figure = plots.saliency_figure(
-        images, ["first", "second"], maps, "title", overlaid=["coarse"]
-    )
+    figure = plots.saliency_figure(images, ["first", "second"], maps, "title", overlaid=["coarse"])
     panels = [axes for axes in figure.axes if axes.images][:6]
     for row in range(2):
         np.testing.assert_array_equal(panels[3 * row].images[0].get_array(), images[row, :, :, 0])
