@@ -24,8 +24,7 @@ REASONS = {
     "copies": "an exact copy of an earlier row",
     "near": "a near or mirrored copy of an earlier row",
 }
-_HEADER = ("source", "usage", "row", "id", "label", "reason")
-_HEADER += ("kept_source", "kept_usage", "kept_row", "kept_id")
+_HEADER = "source usage row id label reason kept_source kept_usage kept_row kept_id".split()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,8 +12,10 @@ from ferlab.audit.duplicates import SIMILARITY
 from ferlab.errors import InputError
 
 if TYPE_CHECKING:
+    from ferlab.audit.checks import Findings
+    from ferlab.audit.label_errors import LabelSearch
+    from ferlab.audit.rows import Rows
     from ferlab.checkpoints import Checkpoint
-    from ferlab.reports.data_report import Audit
 
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
@@ -93,12 +95,13 @@ def run(args: argparse.Namespace) -> None:
     print(f"{len(rows.dataset):,} images read; comparing all pairs", flush=True)
     findings = checks.examine(rows, similarity=args.similarity, report=print)
     audit = data_report.Audit(rows, findings, sizes, args.similarity)
-    print(*data_report.summary(audit), sep="\n", flush=True)
     wrong: Sequence[int] = ()
+    print(*data_report.summary(audit), sep="\n", flush=True)
     if models:
-        audit = _with_label_issues(audit, models, args.batch_size)
-        print(*data_report.label_summary(audit.label_search, audit.trained_rows), sep="\n")
-        wrong = audit.label_search.issues.rows.tolist()
+        search, trained_rows = _search_label_issues(rows, findings, models, args.batch_size)
+        print(*data_report.label_summary(search, trained_rows), sep="\n")
+        audit = dataclasses.replace(audit, label_search=search, trained_rows=trained_rows)
+        wrong = search.issues.rows.tolist()
     removed = cleaning.removals(rows, findings, args.remove, wrong)
     if args.clean:
         cleaning.write(args.clean, rows, removed, args.data, class_names)
@@ -138,20 +141,22 @@ def _load_models(args: argparse.Namespace) -> list["Checkpoint"]:
     ]
 
 
-def _with_label_issues(audit: "Audit", models: list["Checkpoint"], batch_size: int) -> "Audit":
-    """The audit with the labels that are likely wrong, by the features of some models."""
+def _search_label_issues(
+    rows: "Rows", findings: "Findings", models: list["Checkpoint"], batch_size: int
+) -> tuple["LabelSearch", dict[str, int | None]]:
+    """Likely wrong labels, and how many of these rows each model was trained on, if known."""
     import numpy as np
 
     from ferlab import inference
     from ferlab.audit import label_errors
     from ferlab.checkpoints import read_training_rows
 
-    rows, findings = audit.rows, audit.findings
     searched = np.flatnonzero(rows.training() & ~findings.blank)
     if not len(searched):
         raise InputError(f"{rows.dataset.source}: --model requires labelled training rows")
     dataset = rows.dataset.take(searched)
-    features, trained_rows = [], {}
+    features = []
+    trained_rows: dict[str, int | None] = {}
     for model in models:
         print(f"{model.path}: features of {len(dataset):,} images", flush=True)
         features.append(inference.features(model, dataset, batch_size=batch_size))
@@ -163,7 +168,7 @@ def _with_label_issues(audit: "Audit", models: list["Checkpoint"], batch_size: i
     search = label_errors.search_label_issues(
         rows.dataset, searched, np.concatenate(features, axis=1), findings.groups[searched]
     )
-    return dataclasses.replace(audit, label_search=search, trained_rows=trained_rows)
+    return search, trained_rows
 
 
 def _similarity(text: str) -> float:

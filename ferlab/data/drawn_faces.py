@@ -1,25 +1,27 @@
-"""The embedded default data: small drawn faces that show the seven emotions.
+"""The sample data: small drawn faces that show the seven emotions.
 
     images, labels = drawn_faces(count=4000, seed=0)
 
-Each face is drawn from numbers, with no data to download and no photograph of anybody. An emotion
-becomes facial action units (`PROTOTYPES`), each with a strength of its own; the action units move
-brows, lids, nose and mouth (`Expression`); one of four styles draws the result. The line styles
-look like what people draw with a mouse, so a model of these faces can read a drawing on a page.
+Every face is generated from random numbers: nothing is downloaded, and no real person is shown. An
+emotion activates facial action units (`PROTOTYPES`) with random strengths; the action units move
+brows, lids, nose and mouth (`Expression`); one of four styles (`STYLES`) draws the face. The line
+styles resemble drawings made with a mouse, so a model trained on them can read such drawings.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from ferlab.errors import InputError
 from ferlab.labels import EMOTIONS
 
 SUPERSAMPLING = 4
-LABEL_NOISE = 0.04  # the share of wrong labels in `drawn_faces`
-FAINT = 0.06  # the share of faces whose expression is so weak that it is close to neutral
+LABEL_NOISE = 0.04  # fraction of wrong labels in `drawn_faces`
+FAINT = 0.06  # fraction of faces with an expression so weak that it is close to neutral
+GRID_COLUMNS = 12  # faces of each emotion in `example_grid`
+GRID_MARGIN = 110  # pixels, for the names of the emotions
 
 # Ekman & Friesen, Facial Action Coding System (1978).
 ACTION_UNITS = {
@@ -42,8 +44,8 @@ ACTION_UNITS = {
     26: "jaw drop",
 }
 
-# Emotion -> the action units of its prototype -> how often each takes part in a drawn face. The
-# units that lead a prototype are almost always there; the optional ones make the variants.
+# Emotion -> action units of its prototype -> how often each is active in a drawn face. The main
+# units of a prototype are almost always active; the optional ones make the variants.
 #                           prototype        optional
 #   angry                   4+5+7+23         10, 17, 25
 #   disgust                 9+15+16          10, 17, 19
@@ -65,24 +67,24 @@ PROTOTYPES: dict[str, dict[int, float]] = {
 
 @dataclass(frozen=True)
 class Expression:
-    """What the action units do to a face at rest. Lengths in head radii; up is positive."""
+    """Displacements from a neutral face. Lengths in head radii; up is positive."""
 
-    inner_brow: float  # how far the inner ends of the brows rise
+    inner_brow: float  # height of the inner ends of the brows
     outer_brow: float
     brow_arch: float
-    brow_knit: float  # how far the brows are drawn together
-    upper_lid: float  # how far the lids open
-    lower_lid: float  # how far the lower lids are pushed up
-    lid_slant: float  # inner ends of the upper lids; negative in a glare, positive in sorrow
+    brow_knit: float  # movement of the brows towards each other
+    upper_lid: float  # opening of the upper lids
+    lower_lid: float  # height of the lower lids
+    lid_slant: float  # height of the inner ends of the upper lids; negative in a glare
     nose_wrinkle: float  # 0 none .. 1 strong
-    cheek_fold: float  # the nasolabial line, 0 none .. 1 strong
+    cheek_fold: float  # the nasolabial fold, 0 none .. 1 strong
     mouth_corners: float
-    mouth_width: float  # a factor of the width at rest
+    mouth_width: float  # factor of the neutral width
     mouth_wave: float  # trembling or curling lips
-    mouth_squareness: float  # 0 an ellipse .. 1 nearly a box
-    mouth_skew: float  # one corner higher than the other
-    upper_lip: float  # how far the upper lip is above the line of the mouth
-    lower_lip: float  # how far the lower lip is below it
+    mouth_squareness: float  # 0 an ellipse .. 1 almost a rectangle
+    mouth_skew: float  # height difference of the corners
+    upper_lip: float  # distance of the upper lip above the line of the mouth
+    lower_lip: float  # distance of the lower lip below it
     teeth: bool
     tongue: bool
     tear: bool
@@ -95,10 +97,10 @@ class Expression:
 
 @dataclass(frozen=True)
 class Head:
-    """Who it is. Lengths in head radii from the middle of the face; y grows downwards."""
+    """Proportions and features of a person. Lengths in head radii from the centre; y is down."""
 
     width: float
-    jaw: float  # how much narrower the chin is than the forehead
+    jaw: float  # fraction by which the chin is narrower than the forehead
     eye_x: float
     eye_y: float
     eye_size: float
@@ -115,33 +117,33 @@ class Head:
 
 @dataclass(frozen=True)
 class Pose:
-    """Where the head is in the picture. Lengths in shares of the picture's side."""
+    """Position of the head in the image. Lengths as fractions of the image's side."""
 
     centre: tuple[float, float]
     radius: float
     tilt: float  # radians
-    turn: float  # -1 .. 1, to the left or right
+    turn: float  # -1 .. 1, left to right
 
 
 @dataclass(frozen=True)
 class Look:
-    """Pen, paper and camera. Grey levels 0 .. 255."""
+    """Pen, paper and camera. Grey levels 0 to 255."""
 
     paper: float
     ink: float
     skin: float
     hair: float
-    line_width: float  # in shares of the picture's side
-    wobble: float  # in shares of a stroke's length
-    light: tuple[float, float]  # the brightness gained from left to right and top to bottom
+    line_width: float  # fraction of the image's side
+    wobble: float  # fraction of a stroke's length
+    light: tuple[float, float]  # brightness gradients, left to right and top to bottom
     contrast: float
-    blur: float  # in shares of the picture's side
+    blur: float  # radius, fraction of the image's side
     noise: float
 
 
 @dataclass(frozen=True)
 class Face:
-    """One drawn face, all of it."""
+    """All parameters of one drawn face."""
 
     emotion: int
     style: str
@@ -155,25 +157,26 @@ class Face:
 
 
 def random_action_units(emotion: int, rng: np.random.Generator) -> dict[int, float]:
-    """The strength (0 .. 1.3) of each action unit that takes part in this face."""
+    """The strengths (0 to 1.3) of the active action units of a random face."""
     strength = rng.uniform(0.1, 0.35) if rng.random() < FAINT else rng.uniform(0.7, 1.1)
     units = {
         unit: strength * rng.uniform(0.8, 1.15)
         for unit, frequency in PROTOTYPES[EMOTIONS[emotion]].items()
         if rng.random() < frequency
     }
-    if rng.random() < 0.3:  # a twitch that means nothing
+    if rng.random() < 0.3:  # one unrelated, weak unit
         twitch = int(rng.choice((1, 2, 4, 5, 7, 12, 15, 17, 23, 25)))
         units[twitch] = max(units.get(twitch, 0.0), rng.uniform(0.05, 0.25))
     return units
 
 
 def expression_of(units: Mapping[int, float], rng: np.random.Generator) -> Expression:
-    """Move a face at rest by action units; what is left to chance is how this face rests."""
+    """The expression that action units produce on a neutral face with random variations."""
     au = {unit: units.get(unit, 0.0) for unit in ACTION_UNITS}
     rest = rng.normal(0.0, 1.0, 7)
 
     def without(unit: int) -> float:
+        """1 where the unit is inactive, down to 0 at full strength."""
         return 1 - min(au[unit], 1.0)
 
     jaw = au[26] * (0.5 + 0.5 * without(20))
@@ -204,10 +207,10 @@ def expression_of(units: Mapping[int, float], rng: np.random.Generator) -> Expre
     )
 
 
-# --- the shapes of the parts: arrays of points (n, 2) in head radii -----------------------------
+# --- shapes of the parts: arrays of points (n, 2) in head radii ---------------------------------
 
 HALF_TURN = np.linspace(0.0, np.pi, 11)
-ARC = np.stack([np.cos(HALF_TURN), np.sin(HALF_TURN)], axis=1)  # right to left, sin >= 0
+ARC = np.stack([np.cos(HALF_TURN), np.sin(HALF_TURN)], axis=1)  # right to left, upper half
 FULL_TURN = np.linspace(0.0, 2 * np.pi, 25)
 CIRCLE = np.stack([np.cos(FULL_TURN), np.sin(FULL_TURN)], axis=1)
 UNIT_STEPS = np.linspace(0.0, 1.0, 9)[:, None]
@@ -215,7 +218,7 @@ SIDES = (-1.0, 1.0)
 
 
 def curve(*points: tuple[float, float]) -> np.ndarray:
-    """The quadratic Bezier curve of three points, or the straight line of two."""
+    """The quadratic Bezier curve through three control points, or the line between two points."""
     t = UNIT_STEPS
     start, end = np.array(points[0]), np.array(points[-1])
     middle = np.array(points[1]) if len(points) == 3 else (start + end) / 2
@@ -223,13 +226,13 @@ def curve(*points: tuple[float, float]) -> np.ndarray:
 
 
 def head_outline(head: Head, scale: float = 1.0) -> np.ndarray:
-    """Counted from the top of the head, round and back."""
+    """The outline of the head, from the top once around."""
     x, y = CIRCLE[:, 1], -CIRCLE[:, 0]
     return scale * np.stack([x * head.width * (1 - head.jaw * np.maximum(y, 0.0)), y], axis=1)
 
 
 def brow(face: Face, side: float) -> np.ndarray:
-    """From the inner end to the outer end."""
+    """A brow, from the inner to the outer end."""
     head, moved = face.head, face.expression
     y = head.eye_y - head.brow_gap
     inner = (side * (head.eye_x - 0.17 - moved.brow_knit), y - moved.inner_brow)
@@ -239,7 +242,7 @@ def brow(face: Face, side: float) -> np.ndarray:
 
 
 def lids(face: Face, side: float) -> tuple[np.ndarray, np.ndarray]:
-    """The upper and the lower lid of one eye, both from right to left."""
+    """The upper and lower lid of one eye, both from right to left."""
     head, moved = face.head, face.expression
     half_width = 0.18 * head.eye_size
     above = max(0.12 * head.eye_size + moved.upper_lid, 0.015)
@@ -253,7 +256,7 @@ def lids(face: Face, side: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def iris(face: Face, side: float) -> np.ndarray:
-    """A disc cut off where the lids cover it."""
+    """A disc, clipped by the lids."""
     head, moved = face.head, face.expression
     upper, lower = lids(face, side)
     centre = np.array([side * head.eye_x, head.eye_y]) + np.array(moved.gaze)
@@ -263,7 +266,7 @@ def iris(face: Face, side: float) -> np.ndarray:
 
 
 def lips(face: Face) -> tuple[np.ndarray, np.ndarray]:
-    """The upper and the lower edge of the mouth, both from right to left."""
+    """The upper and lower edge of the mouth, both from right to left."""
     head, moved = face.head, face.expression
     x = ARC[:, 0]
     swell = ARC[:, 1] ** (1.0 - 0.6 * moved.mouth_squareness)
@@ -280,7 +283,7 @@ def lips(face: Face) -> tuple[np.ndarray, np.ndarray]:
 
 
 def between(upper: np.ndarray, lower: np.ndarray) -> np.ndarray:
-    """The closed shape between two curves that run the same way."""
+    """The closed shape between two curves of the same direction."""
     return np.concatenate([upper, lower[::-1], upper[:1]])
 
 
@@ -303,7 +306,7 @@ def cheek_fold(face: Face, side: float) -> np.ndarray:
 
 
 def nose_wrinkles(face: Face) -> list[np.ndarray]:
-    """Lines across the root of the nose and the raised wings of the nostrils."""
+    """Lines across the root of the nose, and the raised wings of the nose."""
     heights = (0.0, 0.13) if face.look.line_width < 0.03 else (0.06,)
     across = [
         curve((-0.1, y + 0.03), (0.0, y - 0.05), (0.1, y + 0.03))
@@ -317,7 +320,7 @@ def nose_wrinkles(face: Face) -> list[np.ndarray]:
 
 
 class Pen:
-    """Draws shapes given in head radii where a face's pose puts them, with an unsteady hand."""
+    """Draws shapes given in head radii at the pose of a face, with a slight random wobble."""
 
     def __init__(self, face: Face, size: int, rng: np.random.Generator):
         pose, self.rng = face.pose, rng
@@ -331,7 +334,7 @@ class Pen:
         self.line_width = face.look.line_width * size
 
     def place(self, points: np.ndarray, *, turns: bool) -> list[float]:
-        """Flat pixel coordinates. What is on the front of the head moves when the head turns."""
+        """Pixel coordinates as a flat list. turns: whether a turn of the head moves the shape."""
         reach = (points.max(axis=0) - points.min(axis=0)).max()
         chance = self.rng.random((2, 2))
         swing = 2 * np.pi * (0.6 + 1.2 * chance[0])
@@ -360,7 +363,7 @@ class Pen:
 
 
 def draw_lines(face: Face, pen: Pen) -> None:
-    """A stick figure's head, as drawn with a mouse or with chalk: lines of one colour."""
+    """A stick figure's head, as if drawn with a mouse or chalk: lines of one grey level."""
     head, moved, ink = face.head, face.expression, face.look.ink
     if head.has_outline:
         pen.stroke(head_outline(head), ink, turns=False)
@@ -451,19 +454,19 @@ def draw_mouth_lines(face: Face, pen: Pen) -> None:
 
 
 def draw_teeth_lines(upper: np.ndarray, lower: np.ndarray, pen: Pen, ink: float) -> None:
-    """A line between the rows and a few across, as in a drawn grimace."""
+    """A line between the rows of teeth and a few across, as in a drawn grimace."""
     pen.stroke((upper + lower) / 2, ink, 0.6)
     for i in (3, 5, 7):
         pen.stroke(np.stack([upper[i], lower[i]]), ink, 0.6)
 
 
 def hairline(head: Head) -> np.ndarray:
-    """From temple to temple, over the forehead."""
+    """The hairline, from temple to temple."""
     return curve((-0.97 * head.width, -0.25), (0.0, -1.15), (0.97 * head.width, -0.25))
 
 
 def draw_hair_mass(face: Face, pen: Pen) -> None:
-    """Filled hair over the top of the head."""
+    """Filled hair on top of the head."""
     head = face.head
     if head.hair == "none":
         return
@@ -473,14 +476,14 @@ def draw_hair_mass(face: Face, pen: Pen) -> None:
 
 
 def draw_long_hair(face: Face, pen: Pen) -> None:
-    """The hair behind the head; drawn first."""
+    """Hair behind the head; drawn before it."""
     if face.head.hair == "long":
         behind = np.array([1.3 * face.head.width, 1.15]) * CIRCLE + np.array([0.0, 0.1])
         pen.fill(behind, face.look.hair, turns=False)
 
 
 def draw_cartoon(face: Face, pen: Pen) -> None:
-    """Outlines, filled eyes with a white, filled hair and mouth."""
+    """Outlines, eyes with whites, filled hair and mouth."""
     head, moved, look = face.head, face.expression, face.look
     draw_long_hair(face, pen)
     for side in SIDES:
@@ -536,7 +539,7 @@ def draw_filled_mouth(face: Face, pen: Pen, inside: float, outline: float, width
 
 
 def draw_shaded(face: Face, pen: Pen) -> None:
-    """Grey skin, no outlines, soft shadows: a little like a photograph of few pixels."""
+    """Grey skin, no outlines, soft shadows: similar to a photograph of low resolution."""
     head, moved, look = face.head, face.expression, face.look
     shadow, line = 0.82 * look.skin, 0.55 * look.skin
     draw_long_hair(face, pen)
@@ -568,17 +571,17 @@ def draw_shaded_eye(face: Face, pen: Pen, side: float, shadow: float) -> None:
     pen.stroke(lower, shadow - 20, 0.6)
 
 
-# --- chance -------------------------------------------------------------------------------------
+# --- random faces -------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Style:
-    """How often a style is drawn, how it draws, and the ranges that its looks are drawn from."""
+    """A way to draw faces: its frequency, its drawing function and the ranges of its parameters."""
 
     share: float
     draw: Callable[[Face, Pen], None]
-    radius: tuple[float, float]  # of the head, in shares of the picture's side
-    line_width: tuple[float, float]  # in shares of the picture's side
+    radius: tuple[float, float]  # of the head, fraction of the image's side
+    line_width: tuple[float, float]  # fraction of the image's side
     wobble: tuple[float, float]
     nose: tuple[str, ...]
     eyes: tuple[str, ...]
@@ -634,14 +637,17 @@ def pick(options: tuple[str, ...], rng: np.random.Generator) -> str:
 
 
 def random_head(style: Style, units: Mapping[int, float], rng: np.random.Generator) -> Head:
-    """Anybody; but whoever draws a wide-open eye draws more than a dot, and whoever draws a frown
-    draws the brows."""
+    """A random person in a style.
+
+    As in drawings by people, wide-open eyes are seldom dots, and a face whose brows express
+    something usually has brows.
+    """
     eyes = pick(style.eyes, rng)
     if units.get(6, 0.0) > 0.5 and "dots" in style.eyes and rng.random() < 0.3:
         eyes = "smiling"
     elif units.get(5, 0.0) > 0.4 and eyes == "dots" and rng.random() < 0.7:
         eyes = "circles"
-    brows_tell = max(units.get(unit, 0.0) for unit in (1, 2, 4)) > 0.3
+    expressive_brows = max(units.get(unit, 0.0) for unit in (1, 2, 4)) > 0.3
     return Head(
         width=rng.uniform(0.82, 1.05),
         jaw=rng.uniform(0.0, 0.2),
@@ -655,7 +661,7 @@ def random_head(style: Style, units: Mapping[int, float], rng: np.random.Generat
         eyes=eyes,
         hair=pick(style.hair, rng),
         has_outline=rng.random() < 0.94,
-        has_brows=rng.random() < (0.97 if brows_tell else 0.6),
+        has_brows=rng.random() < (0.97 if expressive_brows else 0.6),
         has_ears=rng.random() < 0.15,
     )
 
@@ -696,7 +702,7 @@ def random_look(name: str, rng: np.random.Generator) -> Look:
 
 
 def random_face(emotion: int, rng: np.random.Generator) -> Face:
-    """All the numbers of one face that shows `emotion` (an index of EMOTIONS)."""
+    """Random parameters of one face that shows `emotion` (an index of EMOTIONS)."""
     shares = np.cumsum([style.share for style in STYLES.values()])
     name = tuple(STYLES)[int(np.searchsorted(shares, rng.random() * shares[-1], side="right"))]
     units = random_action_units(emotion, rng)
@@ -710,11 +716,11 @@ def random_face(emotion: int, rng: np.random.Generator) -> Face:
     )
 
 
-# --- pictures -----------------------------------------------------------------------------------
+# --- images -------------------------------------------------------------------------------------
 
 
 def photograph(drawing: Image.Image, look: Look, rng: np.random.Generator) -> np.ndarray:
-    """What a poor camera makes of the drawing: light from one side, little contrast, noise."""
+    """The drawing as taken by a poor camera: uneven light, low contrast, blur and noise."""
     size = drawing.width
     if look.blur:
         drawing = drawing.filter(ImageFilter.GaussianBlur(look.blur * size))
@@ -728,28 +734,32 @@ def photograph(drawing: Image.Image, look: Look, rng: np.random.Generator) -> np
 
 
 def render(face: Face, rng: np.random.Generator, size: int = 48) -> np.ndarray:
-    """Draw `face`; `rng` moves the hand and makes the noise. Returns uint8 (size, size)."""
+    """Draw `face`: uint8 (size, size). `rng` is for the wobble and the noise."""
     pen = Pen(face, SUPERSAMPLING * size, rng)
     STYLES[face.style].draw(face, pen)
     return photograph(pen.image.reduce(SUPERSAMPLING), face.look, rng)
 
 
 def draw_face(emotion: int, rng: np.random.Generator, size: int = 48) -> np.ndarray:
-    """Draw somebody who shows `emotion` (an index of EMOTIONS). Returns uint8 (size, size)."""
+    """Draw a random face that shows `emotion`, an index of EMOTIONS: uint8 (size, size)."""
     return render(random_face(emotion, rng), rng, size)
 
 
 def drawn_faces(
     count: int, seed: int, size: int = 48, label_noise: float = LABEL_NOISE
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`count` faces of all emotions, about equally many of each.
+    """(images, labels) of random faces, about the same number of each emotion.
 
-    Face i depends on (seed, i) alone, so a longer set starts with the shorter one. A share
-    `label_noise` of the labels names another emotion than the one drawn, as in data that people
-    labelled; the images are the same for every `label_noise`, and 0 gives the true labels.
+    images: uint8 (count, size, size, 1); labels: int64 (count,), indices of EMOTIONS
+    label_noise: fraction of wrong labels, as in data labelled by people; the images do not depend
+        on it
 
-    Returns images uint8 (count, size, size, 1) and labels int64 (count,).
-    Raises InputError for a negative count or seed, and for a label noise outside 0 .. 1.
+    Face i depends only on (seed, i), so a longer set starts with the shorter one. Raises InputError
+    for a negative count or seed, and for a label noise outside 0 to 1.
+
+    >>> images, labels = drawn_faces(3, seed=0, label_noise=0)
+    >>> images.shape, [EMOTIONS[label] for label in labels]
+    ((3, 48, 48, 1), ['surprise', 'happy', 'neutral'])
     """
     if count < 0 or seed < 0:
         raise InputError(f"count and seed must be 0 or more. Received: {count}, {seed}")
@@ -760,7 +770,24 @@ def drawn_faces(
     for i in range(count):
         rng = np.random.default_rng([seed, i])
         emotion, shift = int(rng.integers(len(EMOTIONS))), int(rng.integers(1, len(EMOTIONS)))
-        mislabelled = rng.random() < label_noise
+        is_wrong = rng.random() < label_noise
         images[i, :, :, 0] = draw_face(emotion, rng, size)
-        labels[i] = (emotion + shift * mislabelled) % len(EMOTIONS)
+        labels[i] = (emotion + shift * is_wrong) % len(EMOTIONS)
     return images, labels
+
+
+def example_grid(seed: int, scale: int = 2) -> Image.Image:
+    """A picture with a row of random faces for each emotion, enlarged by `scale`."""
+    side = 48 * scale
+    cell = side + 4
+    grid = Image.new("L", (GRID_MARGIN + GRID_COLUMNS * cell, len(EMOTIONS) * cell), 255)
+    draw = ImageDraw.Draw(grid)
+    font = ImageFont.load_default(size=22)
+    for row, emotion in enumerate(EMOTIONS):
+        middle = (GRID_MARGIN - 10, row * cell + cell // 2)
+        draw.text(middle, emotion, fill=0, anchor="rm", font=font)
+        for column in range(GRID_COLUMNS):
+            face = Image.fromarray(draw_face(row, np.random.default_rng([seed, row, column])))
+            enlarged = face.resize((side, side), Image.Resampling.NEAREST)
+            grid.paste(enlarged, (GRID_MARGIN + column * cell + 2, row * cell + 2))
+    return grid

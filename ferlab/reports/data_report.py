@@ -186,7 +186,7 @@ def _imbalance(count: np.ndarray, names: Sequence[str]) -> str:
         ratio = count[most] / count[least]
         text += f"; {ratio:.1f} times as many as {names[least]}, the rarest, with {count[least]:,}"
     text += f"). Always predicting it has an accuracy of {count[most] / count.sum():.1%}."
-    empty = [names[label] for label in np.flatnonzero(count == 0)]
+    empty = [name for name, n in zip(names, count, strict=True) if n == 0]
     return text + (f" Classes without images: {', '.join(empty)}." if empty else "")
 
 

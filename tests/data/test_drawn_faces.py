@@ -1,14 +1,7 @@
-"""The drawn faces: repeatable, varied, and solvable only by who sees more than single pixels."""
-
-import csv
-import os
-import subprocess
-import sys
-from pathlib import Path
+"""Drawn faces are repeatable and varied, and a model must use more than single pixels."""
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from ferlab.data.drawn_faces import (
     ACTION_UNITS,
@@ -25,8 +18,6 @@ from ferlab.data.drawn_faces import (
 from ferlab.errors import InputError
 from ferlab.labels import EMOTIONS
 
-REPOSITORY = Path(__file__).parents[2]
-
 
 @pytest.fixture(scope="module")
 def train():
@@ -40,20 +31,20 @@ def expressions(emotion, count=300):
     return [random_face(emotion, rng).expression for _ in range(count)]
 
 
-def test_a_longer_set_starts_with_the_shorter_one():
+def test_drawn_faces_of_a_longer_set_start_with_the_shorter_one():
     images, labels = drawn_faces(20, seed=5)
     longer_images, longer_labels = drawn_faces(30, seed=5)
     np.testing.assert_array_equal(longer_images[:20], images)
     np.testing.assert_array_equal(longer_labels[:20], labels)
 
 
-def test_seeds_share_no_face():
+def test_drawn_faces_differ_between_seeds():
     some, others = drawn_faces(200, seed=0)[0], drawn_faces(200, seed=1)[0]
     assert len({image.tobytes() for image in (*some, *others)}) == 400
 
 
 @pytest.mark.parametrize("size", [24, 48, 64])
-def test_images_and_labels_have_the_promised_shape_and_type(size):
+def test_drawn_faces_have_the_documented_shapes_and_types(size):
     images, labels = drawn_faces(7, seed=0, size=size)
     assert images.shape == (7, size, size, 1)
     assert images.dtype == np.uint8
@@ -62,26 +53,26 @@ def test_images_and_labels_have_the_promised_shape_and_type(size):
     assert draw_face(3, np.random.default_rng(0), size=size).shape == (size, size)
 
 
-def test_no_faces_are_still_arrays():
+def test_drawn_faces_of_count_zero_are_empty_arrays():
     images, labels = drawn_faces(0, seed=0)
     assert images.shape == (0, 48, 48, 1)
     assert labels.shape == (0,)
 
 
-def test_pictures_use_the_whole_range_and_none_is_empty(train):
+def test_drawn_faces_use_all_grey_levels_and_none_is_empty(train):
     images, _ = train
     assert images.min() == 0
     assert images.max() == 255
     assert images.std(axis=(1, 2, 3)).min() > 5
 
 
-def test_classes_are_about_equally_many(train):
+def test_drawn_faces_are_balanced(train):
     counts = np.bincount(train[1], minlength=len(EMOTIONS))
     assert counts.min() > 0.8 * 2000 / 7
     assert counts.max() < 1.2 * 2000 / 7
 
 
-def test_label_noise_is_as_stated_and_leaves_the_images(train):
+def test_label_noise_is_as_documented_and_does_not_change_images(train):
     images, truth = train
     noisy_images, labels = drawn_faces(2000, seed=0)
     np.testing.assert_array_equal(noisy_images, images)
@@ -90,37 +81,37 @@ def test_label_noise_is_as_stated_and_leaves_the_images(train):
     assert set(labels[wrong]) == set(range(7))
 
 
-def test_full_label_noise_names_no_emotion_rightly():
+def test_label_noise_of_one_makes_every_label_wrong():
     truth = drawn_faces(50, seed=0, label_noise=0)[1]
     assert not np.any(drawn_faces(50, seed=0, label_noise=1)[1] == truth)
 
 
 @pytest.mark.parametrize(("count", "seed", "noise"), [(-1, 0, 0.0), (1, -1, 0.0), (1, 0, 1.5)])
-def test_impossible_requests_are_refused(count, seed, noise):
+def test_drawn_faces_refuse_impossible_values(count, seed, noise):
     with pytest.raises(InputError, match="Received"):
         drawn_faces(count, seed, label_noise=noise)
 
 
-def test_styles_come_as_often_as_stated():
+def test_styles_are_as_frequent_as_their_shares():
     rng = np.random.default_rng(0)
     styles = [random_face(i % 7, rng).style for i in range(1400)]
     for name, style in STYLES.items():
         assert abs(styles.count(name) / 1400 - style.share) < 0.05, name
 
 
-def test_every_emotion_has_a_prototype_of_known_action_units():
+def test_prototypes_use_known_action_units():
     assert tuple(PROTOTYPES) == EMOTIONS
     assert {unit for units in PROTOTYPES.values() for unit in units} <= set(ACTION_UNITS)
 
 
-def test_units_outside_the_prototype_stay_weak():
+def test_random_action_units_outside_the_prototype_are_weak():
     rng = np.random.default_rng(0)
     for emotion in range(7):
         for _ in range(100):
             units = random_action_units(emotion, rng)
-            strays = set(units) - set(PROTOTYPES[EMOTIONS[emotion]])
-            assert len(strays) <= 1
-            assert all(units[stray] < 0.3 for stray in strays)
+            others = set(units) - set(PROTOTYPES[EMOTIONS[emotion]])
+            assert len(others) <= 1
+            assert all(units[unit] < 0.3 for unit in others)
 
 
 @pytest.mark.parametrize(
@@ -140,13 +131,13 @@ def test_units_outside_the_prototype_stay_weak():
         (26, "opening", 1),
     ],
 )
-def test_an_action_unit_moves_what_it_is_named_after(unit, what, direction):
-    at_rest = expression_of({}, np.random.default_rng(0))
+def test_expression_of_moves_what_the_action_unit_is_named_after(unit, what, direction):
+    neutral = expression_of({}, np.random.default_rng(0))
     moved = expression_of({unit: 1.0}, np.random.default_rng(0))
-    assert direction * (getattr(moved, what) - getattr(at_rest, what)) > 0.03
+    assert direction * (getattr(moved, what) - getattr(neutral, what)) > 0.03
 
 
-def test_expressions_differ_as_people_draw_them():
+def test_expressions_differ_between_emotions():
     def average(emotion, what):
         return np.mean([getattr(face, what) for face in expressions(EMOTIONS.index(emotion))])
 
@@ -157,15 +148,15 @@ def test_expressions_differ_as_people_draw_them():
     assert average("disgust", "nose_wrinkle") > 0.6
 
 
-def test_the_lower_lip_is_never_above_the_upper_one():
+def test_lips_never_cross():
     rng = np.random.default_rng(0)
     for i in range(700):
         upper, lower = lips(random_face(i % 7, rng))
         assert np.all(lower[:, 1] >= upper[:, 1] - 1e-9)
 
 
-def test_pixels_alone_do_not_tell_but_edges_do(train):
-    """A linear model on pixels stays far behind the same model on local edge directions."""
+def test_drawn_faces_require_edges_not_single_pixels(train):
+    """A linear model on pixels is far worse than the same model on local edge directions."""
     from sklearn.linear_model import RidgeClassifier
 
     images, labels = train
@@ -194,63 +185,3 @@ def edge_histograms(images):
         planes.append(strength * np.maximum(1 - np.minimum(off, 8 - off), 0))
     cells = np.stack(planes, 1).reshape(len(images), 8, 8, 6, 8, 6).sum(axis=(3, 5))
     return np.sqrt(cells).reshape(len(images), -1)
-
-
-def run_sample(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "ferlab", "sample", *map(str, arguments)],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-    )
-
-
-def test_sample_writes_what_it_says(tmp_path):
-    result = run_sample(tmp_path / "new", "--train", 30, "--test", 20, "--seed", 3)
-    assert result.returncode == 0, result.stderr
-    names = ["train.csv", "test.csv", "test_truth.csv", "faces.png"]
-    assert [Path(line.split(":")[0]).name for line in result.stdout.splitlines()] == names
-    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == sorted(names)
-
-    tables = {}
-    for name in names[:3]:
-        content = (tmp_path / "new" / name).read_bytes().decode()
-        assert "\r" not in content
-        tables[name] = list(csv.reader(content.splitlines()))
-    images, labels = drawn_faces(30, seed=6)
-    test_images, truth = drawn_faces(20, seed=7, label_noise=0)
-    assert tables["train.csv"][0] == ["label", "feature"]
-    assert [int(label) for label, _ in tables["train.csv"][1:]] == labels.tolist()
-    assert [int(x) for x in tables["train.csv"][1][1].split(" ")] == images[0].ravel().tolist()
-    assert tables["test.csv"][0] == ["id", "feature"]
-    assert [int(x) for x in tables["test.csv"][20][1].split(" ")] == (
-        test_images[19].ravel().tolist()
-    )
-    assert tables["test_truth.csv"] == [
-        ["id", "label"],
-        *([str(i), str(label)] for i, label in enumerate(truth)),
-    ]
-    with Image.open(tmp_path / "new" / "faces.png") as picture:
-        assert picture.width > picture.height > 7 * 48
-    assert (tmp_path / "new" / "faces.png").stat().st_size < 200_000
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"), [(("--train", 0), "--train must be"), (("--seed", -1), "--seed must be")]
-)
-def test_sample_refuses_impossible_counts_in_one_line(tmp_path, arguments, said):
-    result = run_sample(tmp_path / "new", *arguments)
-    assert result.returncode == 2
-    assert said in result.stderr
-    assert result.stderr.count("\n") == 1
-    assert not (tmp_path / "new").exists()
-
-
-def test_sample_refuses_a_place_that_is_not_a_folder(tmp_path):
-    (tmp_path / "file").write_text("kept")
-    result = run_sample(tmp_path / "file", "--train", 5, "--test", 5)
-    assert result.returncode == 2
-    assert "file" in result.stderr
-    assert result.stderr.count("\n") == 1
-    assert (tmp_path / "file").read_text() == "kept"
