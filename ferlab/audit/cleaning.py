@@ -24,7 +24,18 @@ REASONS = {
     "copies": "an exact copy of an earlier row",
     "near": "a near or mirrored copy of an earlier row",
 }
-_HEADER = "source usage row id label reason kept_source kept_usage kept_row kept_id".split()
+_HEADER = [
+    "source",
+    "usage",
+    "row",
+    "id",
+    "label",
+    "reason",
+    "kept_source",
+    "kept_usage",
+    "kept_row",
+    "kept_id",
+]
 
 
 @dataclasses.dataclass(frozen=True)
