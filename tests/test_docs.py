@@ -13,6 +13,8 @@ from urllib.parse import unquote
 import pytest
 from support import ROOT
 
+from ferlab import __version__
+
 README = ROOT / "README.md"
 CONTRIBUTING = ROOT / "CONTRIBUTING.md"
 PAGES = [README, CONTRIBUTING, *sorted(ROOT.glob("docs/*.md"))]
@@ -167,6 +169,11 @@ def test_flags_are_known(page):
         if not runs:
             every = set().union(*known.values())
             assert set(_FLAG.findall(line)) <= every, f"{page.name}: {line}"
+
+
+def test_citation_and_changelog_are_of_this_version():
+    assert f"version: {__version__}\n" in (ROOT / "CITATION.cff").read_text()
+    assert re.findall(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(), re.M)[0] == __version__
 
 
 def test_tree_exists():
