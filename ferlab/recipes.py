@@ -243,7 +243,11 @@ class Recipe:
         augmentation=True,
     )
     zoom: float = _augmentation("maximum random zoom in or out, as a fraction")
+    brightness: float = _augmentation(
+        "maximum random change of brightness, as a fraction of the range of grey levels"
+    )
     contrast: float = _augmentation("maximum random change of contrast, as a fraction")
+    sharpness: float = _augmentation("maximum random blurring or sharpening, as a fraction")
     erasing: float = _augmentation(
         "area of the largest random patch to erase, as a fraction of the image"
     )
@@ -274,6 +278,16 @@ class Recipe:
         0.0,
         "ALPHA",
         "mixup: alpha of the Beta distribution for blending two images (0: off)",
+        low=0,
+        high=100,
+        augmentation=True,
+        supervised_only=True,
+    )
+    cutmix: float = setting(  # Yun et al., arXiv 1905.04899
+        0.0,
+        "ALPHA",
+        "CutMix: alpha of the Beta distribution for the area taken from another image (0: off); "
+        "with --mixup, each batch gets one of the two at random",
         low=0,
         high=100,
         augmentation=True,
@@ -363,7 +377,7 @@ class Recipe:
 
     @property
     def learns_soft_targets(self) -> bool:
-        return bool(self.label_smoothing or self.mixup)
+        return bool(self.label_smoothing or self.mixup or self.cutmix)
 
     def override(self, **changes: object) -> Self:
         """This recipe with every setting that is not None replaced.

@@ -206,3 +206,5 @@ def test_without_augmentation_leaves_flips_and_shifts():
     plain = best.without_augmentation()
     changed = {name for name in settings(Recipe) if getattr(best, name) != getattr(plain, name)}
     assert changed == {"rotation", "zoom", "contrast", "erasing", "mixup"}
+    more = RECIPE.override(brightness=0.2, sharpness=0.5, cutmix=1.0)
+    assert more.without_augmentation() == RECIPE

@@ -1,4 +1,4 @@
-"""Batches of a dataset in a known order, for every Keras backend."""
+"""Batches of a dataset in a reproducible order, for every Keras backend."""
 
 from collections.abc import Callable
 
@@ -11,9 +11,9 @@ class Batches(keras.utils.PyDataset):
     """Batches of (images,), (images, targets) or (images, targets, weights).
 
     Without `steps` an epoch is every row once; the last batch may be smaller, none is dropped.
-    With `steps` it is that many full batches, going through the rows as often as that takes.
-    `shuffle(epoch)` orders the rows by (seed, epoch) alone, so an epoch is the same whether or not
-    others ran before it.
+    With `steps` it is that many full batches, which repeat the rows as often as necessary.
+    `shuffle(epoch)` orders the rows by (seed, epoch) alone, and a batch is blended by (seed, epoch,
+    index) alone, so an epoch is the same whether or not others ran before it.
     """
 
     def __init__(
@@ -26,15 +26,17 @@ class Batches(keras.utils.PyDataset):
         steps: int | None = None,
         weights: Callable[[int], np.ndarray] | None = None,
         mixup: float = 0.0,
+        cutmix: float = 0.0,
     ) -> None:
-        """images: uint8 (n, height, width, channels); targets: one for each image, if any.
+        """images: uint8 (n, height, width, channels). targets: one for each image, if any.
 
-        weights: gives the weight of every row in an epoch, float32 (n,). mixup: alpha of the Beta
-        distribution by which every image of a batch and its target, float32 (n, classes), are
-        blended with another's of the batch; the images are then float32.
+        weights: a function from an epoch to the weights of the rows, float32 (n,).
+        mixup, cutmix: alpha of the Beta distribution by which each image of a batch is blended with
+            another of the batch, and so is its target, float32 (n, num_classes); 0 for off. The
+            images are then float32. With both, each batch gets one of the two at random.
         """
         super().__init__()
-        self.mixup, self.epoch = mixup, 0
+        self.mixup, self.cutmix, self.epoch = mixup, cutmix, 0
         self.images, self.targets = images, targets
         self.batch_size, self.seed, self.steps = batch_size, seed, steps
         self.weights_of, self.weights = weights, weights(0) if weights else None
@@ -50,17 +52,13 @@ class Batches(keras.utils.PyDataset):
         rows = self.order[index * self.batch_size : (index + 1) * self.batch_size]
         columns = (self.images, self.targets, self.weights)
         batch = tuple(column[rows] for column in columns if column is not None)
-        return self._mixed(batch, index) if self.mixup else batch
+        return self._blended(batch, index) if self.mixup or self.cutmix else batch
 
-    def _mixed(self, batch: tuple[np.ndarray, ...], index: int) -> tuple[np.ndarray, ...]:
+    def _blended(self, batch: tuple[np.ndarray, ...], index: int) -> tuple[np.ndarray, ...]:
         generator = np.random.default_rng((self.seed, self.epoch, index))
-        others = generator.permutation(len(batch[0]))
-        share = generator.beta(self.mixup, self.mixup, size=len(others)).astype("float32")
-        mixed = []
-        for column in batch:
-            own = share.reshape(-1, *[1] * (column.ndim - 1))
-            mixed.append(own * column + (1 - own) * column[others])
-        return tuple(mixed)
+        if self.cutmix and (not self.mixup or generator.random() < 0.5):
+            return cutmix(batch, self.cutmix, generator)
+        return mixup(batch, self.mixup, generator)
 
     def shuffle(self, epoch: int) -> None:
         self.epoch = epoch
@@ -71,11 +69,51 @@ class Batches(keras.utils.PyDataset):
         self.weights = self.weights_of(epoch) if self.weights_of else None
 
 
+def mixup(
+    batch: tuple[np.ndarray, ...], alpha: float, generator: np.random.Generator
+) -> tuple[np.ndarray, ...]:
+    """Blend every row of a batch with another one. Zhang et al. 2018, arXiv 1710.09412.
+
+    batch: images (n, height, width, channels), and other columns (n, ...) such as targets.
+    """
+    others = generator.permutation(len(batch[0]))
+    share = generator.beta(alpha, alpha, size=len(others)).astype("float32")
+    return tuple(_weighted(column, column[others], share) for column in batch)
+
+
+def cutmix(
+    batch: tuple[np.ndarray, ...], alpha: float, generator: np.random.Generator
+) -> tuple[np.ndarray, ...]:
+    """Paste a patch of another image over every image. Yun et al. 2019, arXiv 1905.04899.
+
+    batch: as for `mixup`. The other columns are blended by the area of the patch. Other than in
+    the paper, where a batch shares one patch, each image has its own.
+    """
+    images, *columns = batch
+    count, *sides = images.shape[:3]
+    others = generator.permutation(count)
+    side = np.sqrt(1 - generator.beta(alpha, alpha, size=count))[:, None]
+    covered = [
+        np.abs(np.arange(length) + 0.5 - length * generator.random((count, 1))) < side * length / 2
+        for length in sides
+    ]
+    patch = covered[0][:, :, None] & covered[1][:, None, :]
+    own = 1 - patch.mean(axis=(1, 2), dtype="float32")
+    pasted = np.where(patch[..., None], images[others], images).astype("float32")
+    return (pasted, *(_weighted(column, column[others], own) for column in columns))
+
+
+def _weighted(column: np.ndarray, other: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """share * column + (1 - share) * other, row by row. share: float32 (n,)."""
+    own = share.reshape(-1, *[1] * (column.ndim - 1))
+    return own * column + (1 - own) * other
+
+
 class PairedBatches(keras.utils.PyDataset):
     """Batches of ((images, unlabelled images), targets)."""
 
     def __init__(self, labelled: Batches, unlabelled: Batches) -> None:
-        """unlabelled: without targets, as many batches as the labelled."""
+        """unlabelled: without targets, and as many batches as labelled."""
         super().__init__()
         self.labelled, self.unlabelled = labelled, unlabelled
 
@@ -92,11 +130,11 @@ class PairedBatches(keras.utils.PyDataset):
 
 
 def feed(batches: keras.utils.PyDataset):
-    """What to hand to Keras's fit, evaluate and predict.
+    """The input for Keras's fit, evaluate and predict.
 
-    On TensorFlow Keras turns its input into a tf.data pipeline with autotuning, whose thread is
-    joined at the end of every epoch and sleeps up to a minute at a time (seen with TensorFlow
-    2.21). Here the same pipeline comes without autotuning.
+    On TensorFlow, Keras would turn the batches into a tf.data pipeline with autotuning. Its thread
+    is joined at the end of every epoch and sleeps up to a minute at a time (seen with TensorFlow
+    2.21), so this is the same pipeline without autotuning.
     """
     if keras.backend.backend() != "tensorflow":
         return batches

@@ -1,69 +1,102 @@
-"""What is done at random to a training image: Keras's own layers, run inside the training step."""
+"""Random changes of training images, by Keras's own layers inside the training step.
+
+A layer is one line in `LAYERS` and one field in `ferlab/recipes.py`. Mixup and CutMix, which blend
+whole batches with their targets, are in `ferlab/data/batches.py`.
+"""
+
+from collections.abc import Callable
 
 from ferlab.backend import keras
 from ferlab.recipes import Recipe
 
-
-def augmentation_layers(recipe: Recipe) -> list[keras.layers.Layer]:
-    """The recipe's random layers, raw grey levels in and out; none of them acts in evaluation.
-
-    Pixels shifted in from outside repeat the nearest edge, as Keras's ImageDataGenerator has it.
-    """
-    layers: list[keras.layers.Layer] = []
-    if recipe.horizontal_flip:
-        layers.append(keras.layers.RandomFlip("horizontal", name="random_flip"))
-    if recipe.shift:
-        layers.append(
-            keras.layers.RandomTranslation(
-                recipe.shift, recipe.shift, fill_mode="nearest", name="random_shift"
-            )
-        )
-    if recipe.rotation:
-        layers.append(
-            keras.layers.RandomRotation(
-                recipe.rotation / 360, fill_mode="nearest", name="random_rotation"
-            )
-        )
-    if recipe.zoom:
-        layers.append(keras.layers.RandomZoom(recipe.zoom, fill_mode="nearest", name="random_zoom"))
-    if recipe.contrast:
-        layers.append(keras.layers.RandomContrast(recipe.contrast, name="random_contrast"))
-    if recipe.erasing:
-        layers.append(
-            keras.layers.RandomErasing(
-                (1.0, 1.0),
-                scale=(0.02, max(recipe.erasing, 0.02)),
-                fill_value=128,
-                name="random_erasing",
-            )
-        )
-    return _compiled(layers)
+GREY_LEVELS = (0, 255)
 
 
-def strong_augmentation_layers() -> list[keras.layers.Layer]:
-    """What makes a strong view of FixMatch, after the weak one's layers; raw grey levels.
+def _flip(_: float) -> keras.layers.Layer:
+    return keras.layers.RandomFlip("horizontal", name="random_flip")
 
-    Turned, zoomed, brighter or darker, more or less contrast, and a patch erased, as RandAugment
-    and Cutout do; of their operations those that leave the expression of a grey face what it is.
-    """
-    return _compiled(
-        [
-            keras.layers.RandomRotation(15 / 360, fill_mode="nearest", name="random_rotation"),
-            keras.layers.RandomZoom(0.15, fill_mode="nearest", name="random_zoom"),
-            keras.layers.RandomBrightness(0.2, name="random_brightness"),
-            keras.layers.RandomContrast(0.4, name="random_contrast"),
-            keras.layers.RandomErasing(
-                (1.0, 1.0), scale=(0.02, 0.2), fill_value=128, name="random_erasing"
-            ),
-        ]
+
+def _shift(fraction: float) -> keras.layers.Layer:
+    """Pixels from outside repeat the nearest edge, as in Keras's former ImageDataGenerator."""
+    return keras.layers.RandomTranslation(
+        fraction, fraction, fill_mode="nearest", name="random_shift"
     )
 
 
-def _compiled(layers: list[keras.layers.Layer]) -> list[keras.layers.Layer]:
-    """The layers, which JAX may compile.
+def _rotation(degrees: float) -> keras.layers.Layer:
+    return keras.layers.RandomRotation(degrees / 360, fill_mode="nearest", name="random_rotation")
 
-    Those that move pixels say that they cannot be, for the sake of TensorFlow's compiler; a step
-    with one of them would then run operation by operation, which on JAX is far slower.
+
+def _zoom(fraction: float) -> keras.layers.Layer:
+    return keras.layers.RandomZoom(fraction, fill_mode="nearest", name="random_zoom")
+
+
+def _brightness(fraction: float) -> keras.layers.Layer:
+    return keras.layers.RandomBrightness(fraction, GREY_LEVELS, name="random_brightness")
+
+
+def _contrast(fraction: float) -> keras.layers.Layer:
+    return keras.layers.RandomContrast(fraction, name="random_contrast")
+
+
+def _sharpness(fraction: float) -> keras.layers.Layer:
+    """Keras's factor is 0 for a blurred image, 0.5 for the image itself and 1 for a sharp one."""
+    ends = (0.5 - fraction / 2, 0.5 + fraction / 2)
+    return keras.layers.RandomSharpness(ends, GREY_LEVELS, name="random_sharpness")
+
+
+def _erasing(fraction: float) -> keras.layers.Layer:
+    smallest = 0.02
+    return keras.layers.RandomErasing(
+        (1.0, 1.0),
+        scale=(smallest, max(fraction, smallest)),
+        fill_value=128,
+        name="random_erasing",
+    )
+
+
+LAYERS: dict[str, Callable[[float], keras.layers.Layer]] = {  # by setting, in order
+    "horizontal_flip": _flip,
+    "shift": _shift,
+    "rotation": _rotation,
+    "zoom": _zoom,
+    "brightness": _brightness,
+    "contrast": _contrast,
+    "sharpness": _sharpness,
+    "erasing": _erasing,
+}
+
+
+def augmentation_layers(recipe: Recipe) -> list[keras.layers.Layer]:
+    """The recipe's random layers, in order; raw grey levels in and out.
+
+    None of them changes an image in evaluation.
+    """
+    values = {name: getattr(recipe, name) for name in LAYERS}
+    return _compiled([LAYERS[name](value) for name, value in values.items() if value])
+
+
+def strong_augmentation_layers() -> list[keras.layers.Layer]:
+    """The layers of FixMatch's strong view, to follow those of the weak view.
+
+    Rotation, zoom, brightness, contrast and erasing, as in RandAugment and Cutout; of their
+    operations these keep the expression of a grey face.
+    """
+    strengths = {
+        "rotation": 15.0,
+        "zoom": 0.15,
+        "brightness": 0.2,
+        "contrast": 0.4,
+        "erasing": 0.2,
+    }
+    return _compiled([LAYERS[name](value) for name, value in strengths.items()])
+
+
+def _compiled(layers: list[keras.layers.Layer]) -> list[keras.layers.Layer]:
+    """The layers, declared fit for JAX's compiler.
+
+    Those that move pixels declare that they are not, because of TensorFlow's compiler. A step with
+    one of them would then run operation by operation, which is far slower on JAX.
     """
     for layer in layers:
         layer.supports_jit = keras.backend.backend() == "jax"

@@ -93,6 +93,7 @@ class Supervised:
             seed,
             steps=self.steps,
             mixup=self._recipe_in(phase).mixup,
+            cutmix=self._recipe_in(phase).cutmix,
         )
 
     def _targets(self) -> np.ndarray:

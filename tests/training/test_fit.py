@@ -24,7 +24,6 @@ from ferlab.data.batches import Batches, feed
 from ferlab.errors import InputError
 from ferlab.recipes import RECIPES
 from ferlab.training.acceleration import FusedBatchNormalization, accelerate
-from ferlab.training.augmentation import augmentation_layers
 from ferlab.training.objectives import Supervised
 from models import build_model
 from models.resnet import resnet
@@ -484,68 +483,12 @@ def test_the_last_epochs_are_without_what_blends_and_distorts(dataset, tmp_path,
     assert seen == [(False, False), (True, True)]
 
 
-@pytest.mark.parametrize("setting", [{"rotation": 12.0}, {"zoom": 0.2}, {"contrast": 0.3}])
-def test_every_kind_of_augmentation_keeps_grey_levels(setting):
-    nothing = RECIPE.override(horizontal_flip=False, shift=0.0)
-    assert augmentation_layers(nothing) == []
-    (layer,) = augmentation_layers(nothing.override(**setting))
-    images = np.random.default_rng(0).uniform(0, 255, (8, 48, 48, 1)).astype("float32")
-    changed = keras.ops.convert_to_numpy(layer(images, training=True))
-    assert not np.allclose(changed, images, atol=1)
-    assert changed.min() >= 0
-    assert changed.max() <= 255.001
-
-
-def test_an_erased_patch_is_no_larger_than_told():
-    nothing = RECIPE.override(horizontal_flip=False, shift=0.0)
-    (layer,) = augmentation_layers(nothing.override(erasing=0.1))
-    changed = keras.ops.convert_to_numpy(layer(np.zeros((64, 48, 48, 1), "float32"), training=True))
-    shares = (changed == 128).mean(axis=(1, 2, 3))
-    assert 0.05 < shares.max() < 0.12
-    assert set(np.unique(changed)) == {0, 128}
-
-
 def test_a_frozen_normalisation_does_not_move():
     layer = keras.layers.BatchNormalization(trainable=False)
     images = np.full((4, 3, 3, 2), 9.0, "float32")
     fused = FusedBatchNormalization(layer)
     fused(images, training=True)
     assert np.all(np.asarray(layer.moving_mean) == 0)
-
-
-def test_augmentation_is_off_in_evaluation_and_on_in_training():
-    images = np.random.default_rng(0).integers(0, 256, (8, 48, 48, 1)).astype("float32")
-    for layer in augmentation_layers(RECIPE):
-        np.testing.assert_array_equal(np.asarray(layer(images, training=False)), images)
-        changed = np.asarray(layer(images, training=True))
-        assert not np.array_equal(changed, images)
-        assert changed.min() >= 0
-        assert changed.max() <= 255
-
-
-def test_shift_stays_within_its_fraction():
-    (layer,) = augmentation_layers(RECIPE.override(horizontal_flip=False))
-    image = np.zeros((1, 48, 48, 1), "float32")
-    image[0, 24, 24] = 1
-    moved = np.asarray(layer(np.repeat(image, 200, 0), training=True))
-    rows, columns = (np.argwhere(moved > 0)[:, axis] for axis in (1, 2))
-    reach = max(abs(rows - 24).max(), abs(columns - 24).max())
-    assert 4 <= reach <= 5  # a tenth of 48 is 4.8, and a fraction of a pixel touches the next
-
-
-def test_batches_hold_every_row_once_in_an_order_of_seed_and_epoch_alone():
-    images = np.arange(10, dtype=np.uint8).reshape(10, 1, 1, 1)
-    labels = np.arange(10)
-    first, second = (Batches(images, labels, 4, seed=3) for _ in range(2))
-    first.shuffle(0)
-    first.shuffle(5)
-    second.shuffle(5)
-    drawn = [first[index] for index in range(len(first))]
-    assert [len(batch[1]) for batch in drawn] == [4, 4, 2]
-    assert sorted(np.concatenate([batch[1] for batch in drawn])) == list(range(10))
-    for (one, its_labels), (other, _) in zip(drawn, map(second.__getitem__, range(3)), strict=True):
-        np.testing.assert_array_equal(one, other)
-        np.testing.assert_array_equal(one.ravel(), its_labels)
 
 
 def test_evaluation_counts_the_smaller_last_batch(dataset, tmp_path):

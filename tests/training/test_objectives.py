@@ -25,19 +25,6 @@ def small_model():
     return keras.Model(images, keras.layers.Dense(7, activation="softmax")(x))
 
 
-def test_a_control_has_exactly_the_steps_and_goes_through_the_rows_evenly():
-    images = np.arange(10, dtype=np.uint8).reshape(10, 1, 1, 1)
-    batches = Batches(images, np.arange(10), 4, seed=3, steps=6)
-    batches.shuffle(0)
-    drawn = [batches[index] for index in range(len(batches))]
-    assert [len(batch[1]) for batch in drawn] == [4] * 6
-    labels = np.concatenate([batch[1] for batch in drawn])
-    assert sorted(labels[:10]) == sorted(labels[10:20]) == list(range(10))
-    assert set(np.bincount(labels)) == {2, 3}
-    batches.shuffle(1)
-    assert not np.array_equal(labels, np.concatenate([batches[i][1] for i in range(6)]))
-
-
 def pseudo_labelled(recipe):
     dataset = faces(60)
     targets = np.full((20, 7), 1 / 7, "float32")
@@ -228,16 +215,3 @@ def test_smoothed_labels_and_a_teachers_probabilities_are_what_is_learned():
     assert objective.record() != Supervised(train, recipe).record()
     assert objective.record()["taught_by"] == ["a.h5"]
     assert sorted(objective.seen()) == sorted([5, *train.row_digests()])
-
-
-def test_mixup_blends_images_and_targets_by_the_same_share():
-    images = (np.arange(4) * 60).astype(np.uint8).reshape(4, 1, 1, 1)
-    targets = np.eye(4, dtype="float32")
-    batches = Batches(images, targets, 4, seed=0, mixup=0.5)
-    batches.shuffle(1)
-    mixed, blended = batches[0]
-    assert mixed.dtype == blended.dtype == np.float32
-    np.testing.assert_allclose(blended.sum(axis=1), 1, atol=1e-6)
-    np.testing.assert_allclose(mixed[:, 0, 0, 0], blended @ (np.arange(4) * 60), atol=1e-3)
-    assert ((blended > 0.01) & (blended < 0.99)).any()
-    np.testing.assert_array_equal(batches[0][0], mixed)  # of (seed, epoch, batch) alone

@@ -310,3 +310,13 @@ def test_a_script_stopped_by_a_limit_on_files_goes_on_without_it(straight, tmp_p
     )
     assert "goes on with" in finish(start("--keep-epochs", 2, cwd=tmp_path))
     require_equal(straight, tmp_path)
+
+
+def test_settings_recorded_under_former_names_are_the_same(tmp_path):
+    recorded = {"recipe": {"name": "best", "small_scale": 0.5, "plain_share": 0.2}}
+    asked = {"recipe": {"name": "best", "progressive_scale": 0.5, "no_aug_fraction": 0.2}}
+    asked["recipe"] |= {"cutmix": 0.0, "explicit_phases": []}  # a later version's, and off
+    runs.require_same_settings(tmp_path, recorded, asked)
+    asked["recipe"]["no_aug_fraction"] = 0.3
+    with pytest.raises(InputError, match=r"no_aug_fraction 0\.2.*0\.3"):
+        runs.require_same_settings(tmp_path, recorded, asked)
