@@ -57,7 +57,7 @@ def main() -> None:
     train, validation = dataset.split(recipe.validation)
 
     files.require_writable(args.out_dir / "checkpoint.h5")
-    seed = previous.metadata.get("seed", 0) if args.seed is None else args.seed
+    seed = (previous.record.seed or 0) if args.seed is None else args.seed
     training.set_seed(seed)
     result = training.fit(
         previous.raw_pixel_model(),

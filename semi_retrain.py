@@ -55,7 +55,7 @@ def main() -> None:
     class_names = cli.chosen_class_names(args)
 
     def load(path, **options):
-        told = checkpoints.read_metadata(path).get("class_names")  # the names are for the other
+        told = checkpoints.read_record(path).class_names  # the names are for the other
         return checkpoints.load(
             path,
             pixels=args.pixels,
@@ -74,7 +74,7 @@ def main() -> None:
         test = test.in_order_of(existing.class_names)
 
     files.require_writable(args.out_dir / "checkpoint.h5")
-    seed = existing.metadata.get("seed", 0) if args.seed is None else args.seed
+    seed = (existing.record.seed or 0) if args.seed is None else args.seed
     rows = semi_supervised.split_rows(dataset, test, recipe, seed, report=print)
 
     def start():

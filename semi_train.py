@@ -66,8 +66,8 @@ def main() -> None:
     files.require_writable(args.out_dir / "checkpoint.h5")
     seed = args.seed or 0
     rows = semi_supervised.split_rows(dataset, test, recipe, seed, report=print)
-    if recipe.method == "fixmatch" and "recipe" in predictor.metadata:
-        recipe = recipe.override(model=predictor.metadata["recipe"].get("model"))
+    if recipe.method == "fixmatch":
+        recipe = recipe.override(model=predictor.record.recipe.get("model"))
 
     def start():
         if recipe.method == "fixmatch":

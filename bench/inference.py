@@ -92,7 +92,7 @@ def main() -> None:
     from ferlab.evaluation import metrics
     from ferlab.inference.engines import ENGINES
 
-    checkpoints.read_metadata(args.model)  # says what is wrong with it
+    checkpoints.read_record(args.model)  # says what is wrong with it
     dataset = data.read(args.fer_dir / "test.csv", role="test")
     labels = data.read_truth(args.fer_dir / "public_truth.csv", dataset)
     known = labels >= 0

@@ -234,7 +234,7 @@ def differences(one: Path, other: Path) -> Iterator[str]:
         pairs = zip(*arrays, strict=True)
         if not all(np.array_equal(*pair) for pair in pairs):
             yield what
-    first, second = (dict(checkpoint.metadata["history"]) for checkpoint in opened)
+    first, second = (dict(checkpoint.record.history) for checkpoint in opened)
     if first | {"seconds": None} != second | {"seconds": None}:
         yield "history"
 

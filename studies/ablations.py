@@ -176,8 +176,8 @@ def train_row(args: argparse.Namespace, name: str, seed: int, whole, test) -> No
             objective=objective,
             run_dir=args.out_dir / "runs" / f"{name}-seed{seed}",
         )
-        seconds = sum(result.metadata["history"]["seconds"])  # also of what was before a stop
-        checkpoints.save(result.model, path, result.metadata, training_rows=result.training_rows)
+        seconds = sum(result.history["seconds"])  # also of what was before a stop
+        checkpoints.save(result.model, path, result.record, training_rows=result.training_rows)
         result.run.finish(path)
         once = sum(layer.multiply_adds for layer in costs.layer_costs(model))
         epochs = sum(len(phase.epochs) * (phase.scale or 1) ** 2 for phase in recipe.phases())

@@ -5,7 +5,7 @@ import pytest
 
 from ferlab import checkpoints
 from ferlab.backend import keras
-from ferlab.checkpoints import trust
+from ferlab.checkpoints import TrainingRecord, trust
 from ferlab.errors import InputError
 from ferlab.optimizers import Muon
 
@@ -78,10 +78,10 @@ def test_a_checkpoint_brings_it_back_and_opens_in_plain_keras(tmp_path):
     model.optimizer = Muon(RATE, exclude_layers=["probabilities"])
     model.compile(model.optimizer, "sparse_categorical_crossentropy")
     model.train_on_batch(np.ones((2, 6, 6, 3)), np.array([0, 1]))
-    metadata = {"class_names": list("abcd"), "image_shape": [6, 6, 3], "pixels": "raw"}
+    record = TrainingRecord(class_names=tuple("abcd"), image_shape=(6, 6, 3), pixels="raw")
     for suffix in (".h5", ".keras"):
         path = tmp_path / f"model{suffix}"
-        checkpoints.save(model, path, metadata)
+        checkpoints.save(model, path, record)
         found = checkpoints.load(path, with_optimizer=True).model.optimizer
         assert type(found) is Muon
         for expected, value in zip(model.optimizer.variables, found.variables, strict=True):
@@ -94,8 +94,8 @@ def test_kerass_own_muon_comes_back_as_it_is(tmp_path):
     model = network()
     model.compile(keras.optimizers.Muon(RATE), "sparse_categorical_crossentropy")
     model.train_on_batch(np.ones((2, 6, 6, 3)), np.array([0, 1]))
-    metadata = {"class_names": list("abcd"), "image_shape": [6, 6, 3], "pixels": "raw"}
-    checkpoints.save(model, tmp_path / "model.h5", metadata)
+    record = TrainingRecord(class_names=tuple("abcd"), image_shape=(6, 6, 3), pixels="raw")
+    checkpoints.save(model, tmp_path / "model.h5", record)
     found = checkpoints.load(tmp_path / "model.h5", with_optimizer=True).model.optimizer
     assert type(found) is keras.optimizers.Muon
 

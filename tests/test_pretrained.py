@@ -91,7 +91,7 @@ def test_a_name_leads_to_its_file(shipped):
 def test_the_repositorys_own_are_what_their_facts_say(monkeypatch):
     monkeypatch.delenv(pretrained.FOLDER_VARIABLE, raising=False)
     for name in pretrained.names():
-        checkpoints.read_metadata(pretrained.resolve(f"pretrained:{name}"))
+        checkpoints.read_record(pretrained.resolve(f"pretrained:{name}"))
 
 
 @pytest.mark.parametrize(

@@ -470,3 +470,13 @@ def stored_layers(vintage: Vintage, config: dict, weights: Weights) -> bytes:
         put(file.create_group(root), _layers(config["config"]))
         file.create_group("vars")
     return buffer.getvalue()
+
+
+def write_record(path, entries):
+    """Put a training record, sound or not, into a checkpoint that has none."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.writestr("ferlab.json", json.dumps(entries))
+    else:
+        with h5py.File(path, "a") as file:
+            file.attrs["ferlab"] = json.dumps(entries)

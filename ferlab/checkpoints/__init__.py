@@ -6,12 +6,13 @@ from ferlab.checkpoints.metadata import (
     METADATA_ATTRIBUTE,
     METADATA_MEMBER,
     SUFFIXES,
-    read_metadata,
+    read_record,
     read_training_rows,
     recorded_recipe,
-    update_metadata,
+    update_record,
 )
 from ferlab.checkpoints.pixels import PIXEL_SCALES, plausible_scales
+from ferlab.checkpoints.record import LearnedFrom, TrainingRecord, git_commit
 
 __all__ = [
     "METADATA_ATTRIBUTE",
@@ -19,12 +20,15 @@ __all__ = [
     "PIXEL_SCALES",
     "SUFFIXES",
     "Checkpoint",
+    "LearnedFrom",
+    "TrainingRecord",
     "architecture_of",
+    "git_commit",
     "load",
     "plausible_scales",
-    "read_metadata",
+    "read_record",
     "read_training_rows",
     "recorded_recipe",
     "save",
-    "update_metadata",
+    "update_record",
 ]

@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -21,9 +21,10 @@ from ferlab.checkpoints.metadata import (
     H5_SUFFIXES,
     add_to_archive,
     add_to_h5,
-    read_metadata,
+    read_record,
     require_suffix,
 )
+from ferlab.checkpoints.record import TrainingRecord
 from ferlab.errors import InputError
 
 if TYPE_CHECKING:
@@ -39,15 +40,15 @@ LIKELY_SIDES = (48, 64, 96, 128, 224)  # pixels; tried when a configuration does
 class Checkpoint:
     """An opened checkpoint.
 
-    class_names: None when neither the file nor the user tells. metadata: empty when the file
-    carries none. pixels: a key of PIXEL_SCALES. vintage: what wrote it.
+    class_names: None when neither the file nor the user states them. pixels: a key of
+    PIXEL_SCALES. record: empty when the file has none. vintage: what wrote it.
     """
 
     path: Path
     model: "keras.Model"
     class_names: tuple[str, ...] | None
     pixels: str
-    metadata: dict = field(default_factory=dict)
+    record: TrainingRecord = field(default_factory=TrainingRecord)
     vintage: str = ""
     _raw_model: "keras.Model | None" = field(default=None, repr=False)
 
@@ -63,12 +64,21 @@ class Checkpoint:
     @property
     def tells_classes(self) -> bool:
         """Whether the class names are the file's own, and not what a user said of it."""
-        return bool(self.metadata.get("class_names"))
+        return bool(self.record.class_names)
 
     @property
     def temperature(self) -> float | None:
-        """What its logits are divided by to have probabilities that hold; None if never fitted."""
-        return self.metadata.get("temperature")
+        """Divides the logits, to calibrate the probabilities; None if it was never fitted."""
+        return self.record.temperature
+
+    @classmethod
+    def in_memory(cls, model: "keras.Model", record: TrainingRecord) -> Self:
+        """A model of raw pixels that was just trained and is in no file yet."""
+        return cls(Path("model"), model, record.class_names, "raw", record)
+
+    def with_model(self, model: "keras.Model") -> Self:
+        """This checkpoint with another model for the same pixels, such as a part of its own."""
+        return dataclasses.replace(self, model=model, _raw_model=None)
 
     def sized_model(self) -> "keras.Model":
         """The model, on images of `image_shape` where it takes any size."""
@@ -104,12 +114,12 @@ class Checkpoint:
 def save(
     model: "keras.Model",
     path: Path,
-    metadata: dict,
+    record: TrainingRecord,
     *,
     training_rows: np.ndarray | None = None,
     half: bool = False,
 ) -> None:
-    """Write the model, its optimiser's state and the metadata, whole or not at all.
+    """Write the model, its optimizer's state and the training record, whole or not at all.
 
     training_rows: uint64 (n,), `Dataset.row_digests()` of what it was trained on. half: kernels in
     float16 and no optimiser, for an `.h5` of half the size to use but not to go on with exactly;
@@ -124,17 +134,17 @@ def save(
         raise InputError(f"{path}: float16 is for names that end in {', '.join(H5_SUFFIXES)}")
     optimizer = None if half else getattr(model, "optimizer", None)
     config = keras.optimizers.serialize(optimizer) if optimizer else None
-    metadata = {**metadata, "optimizer": config}
+    record = record.replace(optimizer=config)
     with files.whole_file(path) as temporary:
         if path.suffix in H5_SUFFIXES:
-            temporary.write_bytes(_h5_bytes(model, metadata, training_rows, half))
+            temporary.write_bytes(_h5_bytes(model, record, training_rows, half))
         else:
             model.save(temporary)
-            add_to_archive(temporary, metadata, training_rows)
+            add_to_archive(temporary, record, training_rows)
 
 
 def _h5_bytes(
-    model: "keras.Model", metadata: dict, training_rows: np.ndarray | None, half: bool
+    model: "keras.Model", record: TrainingRecord, training_rows: np.ndarray | None, half: bool
 ) -> memoryview:
     """The `.h5` file, made in memory.
 
@@ -151,7 +161,7 @@ def _h5_bytes(
     with NamedFile(buffer, "w") as file:
         with _without_hdf5_warning():
             model.save(file, include_optimizer=not half)
-        add_to_h5(file, metadata, training_rows)
+        add_to_h5(file, record, training_rows)
     return (_halved(buffer) if half else buffer).getbuffer()
 
 
@@ -220,12 +230,12 @@ def load(
     Raises InputError when the file is no checkpoint, holds what Keras 3 has no word for, or is no
     classifier of images (one input of (height, width, 1 or 3), one output of 2 or more classes).
     """
-    metadata = read_metadata(path)
+    record = read_record(path)
     contents = containers.read(path, architecture)
     try:
         model = _current(contents) if contents.is_current else _legacy(contents)
-        if with_optimizer and metadata.get("optimizer"):
-            model.optimizer = _read_optimizer(contents, model, metadata["optimizer"])
+        if with_optimizer and record.optimizer:
+            model.optimizer = _read_optimizer(contents, model, record.optimizer)
     except InputError:
         raise
     except Exception as error:  # Keras raises whatever a foreign file makes it trip over
@@ -233,9 +243,9 @@ def load(
     checkpoint = Checkpoint(
         path=path,
         model=model,
-        class_names=_agreed(path, "--class-names", class_names, _names(metadata)),
+        class_names=_agreed(path, "--class-names", class_names, record.class_names),
         pixels="unit",
-        metadata=metadata,
+        record=record,
         vintage=contents.vintage,
     )
     _require_image_classifier(checkpoint)
@@ -383,15 +393,10 @@ def _read_optimizer(
     return optimizer
 
 
-def _names(metadata: dict) -> tuple[str, ...] | None:
-    names = metadata.get("class_names")
-    return None if names is None else tuple(names)
-
-
 def _pixels(checkpoint: Checkpoint, given: str | None) -> str:
     """What the file or the user says; else what its first layers tell; else x / 255."""
     path, shape = checkpoint.path, checkpoint.image_shape
-    recorded = checkpoint.metadata.get("pixels")
+    recorded = checkpoint.record.pixels
     for told in (recorded, given):
         if told is not None:
             pixels.require_scale(str(path), told, shape)

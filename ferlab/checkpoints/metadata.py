@@ -1,13 +1,11 @@
-"""What our checkpoints carry beside the model, in HDF5 and in `.keras` archives.
+"""What ferlab stores beside the model, in HDF5 files and `.keras` archives.
 
-A JSON text: class names, recipe, history, versions, seed, fingerprint of the data, temperature. In
-HDF5 it is the attribute `ferlab`, in `.keras` the archive's member `ferlab.json`. And the digests
-of the rows it was trained on, uint64, so that nobody scores or fits a vote on them.
+The training record, as JSON: in HDF5 the attribute `ferlab`, in `.keras` the member `ferlab.json`.
+And the digests of the training rows, uint64, so that nobody scores a model or tunes a vote on them.
 """
 
 import io
 import json
-import math
 import shutil
 import zipfile
 from pathlib import Path
@@ -17,6 +15,7 @@ import numpy as np
 
 from ferlab import files
 from ferlab.checkpoints.containers import one_line, require_checkpoint
+from ferlab.checkpoints.record import TrainingRecord
 from ferlab.errors import InputError
 from ferlab.recipes import Recipe, from_record
 
@@ -37,26 +36,25 @@ def require_suffix(path: Path) -> None:
         raise InputError(f"{path}: a checkpoint's name must end in {', '.join(SUFFIXES)}")
 
 
-def add_to_h5(file: "h5py.File", metadata: dict, training_rows: np.ndarray | None) -> None:
-    file.attrs[METADATA_ATTRIBUTE] = json.dumps(metadata)
+def add_to_h5(file: "h5py.File", record: TrainingRecord, training_rows: np.ndarray | None) -> None:
+    file.attrs[METADATA_ATTRIBUTE] = json.dumps(record.as_json())
     if training_rows is not None:
         file[ROWS_DATASET] = training_rows
 
 
-def add_to_archive(path: Path, metadata: dict, training_rows: np.ndarray | None) -> None:
+def add_to_archive(path: Path, record: TrainingRecord, training_rows: np.ndarray | None) -> None:
     """Add them to a `.keras` archive that Keras has just written."""
     with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr(METADATA_MEMBER, json.dumps(metadata))
+        archive.writestr(METADATA_MEMBER, json.dumps(record.as_json()))
         if training_rows is not None:
             buffer = io.BytesIO()
             np.save(buffer, training_rows, allow_pickle=False)
             archive.writestr(ROWS_MEMBER, buffer.getvalue())
 
 
-def update_metadata(path: Path, changes: dict) -> None:
-    """Change entries of the metadata, in a file of any origin; the model stays as it is."""
-    metadata = {**read_metadata(path), **changes}
-    text = json.dumps(metadata)
+def update_record(path: Path, **changes: object) -> None:
+    """Change entries of the training record, in any checkpoint; the model stays as it is."""
+    text = json.dumps(read_record(path).replace(**changes).as_json())
     with files.whole_file(path) as temporary:
         if require_checkpoint(path) == "h5":
             import h5py
@@ -74,69 +72,20 @@ def update_metadata(path: Path, changes: dict) -> None:
                 new.writestr(METADATA_MEMBER, text)
 
 
-def read_metadata(path: Path) -> dict:
-    """The metadata a checkpoint carries, without opening the model; {} for one that is not ours."""
+def read_record(path: Path) -> TrainingRecord:
+    """The training record of a checkpoint, without opening the model.
+
+    It is empty for a checkpoint that ferlab did not write. Raises InputError for a damaged one.
+    """
     kind = require_checkpoint(path)
     try:
         text = _h5_text(path) if kind == "h5" else _member(path, METADATA_MEMBER)
-        metadata = json.loads(text) if text else {}
+        entries = json.loads(text) if text else {}
     except Exception as error:  # h5py and zipfile raise almost anything for a damaged file
-        raise InputError(f"{path}: its metadata cannot be read: {one_line(error)}") from error
-    if not isinstance(metadata, dict):
-        raise InputError(f"{path}: its ferlab metadata is not a JSON object")
-    for name, is_sound in _SOUND.items():
-        value = metadata.get(name)
-        if value is not None and not is_sound(value):
-            raise InputError(f"{path}: its metadata is damaged: {name} {str(value)[:100]}")
-    return metadata
-
-
-def _is_history(value: object) -> bool:
-    return isinstance(value, dict) and all(
-        isinstance(column, list) and all(isinstance(entry, int | float) for entry in column)
-        for column in value.values()
-    )
-
-
-def _is_phases(value: object) -> bool:
-    return isinstance(value, list) and all(
-        isinstance(phase, list)
-        and len(phase) == 2
-        and isinstance(phase[0], int)
-        and isinstance(phase[1], str)
-        for phase in value
-    )
-
-
-def _is_shape(value: object) -> bool:
-    return (
-        isinstance(value, list)
-        and len(value) == 3
-        and all(isinstance(side, int) and side > 0 for side in value)
-    )
-
-
-def _is_names(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(name, str) for name in value)
-
-
-def _is_dict(value: object) -> bool:
-    return isinstance(value, dict)
-
-
-_SOUND = {
-    "class_names": _is_names,
-    "image_shape": _is_shape,
-    "history": _is_history,
-    "phases": _is_phases,
-    "recipe": _is_dict,
-    "data": lambda value: isinstance(value, dict) and isinstance(value.get("fingerprint"), str),
-    "optimizer": _is_dict,
-    "objective": lambda value: _is_dict(value) and _is_names(value.get("taught_by", [])),
-    "pixels": lambda value: isinstance(value, str),
-    "seed": lambda value: isinstance(value, int) and value >= 0,
-    "temperature": lambda value: isinstance(value, int | float) and 0 < value < math.inf,
-}
+        raise InputError(
+            f"{path}: its training record cannot be read: {one_line(error)}"
+        ) from error
+    return TrainingRecord.from_json(entries, str(path))
 
 
 def _h5_text(path: Path) -> str | bytes | None:
@@ -179,8 +128,8 @@ def read_training_rows(path: Path) -> np.ndarray | None:
 
 def recorded_recipe(path: Path) -> Recipe | None:
     """The recipe a checkpoint was trained by; None for one that is not ours."""
-    recorded = read_metadata(path).get("recipe")
-    if recorded is None:
+    recorded = read_record(path).recipe
+    if not recorded:
         return None
     try:
         return from_record(recorded)

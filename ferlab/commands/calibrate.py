@@ -51,10 +51,12 @@ def run(args: argparse.Namespace) -> None:
 
     temperature = calibration.fit_temperature(probabilities, dataset.labels)
     # It holds for these pixels and classes alone, so a file that did not tell them does now.
-    changes = {"temperature": temperature, "pixels": checkpoint.pixels}
-    if checkpoint.class_names:
-        changes["class_names"] = list(checkpoint.class_names)
-    checkpoints.update_metadata(args.checkpoint, changes)
+    checkpoints.update_record(
+        args.checkpoint,
+        temperature=temperature,
+        pixels=checkpoint.pixels,
+        class_names=checkpoint.class_names,
+    )
     for line in calibration.calibration_lines(probabilities, dataset.labels, temperature):
         print(line)
     print(f"{args.checkpoint}: now carries its temperature")

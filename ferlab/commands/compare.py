@@ -39,11 +39,11 @@ class Candidate:
 
     @property
     def history(self) -> dict[str, list[float]]:
-        return self.checkpoint.metadata.get("history") or {}
+        return self.checkpoint.record.history
 
     @property
     def recipe(self) -> dict:
-        return self.checkpoint.metadata.get("recipe") or {}
+        return self.checkpoint.record.recipe
 
     @property
     def val_accuracy(self) -> "Proportion | float | None":
@@ -53,7 +53,7 @@ class Candidate:
         values = self.history.get("val_accuracy")
         if not values:
             return None
-        rows = self.checkpoint.metadata.get("validation_rows", self.recipe.get("validation"))
+        rows = self.checkpoint.record.validation_rows or self.recipe.get("validation")
         if type(rows) is int and rows > 0 and 0 <= values[-1] <= 1:
             return metrics.proportion(round(values[-1] * rows), rows)
         return float(values[-1])
@@ -110,12 +110,12 @@ def run(args: argparse.Namespace) -> None:
     class_names = cli.chosen_class_names(args)
     loaded = []
     for path in paths:
-        told = checkpoints.read_metadata(path)  # the flags are about those that do not tell
+        record = checkpoints.read_record(path)  # the flags are about those that do not tell
         loaded.append(
             checkpoints.load(
                 path,
-                pixels=None if told.get("pixels") else args.pixels,
-                class_names=None if told.get("class_names") else class_names,
+                pixels=None if record.pixels else args.pixels,
+                class_names=None if record.class_names else class_names,
             )
         )
     candidates = [
@@ -214,10 +214,10 @@ def unlike_trainings(candidates: Sequence[Candidate]) -> list[str]:
     splits = {
         (
             str(candidate.recipe.get("validation")),
-            candidate.checkpoint.metadata["data"]["fingerprint"],
+            candidate.checkpoint.record.fingerprint,
         )
         for candidate in candidates
-        if candidate.history.get("val_accuracy") and candidate.checkpoint.metadata.get("data")
+        if candidate.history.get("val_accuracy") and candidate.checkpoint.record.data
     }
     if len(splits) < 2:
         return []

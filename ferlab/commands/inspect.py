@@ -100,13 +100,12 @@ def description(checkpoint: "Checkpoint") -> list[str]:
     from ferlab import checkpoints
     from ferlab.evaluation import costs
 
-    told = checkpoint.metadata
+    record = checkpoint.record
     trained_on = checkpoints.read_training_rows(checkpoint.path)
-    recipe, history = told.get("recipe") or {}, told.get("history") or {}
-    accuracies = history.get("val_accuracy") or []
+    accuracies = record.history.get("val_accuracy") or []
     names = ", ".join(checkpoint.class_names) if checkpoint.class_names else "not told"
     pixels = f"{checkpoint.pixels} ({checkpoints.PIXEL_SCALES[checkpoint.pixels]})"
-    if "pixels" not in told:
+    if record.pixels is None:
         pixels = f"not told; taken as {pixels}"
     height, width, channels = checkpoint.image_shape
     parameters = checkpoint.model.count_params()
@@ -117,15 +116,16 @@ def description(checkpoint: "Checkpoint") -> list[str]:
         "classes": f"{checkpoint.num_classes}: {names}",
         "parameters": f"{parameters:,}",
         "multiply-adds": f"{costs.multiply_adds(checkpoint.sized_model()):,} an image",
-        "recipe": recipe.get("name"),
-        "epochs": len(history.get("loss") or []) or None,
+        "recipe": record.recipe.get("name"),
+        "epochs": record.epochs or None,
         "validation": f"accuracy {accuracies[-1]:.4f}" if accuracies else None,
-        "seed": told.get("seed"),
+        "seed": record.seed,
         "trained on": trained_on is not None and f"{len(trained_on):,} rows, which it knows again",
         "temperature": checkpoint.temperature and f"{checkpoint.temperature:.3f}",
-        "previous": told.get("previous"),
-        "created": told.get("created"),
-        "metadata": None if told else "none: not written by ferlab",
+        "resumed from": record.resumed_from,
+        "created": record.created,
+        "git commit": record.git_commit,
+        "record": "none: not written by ferlab" if record.is_empty else None,
     }
     return [
         f"{name:<14} {value}" for name, value in facts.items() if value not in (None, False, "")
@@ -160,6 +160,7 @@ def layer_lines(checkpoint: "Checkpoint") -> list[str]:
 def search(checkpoint: "Checkpoint", dataset: "Dataset", batch_size: int) -> list[str]:
     """The accuracy under each pixel scale and class order, and the most likely of them."""
     from ferlab import checkpoints, data, inference
+    from ferlab.checkpoints import TrainingRecord
     from ferlab.evaluation import metrics
 
     if checkpoint.num_classes != dataset.num_classes:
@@ -177,7 +178,7 @@ def search(checkpoint: "Checkpoint", dataset: "Dataset", batch_size: int) -> lis
     for pixels in checkpoints.plausible_scales(checkpoint.image_shape):
         # What the file says of itself is left aside: it may be what is wrong.
         asked = dataclasses.replace(
-            checkpoint, pixels=pixels, class_names=None, metadata={}, _raw_model=None
+            checkpoint, pixels=pixels, class_names=None, record=TrainingRecord(), _raw_model=None
         )
         outputs = inference.predict(asked, dataset, batch_size=batch_size).argmax(axis=1)
         candidates = {**orders, "best match": best_match(outputs, labels, dataset.class_names)}
@@ -203,8 +204,8 @@ def search(checkpoint: "Checkpoint", dataset: "Dataset", batch_size: int) -> lis
         ]
     lines.append(f"most likely    pixels {pixels}, classes in the order of {name}: {accuracy}")
     lines.append(f"               --pixels {pixels} --class-names {','.join(order)}")
-    told = (checkpoint.metadata.get("pixels"), checkpoint.metadata.get("class_names"))
-    if told[0] not in (None, pixels) or (told[1] and tuple(told[1]) != tuple(order)):
+    record = checkpoint.record
+    if record.pixels not in (None, pixels) or record.class_names not in (None, tuple(order)):
         lines.append("               which is not what the file says of itself")
     return lines
 

@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> None:
         checkpoints.save(
             whole.model,
             path,
-            {**whole.metadata, "temperature": temperature},
+            whole.record.replace(temperature=temperature),
             training_rows=checkpoints.read_training_rows(args.checkpoint),
             half=True,
         )

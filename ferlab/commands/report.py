@@ -302,14 +302,12 @@ def add_history(page: "Page", checkpoint: "Checkpoint") -> None:
     from ferlab import plots
 
     page.heading("Training history")
-    history = checkpoint.metadata.get("history") or {}
+    history = checkpoint.record.history
     if not history.get("loss"):
         page.paragraph("The file carries none.")
         return
     page.figure(
-        plots.history_figure(
-            history, checkpoint.path.name, checkpoint.metadata.get("phases") or ()
-        ),
+        plots.history_figure(history, checkpoint.path.name, checkpoint.record.phases),
         "By epoch, on training and validation rows.",
     )
     facts = [("epochs", len(history["loss"]))]
@@ -350,7 +348,7 @@ def add_cost(page: "Page", checkpoint: "Checkpoint", speeds: "list[Speed]") -> N
 def add_settings(page: "Page", checkpoint: "Checkpoint", found: "Evaluation") -> None:
     from ferlab import backend, files
 
-    told = checkpoint.metadata
+    record = checkpoint.record
     with files.open_to_read(checkpoint.path) as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     names = ", ".join(checkpoint.class_names or found.dataset.class_names)
@@ -361,19 +359,25 @@ def add_settings(page: "Page", checkpoint: "Checkpoint", found: "Evaluation") ->
         "SHA-256": digest,
         "written by": checkpoint.vintage,
         "images": f"{height}x{width}x{channels}",
-        "pixels": checkpoint.pixels + ("" if "pixels" in told else " (the file does not tell)"),
+        "pixels": checkpoint.pixels + ("" if record.pixels else " (the file does not tell)"),
         "classes": names + ("" if checkpoint.tells_classes else " (the file does not tell)"),
-        "seed": told.get("seed"),
-        "previous": told.get("previous"),
-        "origin": told.get("origin"),
+        "seed": record.seed,
+        "resumed from": record.resumed_from,
+        "initialized from": record.initialized_from,
         "temperature": checkpoint.temperature,
-        "trained": told.get("created"),
+        "trained": record.created,
+        "git commit": record.git_commit,
     }
-    for part in ("recipe", "data", "objective"):
-        facts |= {f"{part}: {name}": value for name, value in (told.get(part) or {}).items()}
+    parts = {
+        "recipe": record.recipe,
+        "data": record.data,
+        "learned from": record.learned_from.as_json(),
+    }
+    for part, entries in parts.items():
+        facts |= {f"{part}: {name}": value for name, value in entries.items()}
     page.facts((name, value) for name, value in facts.items() if value is not None)
     page.paragraph("Versions, at the training and at this report:")
-    then, now = told.get("versions") or {}, backend.versions()
+    then, now = record.versions, backend.versions()
     page.table(
         ("what", "training", "report"),
         [(name, then.get(name, "not told"), now.get(name, "")) for name in {**then, **now}],

@@ -216,8 +216,8 @@ def _published(result: "Result", out_dir: Path, run_dir: Path, snapshots: int) -
     for gone in itertools.filterfalse(Path.is_file, paths):
         raise InputError(f"{gone}: no such file; to train it again, delete {run_dir}")
     return {
-        "recipe": result.metadata["recipe"]["name"],
-        "seed": result.metadata["seed"],
+        "recipe": result.record.recipe["name"],
+        "seed": result.record.seed,
         "run": run_dir.relative_to(out_dir).as_posix(),
         "seconds": round(sum(result.history["seconds"]), 1),
         "files": [

@@ -77,17 +77,17 @@ def _known_again(
     silent, pooled = [], []
     digests = {dataset.image_shape: dataset.row_digests()}
     for model in models:
-        trained_on, metadata = checkpoints.read_training_rows(model), None
+        trained_on, record = checkpoints.read_training_rows(model), None
         if trained_on is not None:
-            metadata = checkpoints.read_metadata(model)
-            shape = tuple(metadata.get("image_shape") or dataset.image_shape)
+            record = checkpoints.read_record(model)
+            shape = record.image_shape or dataset.image_shape
             if shape not in digests:
                 other = read_at(shape) if read_at else fit_images(dataset, shape)
                 digests[shape] = other.row_digests()
             seen |= np.isin(digests[shape][chosen], trained_on)
-        if metadata is None or metadata.get("previous_rows_unknown"):
+        if record is None or record.has_unknown_rows:
             silent.append(str(model))
-        if metadata and {"unlabelled", "pseudo_labels"} & set(metadata.get("objective") or {}):
+        if record and record.learned_from.has_unlabelled_images:
             pooled.append(str(model))
     if silent:
         report(

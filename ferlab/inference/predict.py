@@ -256,7 +256,7 @@ def features(checkpoint: Checkpoint, dataset: Dataset, *, batch_size: int = 256)
     if seen and isinstance(seen[0], (list, tuple, dict)):
         seen = []
     body = keras.Model(model.inputs, [*seen, model.outputs[0]])
-    both = dataclasses.replace(checkpoint, model=body, _raw_model=None)
+    both = checkpoint.with_model(body)
     images = data.fit_images(dataset, checkpoint.image_shape).images
     outputs = both.raw_pixel_model().predict(feed(Batches(images, None, batch_size)), verbose=0)
     *maps, last_outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]

@@ -78,7 +78,7 @@ def members_of(path: Path) -> list[Member]:
     """A checkpoint as a member of weight 1, or the members of a list, which ends in .txt."""
     if path.suffix == ".txt":
         return read_model_list(path)
-    checkpoints.read_metadata(path)  # says what is wrong with a file before anything is asked
+    checkpoints.read_record(path)  # says what is wrong with a file before anything is asked
     return [Member(1, path, str(path))]
 
 
@@ -187,18 +187,18 @@ def read_for(
     InputError, naming the member's line, for one that tells other classes apart than the others or
     labelled data, or has them in another order without its line saying so.
     """
-    metadata = [_at(member, checkpoints.read_metadata, member.path) for member in members]
+    records = [_at(member, checkpoints.read_record, member.path) for member in members]
     told = [
-        (member, tuple(own["class_names"]))
-        for member, own in zip(members, metadata, strict=True)
-        if own.get("class_names")
+        (member, record.class_names)
+        for member, record in zip(members, records, strict=True)
+        if record.class_names
     ]
     for member, names in told:
         _require_votable(member, names, class_names or told[0][1])
     is_folder = Path(path).is_dir()
     if is_folder and class_names is None and told:
         class_names = told[0][1]
-    shapes = [tuple(own["image_shape"]) for own in metadata if own.get("image_shape")]
+    shapes = [record.image_shape for record in records if record.image_shape]
     dataset = data.read(
         path,
         role=role,
@@ -288,8 +288,7 @@ def _note_silent(members: list[Member], dataset: Dataset, report: Callable[[str]
     silent = [
         str(member.path)
         for member in members
-        if member.class_names is None
-        and not checkpoints.read_metadata(member.path).get("class_names")
+        if member.class_names is None and not checkpoints.read_record(member.path).class_names
     ]
     if silent:
         report(

@@ -47,29 +47,30 @@ def _is_score(value: object) -> bool:
 
 
 def origin(path: Path) -> dict:
-    """The part of a checkpoint's metadata by which its training can be done again.
+    """The part of a checkpoint's training record by which its training can be done again.
 
     Raises InputError unless that is one whole supervised training, from its beginning by a recipe.
     """
-    told = checkpoints.read_metadata(path)
+    record = checkpoints.read_record(path)
     recipe = checkpoints.recorded_recipe(path)
-    objective = told.get("objective") or {}
-    teachers = objective.get("taught_by") or ["not told"] * ("teacher" in objective)
-    epochs = len((told.get("history") or {}).get("loss") or ())
-    if recipe is None or any(told.get(name) is None for name in _IS_SOUND if name != "scores"):
+    learned_from = record.learned_from
+    is_taught = learned_from.teacher_probabilities is not None
+    teachers = learned_from.teachers or ("not told",) * is_taught
+    entries = record.as_json()
+    if recipe is None or any(name not in entries for name in _IS_SOUND if name != "scores"):
         reason = "it does not tell its recipe, seed and data"
-    elif isinstance(recipe, SemiRecipe) or set(objective) - {"teacher", "taught_by"}:
+    elif isinstance(recipe, SemiRecipe) or learned_from.has_unlabelled_images or learned_from.steps:
         reason = "it has learned from more than given labels"
     elif unshipped := [one for one in teachers if not one.startswith(pretrained.PREFIX)]:
         reason = f"its teacher {unshipped[0]} is no shipped model; teach by pretrained:NAME"
-    elif told.get("previous") or told.get("origin"):
-        reason = f"it went on from {told.get('previous') or told.get('origin')}"
-    elif epochs != recipe.epochs:
-        reason = f"{epochs} of its {recipe.epochs} epochs are trained"
+    elif record.resumed_from or record.initialized_from:
+        reason = f"it went on from {record.resumed_from or record.initialized_from}"
+    elif record.epochs != recipe.epochs:
+        reason = f"{record.epochs} of its {recipe.epochs} epochs are trained"
     elif checkpoints.read_training_rows(path) is None:
         reason = "it does not tell which rows it was trained on"
     else:
-        known = {name: told[name] for name in (*_IS_SOUND, "created") if name in told}
+        known = {name: entries[name] for name in (*_IS_SOUND, "created") if name in entries}
         if teachers:
             names = [teacher.removeprefix(pretrained.PREFIX) for teacher in teachers]
             known["teachers"] = {name: pretrained.read_facts(name)["sha256"] for name in names}
@@ -81,7 +82,7 @@ def require_unseen(path: Path, train: Dataset, validation: Dataset) -> None:
     """Raise InputError if its teachers knew validation rows, so that its scores would flatter."""
     others = np.setdiff1d(checkpoints.read_training_rows(path), train.row_digests())
     known = int(np.isin(validation.row_digests(), others).sum())
-    if known or checkpoints.read_metadata(path).get("previous_rows_unknown"):
+    if known or checkpoints.read_record(path).has_unknown_rows:
         told = f"{known:,} of" if known else "perhaps some of"
         raise InputError(
             f"{path}: its teacher was trained on {told} the {len(validation):,} validation rows"
@@ -115,7 +116,7 @@ def split(source: str, facts: dict) -> tuple[Dataset, Dataset]:
 
 
 def fingerprint(train: Dataset, facts: dict) -> str:
-    """Of the rows whose labels are learned, as the metadata of a training has it."""
+    """Of the rows whose labels are learned, as a training record has it."""
     removed = recipe_of(facts).labels_removed
     return train.without_labels(removed, facts["seed"]).labelled().fingerprint()
 

@@ -50,11 +50,11 @@ def save_confusion_matrix(
 
 def save_history(checkpoint: Checkpoint, path: Path, report: Report) -> None:
     """Loss, accuracy and learning rate by epoch; nothing is saved for a model without a history."""
-    history = checkpoint.metadata.get("history")
+    history = checkpoint.record.history
     if not history:
         report(f"{checkpoint.path}: contains no training history")
         return
-    phases = checkpoint.metadata.get("phases", ())
+    phases = checkpoint.record.phases
     plots.save(plots.history_figure(history, checkpoint.path.name, phases), path)
     report(str(path))
 

@@ -43,8 +43,8 @@ def teacher(
 
 def _rows_of(path: Path, dataset: Dataset) -> np.ndarray | None:
     """Digests of all rows it was trained on, where they can be told among those of the dataset."""
-    told = checkpoints.read_metadata(path)
-    is_alike = told.get("image_shape") == list(dataset.image_shape)  # others have other digests
-    if not is_alike or told.get("previous_rows_unknown"):
+    record = checkpoints.read_record(path)
+    is_alike = record.image_shape == dataset.image_shape  # others have other digests
+    if not is_alike or record.has_unknown_rows:
         return None
     return checkpoints.read_training_rows(path)

@@ -20,7 +20,7 @@ import numpy as np
 
 from ferlab import backend, checkpoints, files, inference, optimizers
 from ferlab.backend import keras
-from ferlab.checkpoints import Checkpoint
+from ferlab.checkpoints import Checkpoint, TrainingRecord
 from ferlab.data import Dataset
 from ferlab.data.batches import Batches, feed
 from ferlab.errors import InputError, a_few
@@ -43,14 +43,14 @@ class Result:
     """
 
     model: keras.Model
-    metadata: dict
+    record: TrainingRecord
     snapshots: tuple[Path, ...]
     training_rows: np.ndarray
     run: runs.Run
 
     @property
     def history(self) -> dict[str, list[float]]:
-        return self.metadata["history"]
+        return self.record.history
 
     @property
     def val_accuracy(self) -> float:
@@ -102,13 +102,14 @@ def fit(
     if recipe.ema and keras.backend.backend() == "jax":  # which hands its arrays away (Keras 3.15)
         raise InputError("--ema needs the backend tensorflow or torch. Received: jax")
     require_epochs(previous, initial_epoch, recipe)
-    metadata = _metadata(train, objective, recipe, seed, previous, origin)
-    metadata["validation_rows"] = len(validation)
+    record = _record(train, validation, objective, recipe, seed, previous, origin)
     settings = {
-        **{key: metadata[key] for key in ("recipe", "seed", "objective")},
-        "data": {**metadata["data"], "validation_fingerprint": validation.fingerprint()},
-        **checkpoint_settings("previous", previous),
-        **checkpoint_settings("origin", origin),
+        "recipe": record.recipe,
+        "seed": seed,
+        "learned_from": record.learned_from.as_json(),
+        "data": {**record.data, "validation_fingerprint": validation.fingerprint()},
+        **checkpoint_settings("resume_from", previous),
+        **checkpoint_settings("initialized_from", origin),
         "initial_epoch": initial_epoch,
         "keep_epochs": keep_epochs,
         "backend": keras.backend.backend(),
@@ -121,7 +122,7 @@ def fit(
             objective,
             validation,
             recipe,
-            metadata,
+            record,
             seed=seed,
             keep_epochs=keep_epochs,
             previous=previous,
@@ -139,7 +140,7 @@ def _train(
     objective: Supervised,
     validation: Dataset,
     recipe: Recipe,
-    metadata: dict,
+    record: TrainingRecord,
     *,
     seed: int,
     keep_epochs: int,
@@ -147,15 +148,15 @@ def _train(
     origin: Checkpoint | None,
     initial_epoch: int,
 ) -> Result:
-    """Do in a run folder what is still to be done. `metadata` is that before the first epoch."""
+    """Do in a run folder what is still to be done. `record` is that before the first epoch."""
     files.sweep(run.path / EPOCHS_NAME)
     stopped = _stopped_training(run)
     finished = range(initial_epoch, initial_epoch)
     if stopped:
         model = stopped.model
-        epochs = _epochs_in(stopped.metadata) - _epochs_in(metadata)
+        epochs = stopped.record.epochs - record.epochs
         finished = range(initial_epoch, initial_epoch + epochs)
-        metadata = {key: stopped.metadata.get(key, value) for key, value in metadata.items()}
+        record = stopped.record
 
     batches = objective.batches(seed)
     steps = len(batches) * (recipe.epochs - initial_epoch)
@@ -181,7 +182,7 @@ def _train(
 
     rows = _training_rows(objective, previous or origin)
     keeper = _Keeper(
-        model, metadata, rows, run.path, finished, first_kept=recipe.epochs - keep_epochs
+        model, record, rows, run.path, finished, first_kept=recipe.epochs - keep_epochs
     )
     with _Log(run.path / "log.txt") as log:
         if run.goes_on:
@@ -190,9 +191,9 @@ def _train(
                 "to begin anew, delete it"
             )
         if stopped:
-            _write_history(run.path, metadata["history"], finished)
+            _write_history(run.path, record.history, finished)
         else:
-            files.write_json(run.path / "environment.json", metadata["versions"])
+            files.write_json(run.path / "environment.json", record.versions)
             log(
                 f"{recipe.name}: {model.name}, {model.count_params():,} parameters, "
                 f"{objective} and {len(validation):,} validation images"
@@ -201,7 +202,7 @@ def _train(
                 named = recorded.optimizer if recorded else recipe.optimizer
                 reason = f"had {named}" if named != recipe.optimizer else "has no optimiser's state"
                 log(f"note: {previous.path} {reason}, so a new optimiser begins")
-            for note in _notes(model, recipe, metadata, previous, steps, objective, validation):
+            for note in _notes(model, recipe, record, previous, steps, objective, validation):
                 log(f"note: {note}")
             if recipe.bfloat16 and not backend.has_bfloat16():
                 log("note: no fast bfloat16 here, so it computes in float32, which takes longer")
@@ -238,8 +239,8 @@ def _train(
             except KeyboardInterrupt:
                 log(f"stopped: {keeper.what_is_kept()}; the same command goes on")
                 raise
-        metadata["temperature"] = _temperature(model, validation, metadata)
-        result = Result(model, metadata, tuple(keeper.snapshots), rows, run)
+        record = keeper.record.replace(temperature=_temperature(model, validation, keeper.record))
+        result = Result(model, record, tuple(keeper.snapshots), rows, run)
         correct = round(result.val_accuracy * len(validation))
         log(f"validation accuracy {metrics.proportion(correct, len(validation))}")
     return result
@@ -253,12 +254,12 @@ def publish(result: Result, out_dir: Path, *, prefix: str | None = None, suffix:
     `dnn_` where none is given. The run is finished with that.
     """
     if prefix is None:
-        prefix = "dnn_" if result.metadata["recipe"]["model"] == "dnn" and not suffix else ""
+        prefix = "dnn_" if result.record.recipe["model"] == "dnn" and not suffix else ""
     stem = f"{prefix}{result.val_accuracy:.6f}{suffix}"
     with runs.publishing_into(out_dir):
-        path = _free_name(out_dir, stem, result.metadata)
+        path = _free_name(out_dir, stem, result.record)
         files.sweep(out_dir, path.name)
-        checkpoints.save(result.model, path, result.metadata, training_rows=result.training_rows)
+        checkpoints.save(result.model, path, result.record, training_rows=result.training_rows)
         for snapshot in result.snapshots:
             if snapshot.exists():
                 files.sweep(path.with_suffix(""), snapshot.name)
@@ -293,22 +294,22 @@ def snapshot_name(epoch: int, val_accuracy: float) -> str:
     return f"{epoch}_{val_accuracy:.6f}.h5"
 
 
-def _free_name(out_dir: Path, stem: str, metadata: dict) -> Path:
+def _free_name(out_dir: Path, stem: str, record: TrainingRecord) -> Path:
     number, path = 1, out_dir / f"{stem}.h5"
-    while path.exists() and not _same_training(path, metadata):
+    while path.exists() and not _same_training(path, record):
         number += 1
         path = out_dir / f"{stem}-{number}.h5"
     return path
 
 
-def _same_training(path: Path, metadata: dict) -> bool:
+def _same_training(path: Path, record: TrainingRecord) -> bool:
     try:
-        existing = checkpoints.read_metadata(path)
+        existing = checkpoints.read_record(path)
     except InputError:
         return False
-    keys = ("recipe", "seed", "data", "previous")
-    return all(existing.get(key) == metadata[key] for key in keys) and (
-        existing.get("history", {}).get("val_loss") == metadata["history"]["val_loss"]
+    names = ("recipe", "seed", "data", "resumed_from")
+    return all(getattr(existing, name) == getattr(record, name) for name in names) and (
+        existing.history.get("val_loss") == record.history["val_loss"]
     )
 
 
@@ -330,11 +331,9 @@ def _require_fit(model: keras.Model, train: Dataset, validation: Dataset) -> Non
 
 def require_epochs(previous: Checkpoint | None, initial_epoch: int, recipe: Recipe) -> None:
     """Raise InputError unless there are epochs to train, after those that `previous` has had."""
-    history = previous.metadata.get("history") if previous else None
-    if history and len(history["loss"]) != initial_epoch:
-        raise InputError(
-            f"{previous.path}: has had {len(history['loss'])} epochs. Received: {initial_epoch}"
-        )
+    epochs = previous.record.epochs if previous else 0
+    if epochs and epochs != initial_epoch:
+        raise InputError(f"{previous.path}: has had {epochs} epochs. Received: {initial_epoch}")
     if initial_epoch >= recipe.epochs:
         raise InputError(
             f"the last epoch must be above the first. Received: {initial_epoch} and {recipe.epochs}"
@@ -367,16 +366,11 @@ def _training_rows(objective: Supervised, previous: Checkpoint | None) -> np.nda
     return rows if earlier is None else np.union1d(earlier, rows)
 
 
-def _temperature(model: keras.Model, validation: Dataset, metadata: dict) -> float:
+def _temperature(model: keras.Model, validation: Dataset, record: TrainingRecord) -> float:
     """What makes the model's probabilities hold on the validation rows."""
-    names = validation.class_names
-    checkpoint = Checkpoint(Path("model"), model, names, "raw", metadata)
+    checkpoint = Checkpoint.in_memory(model, record)
     probabilities = inference.predict(checkpoint, validation, batch_size=EVALUATION_BATCH_SIZE)
     return calibration.fit_temperature(probabilities, validation.labels)
-
-
-def _epochs_in(metadata: dict) -> int:
-    return len(metadata["history"].get("loss", ()))
 
 
 def _epochs_worth(recipe: Recipe, first_epoch: int) -> float:
@@ -482,7 +476,7 @@ def _steps_to_settle(model: keras.Model) -> float:
 def _notes(
     model: keras.Model,
     recipe: Recipe,
-    metadata: dict,
+    record: TrainingRecord,
     previous: Checkpoint | None,
     steps: int,
     objective: Supervised,
@@ -500,12 +494,12 @@ def _notes(
             f"the teacher was trained on {known:,} of the {len(validation):,} validation rows, so "
             "the accuracy will be too high"
         )
-    taught_by = (previous.metadata.get("objective") or {}).get("taught_by") if previous else None
+    taught_by = previous.record.learned_from.teachers if previous else ()
     if taught_by and not teacher:
         names = ", ".join(taught_by)
         yield f"{previous.path} was taught by {names}; from here on it learns from labels alone"
-    recorded = previous.metadata.get("data") if previous else None
-    if recorded and recorded["fingerprint"] != metadata["data"]["fingerprint"]:
+    recorded = previous.record.fingerprint if previous else None
+    if recorded and recorded != record.fingerprint:
         yield (
             f"{previous.path} was trained on other rows; if validation rows were among them, the "
             "accuracy will be too high"
@@ -522,49 +516,54 @@ def _notes(
         )
 
 
-def _metadata(
+def _record(
     train: Dataset,
+    validation: Dataset,
     objective: Supervised,
     recipe: Recipe,
     seed: int,
     previous: Checkpoint | None,
     origin: Checkpoint | None,
-) -> dict:
+) -> TrainingRecord:
+    """The record before the first epoch."""
     before = previous or origin
-    history = previous.metadata.get("history", {}) if previous else {}
-    return {
-        "class_names": list(train.class_names),
-        "image_shape": list(train.image_shape),
-        "pixels": "raw",
-        "recipe": recipe.as_dict(),
-        "seed": seed,
-        "history": {name: list(values) for name, values in history.items()},
-        "phases": _phases(previous, recipe),
-        "data": {"source": Path(train.source).name, "fingerprint": train.fingerprint()},
-        "objective": objective.record(),
-        "previous": previous.path.name if previous else None,
-        "origin": origin.path.name if origin else None,
-        "previous_rows_unknown": bool(
-            (objective.teacher and objective.teacher.rows is None)
+    teacher = objective.teacher
+    return TrainingRecord(
+        class_names=train.class_names,
+        image_shape=train.image_shape,
+        pixels="raw",
+        recipe=recipe.as_dict(),
+        seed=seed,
+        history=previous.record.history if previous else {},
+        phases=_phases(previous, recipe),
+        data={"source": Path(train.source).name, "fingerprint": train.fingerprint()},
+        validation_rows=len(validation),
+        learned_from=objective.learned_from(),
+        resumed_from=previous.path.name if previous else None,
+        initialized_from=origin.path.name if origin else None,
+        has_unknown_rows=bool(
+            (teacher and teacher.rows is None)
             or (
                 before
                 and (
                     checkpoints.read_training_rows(before.path) is None
-                    or before.metadata.get("previous_rows_unknown")
+                    or before.record.has_unknown_rows
                 )
             )
         ),
-        "versions": backend.versions(),
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
+        versions=backend.versions(),
+        git_commit=checkpoints.git_commit(),
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    )
 
 
-def _phases(previous: Checkpoint | None, recipe: Recipe) -> list[list]:
-    """[first epoch in the history, recipe] of each training that the history is of."""
-    told = previous.metadata if previous else {}
-    epochs = len(told.get("history", {}).get("loss", ()))
-    before = (told.get("recipe") or {}).get("name", "before") if epochs else None
-    return [*(told.get("phases") or ([[0, before]] if epochs else [])), [epochs, recipe.name]]
+def _phases(previous: Checkpoint | None, recipe: Recipe) -> tuple[tuple[int, str], ...]:
+    """(first epoch in the history, name of the recipe) of each training in the history."""
+    if previous is None or not previous.record.epochs:
+        return ((0, recipe.name),)
+    record = previous.record
+    before = record.phases or ((0, record.recipe.get("name", "before")),)
+    return (*before, (record.epochs, recipe.name))
 
 
 def _write_history(run_dir: Path, history: dict[str, list[float]], epochs: range) -> None:
@@ -706,19 +705,19 @@ class _Keeper(keras.callbacks.Callback):
     def __init__(
         self,
         model: keras.Model,
-        metadata: dict,
+        record: TrainingRecord,
         training_rows: np.ndarray,
         run_dir: Path,
         finished: range,
         first_kept: int,
     ) -> None:
-        """finished: the epochs of this run that are the last of the history in the metadata."""
+        """finished: the epochs of this run that are the last of the history in the record."""
         super().__init__()
-        self.kept_model, self.metadata, self.run_dir = model, metadata, run_dir
+        self.kept_model, self.record, self.run_dir = model, record, run_dir
         self.training_rows = training_rows
         self.finished, self.first_kept = finished, first_kept
         paths = [
-            self._snapshot(epoch, metadata["history"]["val_accuracy"][epoch - finished.stop])
+            self._snapshot(epoch, record.history["val_accuracy"][epoch - finished.stop])
             for epoch in finished
             if epoch >= first_kept
         ]
@@ -731,11 +730,9 @@ class _Keeper(keras.callbacks.Callback):
         row = {name: float(value) for name, value in (logs or {}).items()}
         row["learning_rate"] = float(self.kept_model.optimizer.learning_rate)
         row["seconds"] = round(time.perf_counter() - self.start, 3)
-        history = self.metadata["history"]
-        for name, value in row.items():
-            history.setdefault(name, []).append(value)
+        self.record = self.record.with_epoch(row)
         epochs = range(self.finished.start, epoch + 1)
-        _write_history(self.run_dir, history, epochs)
+        _write_history(self.run_dir, self.record.history, epochs)
         if epoch >= self.first_kept:
             snapshot = self._snapshot(epoch, row["val_accuracy"])
             self._save(snapshot)
@@ -744,7 +741,7 @@ class _Keeper(keras.callbacks.Callback):
         self.finished = epochs
 
     def _save(self, path: Path) -> None:
-        checkpoints.save(self.kept_model, path, self.metadata, training_rows=self.training_rows)
+        checkpoints.save(self.kept_model, path, self.record, training_rows=self.training_rows)
 
     def _snapshot(self, epoch: int, val_accuracy: float) -> Path:
         return self.run_dir / EPOCHS_NAME / snapshot_name(epoch, val_accuracy)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ferlab.backend import has_bfloat16, keras
+from ferlab.checkpoints import LearnedFrom
 from ferlab.data import Dataset
 from ferlab.data.batches import Batches, PairedBatches
 from ferlab.errors import InputError
@@ -74,13 +75,15 @@ class Supervised:
         others = np.setdiff1d(self.teacher.rows, self.train.row_digests())
         return int(np.isin(validation.row_digests(), others).sum())
 
-    def record(self) -> dict:
-        """What the outcome follows from, beside the training rows and the recipe."""
-        told = {} if self.steps is None else {"steps": self.steps}
-        if self.teacher:
-            told["teacher"] = _fingerprint(self.teacher.probabilities)
-            told["taught_by"] = list(self.teacher.names)
-        return told
+    def learned_from(self) -> LearnedFrom:
+        """What the model learns from beside the labelled images."""
+        if self.teacher is None:
+            return LearnedFrom(steps=self.steps)
+        return LearnedFrom(
+            steps=self.steps,
+            teachers=self.teacher.names,
+            teacher_probabilities=_fingerprint(self.teacher.probabilities),
+        )
 
     def _recipe_in(self, phase: Phase) -> Recipe:
         return self.recipe if phase.augment else self.recipe.without_augmentation()
@@ -157,9 +160,10 @@ class PseudoLabelled(Supervised):
     def seen(self) -> np.ndarray:
         return np.concatenate([super().seen(), self.known])
 
-    def record(self) -> dict:
-        fingerprint = _fingerprint(self.images, self.targets)
-        return {"pseudo_labels": fingerprint, "labelled_by": self.labelled_by}
+    def learned_from(self) -> LearnedFrom:
+        return LearnedFrom(
+            pseudo_labels=_fingerprint(self.images, self.targets), labelled_by=self.labelled_by
+        )
 
     def weights(self, epoch: int) -> np.ndarray:
         """float32 (rows,): 1 for a given label; a pseudo-label's grows from 0 over the ramp."""
@@ -213,8 +217,8 @@ class FixMatch(Supervised):
     def seen(self) -> np.ndarray:
         return np.concatenate([super().seen(), self.known])
 
-    def record(self) -> dict:
-        return {"unlabelled": _fingerprint(self.unlabelled, self.thresholds)}
+    def learned_from(self) -> LearnedFrom:
+        return LearnedFrom(unlabelled=_fingerprint(self.unlabelled, self.thresholds))
 
     def batches(self, seed: int, phase: Phase = WHOLE_TRAINING) -> PairedBatches:
         labelled = super().batches(seed)

@@ -20,6 +20,7 @@ from typing import Self
 from filelock import FileLock, Timeout
 
 from ferlab import files
+from ferlab.checkpoints.record import FORMER_SOURCE_NAMES
 from ferlab.errors import InputError
 from ferlab.recipes import current_names
 
@@ -28,6 +29,12 @@ CONFIG_NAME = "config.json"
 MARK_NAME = "result.json"
 LOCK_NAME = ".lock"
 BARE = {CONFIG_NAME, "environment.json", "log.txt", "history.csv"}  # nothing that took long
+FORMER_NAMES = {  # of settings, in the folders of ferlab 0.1
+    "objective": "learned_from",
+    "previous": "resume_from",
+    "origin": "initialized_from",
+    "existing": "resume_from",
+}
 NOT_COMPARED = "source"  # the name of a setting that decides nothing: a file may be renamed
 
 
@@ -218,12 +225,28 @@ def _names(folder: Path) -> set[str]:
 
 
 def _differences(recorded: dict, asked: dict) -> Iterator[str]:
-    recorded, asked = _flat(recorded), _flat(asked)
+    recorded, asked = _flat(_with_current_names(recorded)), _flat(asked)
     for name in asked | recorded:
         if name not in recorded and not asked[name]:
             continue  # a later version's setting, which does nothing as it is asked
         if recorded.get(name) != asked.get(name):
             yield f"{name} {recorded.get(name)}. Received: {asked.get(name)}"
+
+
+def _with_current_names(settings: dict) -> dict:
+    """Recorded settings under the names of this version."""
+    renamed = {}
+    for name, value in settings.items():
+        role, _, property_ = name.partition("_")  # previous, previous_sha256, previous_pixels
+        if role in FORMER_NAMES:
+            name = FORMER_NAMES[role] + (property_ and f"_{property_}")
+        renamed[name] = value
+    if "learned_from" in renamed:
+        learned_from = renamed["learned_from"].items()
+        renamed["learned_from"] = {
+            FORMER_SOURCE_NAMES.get(name, name): value for name, value in learned_from
+        }
+    return renamed
 
 
 def _flat(settings: dict) -> dict:

@@ -104,7 +104,7 @@ def split_rows(
 def notes(checkpoint: Checkpoint, rows: Rows, scored: Dataset | None = None) -> list[str]:
     """What of the rows here a checkpoint, which labels or is gone on with, has known before."""
     seen = checkpoints.read_training_rows(checkpoint.path)
-    if seen is None or checkpoint.metadata.get("previous_rows_unknown"):
+    if seen is None or checkpoint.record.has_unknown_rows:
         return [
             f"{checkpoint.path} does not tell all rows it was trained on; if rows whose labels are "
             "removed here, or validation rows, were among them, all figures flatter"
@@ -181,7 +181,7 @@ class Experiment:
             "unlabelled rows": rows.unlabelled.fingerprint(),
             "validation rows": rows.validation.fingerprint(),
             **training.checkpoint_settings("predictor", self.predictor),
-            **training.checkpoint_settings("existing", self.existing),
+            **training.checkpoint_settings("resume_from", self.existing),
             "initial_epoch": self.initial_epoch,
             "keep_epochs": self.keep_epochs,
             "backend": keras.backend.backend(),
@@ -394,5 +394,4 @@ def comparison(models: dict[str, training.Result | Checkpoint], rows: Dataset) -
 def _opened(model: training.Result | Checkpoint) -> Checkpoint:
     if isinstance(model, Checkpoint):
         return model
-    names = tuple(model.metadata["class_names"])
-    return Checkpoint(Path("model"), model.model, names, "raw", model.metadata)
+    return Checkpoint.in_memory(model.model, model.record)

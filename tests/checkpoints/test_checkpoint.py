@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from ferlab import checkpoints, data, inference
+from ferlab.checkpoints import TrainingRecord
 from ferlab.data import Dataset
 from ferlab.errors import InputError
 from ferlab.labels import EMOTIONS
 from models import build_model
 
-METADATA = {"class_names": list(EMOTIONS), "pixels": "raw", "history": {"loss": [1.5]}}
+RECORD = TrainingRecord(class_names=EMOTIONS, pixels="raw", history={"loss": [1.5]})
 
 
 @pytest.fixture(scope="module")
@@ -26,10 +27,10 @@ def model():
 @pytest.mark.parametrize("suffix", checkpoints.SUFFIXES)
 def test_saved_and_reloaded_it_answers_raw_grey_levels_alike(model, dataset, tmp_path, suffix):
     path = tmp_path / f"model{suffix}"
-    checkpoints.save(model, path, METADATA)
+    checkpoints.save(model, path, RECORD)
     checkpoint = checkpoints.load(path)
     assert checkpoint.class_names == EMOTIONS
-    assert checkpoint.metadata["history"] == {"loss": [1.5]}
+    assert checkpoint.record.history == {"loss": [1.5]}
     few = dataset.take(np.arange(20))
     before = np.asarray(model(few.images))
     np.testing.assert_allclose(inference.predict(checkpoint, few), before, atol=1e-6)
@@ -38,7 +39,7 @@ def test_saved_and_reloaded_it_answers_raw_grey_levels_alike(model, dataset, tmp
 
 def test_a_checkpoint_opens_in_plain_keras(model, tmp_path):
     for suffix in checkpoints.SUFFIXES:
-        checkpoints.save(model, tmp_path / f"m{suffix}", METADATA)
+        checkpoints.save(model, tmp_path / f"m{suffix}", RECORD)
         opened = keras.models.load_model(tmp_path / f"m{suffix}", compile=False)
         assert opened.count_params() == model.count_params()
 
@@ -47,7 +48,7 @@ def test_a_failed_save_leaves_the_old_file(model, tmp_path):
     path = tmp_path / "model.h5"
     path.write_bytes(b"old")
     with pytest.raises(TypeError):
-        checkpoints.save(model, path, {"not": {"json": object()}})
+        checkpoints.save(model, path, RECORD.replace(recipe={"not json": object()}))
     assert path.read_bytes() == b"old"
     assert len(list(tmp_path.iterdir())) == 1
 
@@ -102,7 +103,7 @@ def test_scales_of_colour_images(tmp_path, pixels, scale):
 
 def test_flags_may_not_contradict_the_file(model, tmp_path):
     path = tmp_path / "model.h5"
-    checkpoints.save(model, path, METADATA)
+    checkpoints.save(model, path, RECORD)
     with pytest.raises(InputError, match="--pixels must be what it was trained with: raw"):
         checkpoints.load(path, pixels="unit")
     with pytest.raises(InputError, match="--class-names"):
@@ -111,7 +112,7 @@ def test_flags_may_not_contradict_the_file(model, tmp_path):
 
 def test_data_in_another_class_order_is_refused(model, dataset, tmp_path):
     path = tmp_path / "model.h5"
-    checkpoints.save(model, path, {**METADATA, "class_names": sorted(EMOTIONS)})
+    checkpoints.save(model, path, RECORD.replace(class_names=tuple(sorted(EMOTIONS))))
     with pytest.raises(InputError, match="same order"):
         inference.predict(checkpoints.load(path), dataset)
 
@@ -165,8 +166,8 @@ def test_a_checkpoint_that_carries_code_is_refused(tmp_path):
     assert not marker.exists()
 
 
-def test_broken_metadata_is_one_line(model, tmp_path):
-    checkpoints.save(model, tmp_path / "a.h5", METADATA)
+def test_damaged_record_is_one_line(model, tmp_path):
+    checkpoints.save(model, tmp_path / "a.h5", RECORD)
     with h5py.File(tmp_path / "a.h5", "a") as file:
         file.attrs[checkpoints.METADATA_ATTRIBUTE] = "{"
     with zipfile.ZipFile(tmp_path / "b.keras", "w") as archive:

@@ -22,6 +22,7 @@ from vintages import (
 )
 
 from ferlab import checkpoints
+from ferlab.checkpoints import TrainingRecord
 from ferlab.errors import InputError
 
 SHAPE = (8, 6, 1)
@@ -222,7 +223,8 @@ def test_every_vintage_answers_as_it_did_and_tells_what_it_is(name, tmp_path):
     checkpoint = assert_answers(path, FACES, cnn(FACES, weights, flattened(vintage)))
     assert checkpoint.vintage == vintage.told
     assert (checkpoint.image_shape, checkpoint.num_classes) == (CNN_SHAPE, 3)
-    assert (checkpoint.pixels, checkpoint.class_names, checkpoint.metadata) == ("unit", None, {})
+    assert (checkpoint.pixels, checkpoint.class_names) == ("unit", None)
+    assert checkpoint.record.is_empty
 
 
 @pytest.mark.parametrize("told", ["1.0.3", "1.0.6", "1.0.7", "1.2.2", None])
@@ -469,7 +471,7 @@ def test_the_hard_sigmoid_of_old_stays_itself_when_saved_again(name, tmp_path):
     path = write(vintage, tmp_path, sequential(vintage, SHAPE, layers), w)
     checkpoint = assert_answers(path, x, expected)
     for suffix in checkpoints.SUFFIXES:
-        checkpoints.save(checkpoint.model, tmp_path / f"again{suffix}", {})
+        checkpoints.save(checkpoint.model, tmp_path / f"again{suffix}", TrainingRecord())
         assert_answers(tmp_path / f"again{suffix}", x, expected)
 
 
@@ -485,7 +487,7 @@ def test_a_layer_as_the_activation_of_another(name, tmp_path):
         lambda x, w: np.maximum(conv(x, **w["one"]), 0.1 * conv(x, **w["one"])),
     )
     for suffix in (".h5", ".keras"):
-        checkpoints.save(old.model, tmp_path / f"again{suffix}", {})
+        checkpoints.save(old.model, tmp_path / f"again{suffix}", TrainingRecord())
         assert_answers(tmp_path / f"again{suffix}", faces(), np.asarray(old.model(faces())))
 
 
@@ -556,7 +558,7 @@ def test_layer_names_with_a_slash(name, tmp_path):
     config, weights = small_cnn(vintage)
     path = write(vintage, tmp_path, *scoped(config, weights, list(weights)))
     checkpoint = assert_answers(path, FACES, cnn(FACES, weights))
-    checkpoints.save(checkpoint.model, tmp_path / "again.h5", {})
+    checkpoints.save(checkpoint.model, tmp_path / "again.h5", TrainingRecord())
     assert_answers(tmp_path / "again.h5", FACES, cnn(FACES, weights))
 
 
@@ -898,7 +900,7 @@ def test_arithmetic_at_the_front_is_kept_and_raw_pixels_go_in(scaling, name, tmp
     x = faces((8, 6, 3)) * np.float32(255)
     expected = np.asarray(checkpoint.model(x))
     np.testing.assert_allclose(checkpoint.raw_pixel_model()(x), expected)
-    checkpoints.save(checkpoint.model, tmp_path / "again.keras", {})
+    checkpoints.save(checkpoint.model, tmp_path / "again.keras", TrainingRecord())
     assert assert_answers(tmp_path / "again.keras", x, expected).pixels == "raw"
 
 
@@ -1262,12 +1264,12 @@ def test_missing_weights_are_refused(name, tmp_path):
 
 @pytest.mark.parametrize("suffix", checkpoints.SUFFIXES)
 @pytest.mark.parametrize("name", ["keras-1-th", "keras-2.2-theano", "tf-2.15-zip"])
-def test_saved_again_it_answers_alike_and_keeps_its_metadata(name, suffix, tmp_path):
+def test_saved_again_it_answers_alike_and_keeps_its_record(name, suffix, tmp_path):
     vintage = VINTAGES[name]
     config, weights = small_cnn(vintage)
     old = checkpoints.load(write(vintage, tmp_path, config, weights))
-    told = {"class_names": ["a", "b", "c"], "pixels": "unit"}
-    checkpoints.save(old.model, tmp_path / f"again{suffix}", told)
+    record = TrainingRecord(class_names=("a", "b", "c"), pixels="unit")
+    checkpoints.save(old.model, tmp_path / f"again{suffix}", record)
     expected = cnn(FACES, weights, flattened(vintage))
     again = assert_answers(tmp_path / f"again{suffix}", FACES, expected)
     assert again.class_names == ("a", "b", "c")
@@ -1279,13 +1281,13 @@ def test_a_nested_model_saved_again(suffix, tmp_path):
     vintage = VINTAGES["keras-2.0"]
     body = [(base(vintage, ("one",)), "images")]
     old = assert_network_answers(vintage, tmp_path, body, BASE, base_outputs, last=("base", 1))
-    checkpoints.save(old.model, tmp_path / f"again{suffix}", {})
+    checkpoints.save(old.model, tmp_path / f"again{suffix}", TrainingRecord())
     assert_answers(tmp_path / f"again{suffix}", faces(), np.asarray(old.model(faces())))
 
 
-def test_metadata_can_be_added_to_a_file_of_any_origin(tmp_path):
+def test_record_can_be_added_to_a_file_of_any_origin(tmp_path):
     config, weights = small_cnn(VINTAGES["keras-2.0"])
     path = write(VINTAGES["keras-2.0"], tmp_path, config, weights)
-    checkpoints.update_metadata(path, {"class_names": ["a", "b", "c"], "pixels": "raw"})
+    checkpoints.update_record(path, class_names=("a", "b", "c"), pixels="raw")
     checkpoint = assert_answers(path, FACES, cnn(FACES, weights))
     assert (checkpoint.class_names, checkpoint.pixels) == (("a", "b", "c"), "raw")

@@ -24,6 +24,7 @@ from vintages import (
     stored_layers,
     write,
     write_archive,
+    write_record,
 )
 
 from ferlab import checkpoints
@@ -282,12 +283,12 @@ def test_what_a_file_says_of_its_training_is_never_made(name, nested, code, tmp_
     assert not (tmp_path / "executed").exists()
 
 
-def test_an_optimiser_that_our_own_metadata_name_is_no_way_in(tmp_path, monkeypatch):
+def test_optimizer_in_a_record_cannot_run_code(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in KERAS_3:
         path = write(VINTAGES[name], tmp_path, *small_cnn(VINTAGES[name]))
         hostile = {"optimizer": {"registered_name": None, **OBJECTS[6]}}
-        checkpoints.update_metadata(path, hostile)
+        write_record(path, hostile)
         assert "Popen" in refusal(path, with_optimizer=True)
         checkpoints.load(path)
     assert not (tmp_path / "executed").exists()
@@ -458,7 +459,7 @@ def test_nothing_is_left_in_the_temporary_folder(tmp_path, monkeypatch):
         ({"metadata.json": b"{"}, "cannot be read"),
         ({"model.weights.h5": b""}, "cannot be read"),
         ({"model.weights.h5": b"\x89HDF\r\n\x1a\n" + bytes(99)}, "cannot be read"),
-        ({"ferlab.json": b"[1"}, "metadata cannot be read"),
+        ({"ferlab.json": b"[1"}, "record cannot be read"),
         ({"ferlab.json": b"[1]"}, "not a JSON object"),
     ],
     ids=str,
@@ -614,7 +615,7 @@ def test_a_configuration_of_great_depth(name, text, tmp_path):
 
 
 @pytest.mark.parametrize("place", ["ferlab", "metadata.json", "ferlab.json"])
-def test_metadata_of_great_depth(place, tmp_path):
+def test_record_of_great_depth(place, tmp_path):
     if place == "ferlab":
         path = write(VINTAGES["keras-2.0"], tmp_path, *small_cnn(VINTAGES["keras-2.0"]))
         with h5py.File(path, "a") as file:
@@ -767,7 +768,7 @@ def test_arrays_that_are_none(value, tmp_path):
 @pytest.mark.product
 @pytest.mark.parametrize("name", ["keras-2.0", "keras-3-zip"])
 @pytest.mark.parametrize(
-    "metadata",
+    "record",
     [
         {"pixels": 5},
         {"pixels": "sepia"},
@@ -784,7 +785,7 @@ def test_arrays_that_are_none(value, tmp_path):
     ],
     ids=str,
 )
-def test_metadata_of_the_wrong_kind(metadata, name, tmp_path):
+def test_record_of_the_wrong_kind(record, name, tmp_path):
     path = write(VINTAGES[name], tmp_path, *small_cnn(VINTAGES[name]))
-    checkpoints.update_metadata(path, metadata)
+    write_record(path, record)
     opened_or_refused(path)

@@ -9,6 +9,7 @@ import pytest
 from support import call, faces, fails, run
 
 from ferlab import checkpoints, data, inference
+from ferlab.checkpoints import TrainingRecord
 from ferlab.evaluation import calibration
 from ferlab.inference import voting
 from ferlab.labels import EMOTIONS
@@ -16,7 +17,7 @@ from ferlab.labels import EMOTIONS
 ALPHABETICAL = tuple(sorted(EMOTIONS))
 
 
-def reader_of_a_stripe(path, class_names, pixels, metadata=None, *, noise=0.0, sureness=4.0):
+def reader_of_a_stripe(path, class_names, pixels, record=None, *, noise=0.0, sureness=4.0):
     """A model that reads the label off the first row of an image, in this order and scale.
 
     The row holds the label as grey level 30 x label; a convolution finds the nearest.
@@ -33,10 +34,10 @@ def reader_of_a_stripe(path, class_names, pixels, metadata=None, *, noise=0.0, s
     bias = -sureness * 900.0 * labels**2 / 450 + slope * offset
     rng = np.random.default_rng(len(str(path)))
     dense.set_weights([(slope * scale)[None], bias + noise * rng.normal(size=7)])
-    if metadata is None:
+    if record is None:
         model.save(path)
     else:
-        checkpoints.save(model, path, metadata)
+        checkpoints.save(model, path, TrainingRecord.from_json(record, "test"))
     return path
 
 
@@ -162,7 +163,7 @@ def test_calibrate_stores_a_temperature_that_test_uses(folder, command):
     )
     assert "`python -m ferlab calibrate` fits a temperature" in before
     printed = command("calibrate", "validation.csv", model, cwd=folder)
-    temperature = checkpoints.read_metadata(model)["temperature"]
+    temperature = checkpoints.read_record(model).temperature
     assert temperature > 1.2  # 10% of its answers are wrong, and it is sure of all
     assert f"at its temperature of {temperature:.3f}" in printed
     after = call(
@@ -189,11 +190,11 @@ def test_retrain_teaches_a_foreign_model_its_own_order(folder):
         cwd=folder,
     )
     path = folder / printed.splitlines()[-1]
-    metadata = checkpoints.read_metadata(path)
-    assert metadata["history"]["val_accuracy"][-1] > 0.8
-    assert metadata["history"]["accuracy"][-1] > 0.8
-    assert metadata["class_names"] == list(ALPHABETICAL)
-    assert metadata["previous_rows_unknown"]
+    record = checkpoints.read_record(path)
+    assert record.history["val_accuracy"][-1] > 0.8
+    assert record.history["accuracy"][-1] > 0.8
+    assert record.class_names == ALPHABETICAL
+    assert record.has_unknown_rows
     assert len(checkpoints.read_training_rows(path)) == 80
 
 
@@ -205,10 +206,10 @@ def test_the_rest_of_a_calibrated_file_stays_as_it_was(folder):
     opened = checkpoints.load(model).model
     for suffix in (".h5", ".keras"):
         path = folder / f"copy{suffix}"
-        checkpoints.save(opened, path, {"pixels": "unit", "seed": 3}, training_rows=digests)
-        checkpoints.update_metadata(path, {"temperature": 2.0})
-        metadata = checkpoints.read_metadata(path)
-        assert (metadata["seed"], metadata["temperature"]) == (3, 2.0)
+        checkpoints.save(opened, path, TrainingRecord(pixels="unit", seed=3), training_rows=digests)
+        checkpoints.update_record(path, temperature=2.0)
+        record = checkpoints.read_record(path)
+        assert (record.seed, record.temperature) == (3, 2.0)
         np.testing.assert_array_equal(checkpoints.read_training_rows(path), digests)
         for old, new in zip(
             opened.get_weights(), checkpoints.load(path).model.get_weights(), strict=True
@@ -216,7 +217,7 @@ def test_the_rest_of_a_calibrated_file_stays_as_it_was(folder):
             np.testing.assert_array_equal(old, new)
     foreign = reader_of_a_stripe(folder / "foreign.h5", EMOTIONS, "unit")
     shutil.copy(foreign, folder / "before.h5")
-    checkpoints.update_metadata(foreign, {"temperature": 2.0})
+    checkpoints.update_record(foreign, temperature=2.0)
     assert checkpoints.load(foreign).temperature == 2.0
     keras.models.load_model(foreign, compile=False)
 

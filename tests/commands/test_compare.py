@@ -11,6 +11,7 @@ from sklearn.metrics import f1_score
 from support import faces
 
 from ferlab import checkpoints, data, files, inference, plots, training
+from ferlab.checkpoints import TrainingRecord
 from ferlab.commands import compare
 from ferlab.evaluation import metrics
 from ferlab.labels import EMOTIONS
@@ -27,14 +28,16 @@ def history(*accuracies):
     }
 
 
-def save(path, seed, *, side=48, seen=None, class_names=EMOTIONS, **metadata):
+def save(path, seed, *, side=48, seen=None, class_names=EMOTIONS, **record):
     """A network with weights that nobody trained; each seed has its own opinions."""
     training.set_seed(seed)
     model = build_model("dnn", (side, side, 1), len(class_names))
     path.parent.mkdir(parents=True, exist_ok=True)
     told = {"pixels": "raw", "class_names": list(class_names), "image_shape": [side, side, 1]}
     rows = None if seen is None else seen.row_digests()
-    checkpoints.save(model, path, {**told, **metadata}, training_rows=rows)
+    checkpoints.save(
+        model, path, TrainingRecord.from_json({**told, **record}, "test"), training_rows=rows
+    )
     return path
 
 
@@ -277,10 +280,10 @@ def test_bad_input_is_one_line(folder, command, arguments, rule):
 
 
 def test_an_interval_is_shown_where_the_rows_are_known():
-    checkpoint = dataclasses.make_dataclass("Checkpoint", ["metadata"])
+    checkpoint = dataclasses.make_dataclass("Checkpoint", ["record"])
     for validation, kind in ((100, metrics.Proportion), (0.1, float), ("PublicTest", float)):
-        told = {"history": history(0.5), "recipe": {"validation": validation}}
-        assert type(compare.Candidate("a", checkpoint(told), 1).val_accuracy) is kind
-        told["validation_rows"] = 50
-        assert compare.Candidate("a", checkpoint(told), 1).val_accuracy.n == 50
-    assert compare.Candidate("a", checkpoint({}), 1).val_accuracy is None
+        record = TrainingRecord(history=history(0.5), recipe={"validation": validation})
+        assert type(compare.Candidate("a", checkpoint(record), 1).val_accuracy) is kind
+        known = checkpoint(record.replace(validation_rows=50))
+        assert compare.Candidate("a", known, 1).val_accuracy.n == 50
+    assert compare.Candidate("a", checkpoint(TrainingRecord()), 1).val_accuracy is None

@@ -11,6 +11,7 @@ from sklearn.metrics import recall_score
 from support import faces
 
 from ferlab import checkpoints, cli, data, files, inference, pretrained, training
+from ferlab.checkpoints import LearnedFrom, TrainingRecord
 from ferlab.errors import InputError
 from ferlab.evaluation import calibration, metrics
 from ferlab.recipes import RECIPES
@@ -64,8 +65,8 @@ def test_the_facts_are_what_the_file_does(shipped, folder):
     assert facts["bytes"] == path.stat().st_size < 2.2 * facts["parameters"]
     assert facts["recipe"] == RECIPE.as_dict()
     assert (facts["seed"], facts["data"]["rows"], facts["data"]["name"]) == (3, 120, None)
-    own = checkpoints.read_metadata(folder / "model.h5")
-    assert facts["data"]["fingerprint"] == own["data"]["fingerprint"]
+    own = checkpoints.read_record(folder / "model.h5")
+    assert facts["data"]["fingerprint"] == own.fingerprint
     np.testing.assert_array_equal(
         checkpoints.read_training_rows(path), checkpoints.read_training_rows(folder / "model.h5")
     )
@@ -141,8 +142,8 @@ def test_reproduce_comes_to_the_stated_accuracy(shipped, folder, command):
     assert "dnn-report: dnn" in log
     facts = json.loads((shipped / "quick.json").read_text())
     (path,) = (folder / "again").glob("*.h5")
-    assert checkpoints.read_metadata(path)["recipe"] == facts["recipe"]
-    assert checkpoints.read_metadata(path)["data"]["fingerprint"] == facts["data"]["fingerprint"]
+    assert checkpoints.read_record(path).recipe == facts["recipe"]
+    assert checkpoints.read_record(path).data["fingerprint"] == facts["data"]["fingerprint"]
 
 
 def test_reproduce_says_what_differs_and_fails(shipped, folder, command):
@@ -226,7 +227,7 @@ def test_a_teacher_that_knows_the_validation_rows_is_told_of(folder, tmp_path, c
         printed = capsys.readouterr().out
         assert told in printed
         assert ("the teacher" in printed) == bool(told)
-        assert result.metadata["previous_rows_unknown"] is unknown
+        assert result.record.has_unknown_rows is unknown
         result.run.release()
 
 
@@ -291,19 +292,20 @@ def test_damaged_facts_are_one_line(shipped, folder, command, monkeypatch, tmp_p
 
 def make_bad_ones(folder):
     model = checkpoints.load(folder / "model.h5")
-    digests, told = checkpoints.read_training_rows(model.path), model.metadata
+    digests, record = checkpoints.read_training_rows(model.path), model.record
+    pupil = LearnedFrom(teachers=("list.txt",), teacher_probabilities="f")
     _, validation = data.read(folder / "train.csv", role="train").split(40)
-    longer = {**told, "recipe": {**told["recipe"], "epochs": 9}}
-    for name, metadata, rows in (
-        ("bare", {"pixels": "raw"}, None),
+    longer = record.replace(recipe={**record.recipe, "epochs": 9})
+    for name, changed, rows in (
+        ("bare", TrainingRecord(pixels="raw"), None),
         ("short", longer, digests),
-        ("on", {**told, "previous": "before.h5"}, digests),
-        ("silent", told, None),
-        ("knowing", told, np.concatenate([digests, validation.row_digests()[:3]])),
-        ("lost", {**told, "objective": {"taught_by": ["pretrained:gone"]}}, digests),
-        ("pupil", {**told, "objective": {"teacher": "f", "taught_by": ["list.txt"]}}, digests),
+        ("on", record.replace(resumed_from="before.h5"), digests),
+        ("silent", record, None),
+        ("knowing", record, np.concatenate([digests, validation.row_digests()[:3]])),
+        ("lost", record.replace(learned_from=LearnedFrom(teachers=("pretrained:gone",))), digests),
+        ("pupil", record.replace(learned_from=pupil), digests),
     ):
-        checkpoints.save(model.model, folder / f"{name}.h5", metadata, training_rows=rows)
+        checkpoints.save(model.model, folder / f"{name}.h5", changed, training_rows=rows)
     rows = faces(100, seed=9)
     data.write_csv(folder / "small.csv", rows.images, labels=rows.labels)
     lines = ["emotion,pixels,Usage"]

@@ -15,6 +15,7 @@ from sklearn.metrics import (
 from support import faces
 
 from ferlab import checkpoints, data, inference, interpretation, plots, training
+from ferlab.checkpoints import TrainingRecord
 from ferlab.commands import report
 from ferlab.evaluation import calibration
 from ferlab.labels import EMOTIONS
@@ -136,7 +137,7 @@ def test_what_stands_on_the_page_is_scikit_learns(folder, rows, command):
 def test_the_page_tells_history_cost_and_settings(folder, command):
     command("report", "model.h5", "data.csv", "--out", "full.html", "--batch-size", 8, cwd=folder)
     page = read(folder / "full.html")
-    history = checkpoints.read_metadata(folder / "model.h5")["history"]
+    history = checkpoints.read_record(folder / "model.h5").history
     assert page.row("epochs") == ["5"]
     assert page.row("validation accuracy") == [
         f"{history['val_accuracy'][-1]:.4f} after the last epoch"
@@ -286,14 +287,14 @@ def test_names_are_never_taken_for_html(folder, command):
     drawn = dataclasses.replace(faces(30, seed=4), class_names=names)
     data.write_npz(folder / "hostile.npz", train=drawn)
     model = build_model("dnn", (48, 48, 1), 7)
-    metadata = {
-        "pixels": "raw",
-        "class_names": list(names),
-        "recipe": {"<script>": "<script>"},
-        "versions": {"<img src=x>": "<b>"},
-        "history": {"loss": [1.0], "accuracy": [0.5]},
-    }
-    checkpoints.save(model, folder / "a<b>$.h5", metadata)
+    record = TrainingRecord(
+        pixels="raw",
+        class_names=names,
+        recipe={"<script>": "<script>"},
+        versions={"<img src=x>": "<b>"},
+        history={"loss": [1.0], "accuracy": [0.5]},
+    )
+    checkpoints.save(model, folder / "a<b>$.h5", record)
     command("report", "a<b>$.h5", "hostile.npz", "--out", "hostile.html", cwd=folder)
     page = read(folder / "hostile.html")
     assert not {"script", "b"} & set(page.tags)
@@ -319,7 +320,7 @@ def test_names_are_never_taken_for_html(folder, command):
     ],
 )
 def test_bad_input_is_one_line(folder, command, arguments, rule):
-    checkpoints.save(build_model("dnn", (48, 48, 1), 2), folder / "two.h5", {})
+    checkpoints.save(build_model("dnn", (48, 48, 1), 2), folder / "two.h5", TrainingRecord())
     before = sorted(folder.rglob("*"))
     error = command("report", *arguments, cwd=folder, code=2)
     assert error.startswith("error: ")

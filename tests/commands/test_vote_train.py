@@ -100,10 +100,10 @@ def test_the_list_names_the_last_epochs_and_can_vote(work):
         ).groups()
         accuracies.append(float(accuracy))
     members = voting.read_model_list(work / "vote" / "model_list.txt")
-    histories = [checkpoints.read_metadata(member.path)["history"] for member in members]
+    histories = [checkpoints.read_record(member.path).history for member in members]
     measured = [100 * history["val_accuracy"][-1] for history in histories]
     assert accuracies == pytest.approx(measured, abs=0.01)
-    assert [checkpoints.read_metadata(member.path)["seed"] for member in members] == [0, 0, 1]
+    assert [checkpoints.read_record(member.path).seed for member in members] == [0, 0, 1]
 
     arguments = ("train.csv", "vote.csv", "vote/model_list.txt", "--cache-dir", "votes")
     call("test_by_vote.py", *arguments, cwd=work)

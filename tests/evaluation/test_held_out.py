@@ -7,6 +7,7 @@ import pytest
 from support import faces
 
 from ferlab import checkpoints
+from ferlab.checkpoints import TrainingRecord
 from ferlab.data import fit_images
 from ferlab.errors import InputError
 from ferlab.evaluation import held_out
@@ -21,7 +22,7 @@ def rows():
 
 def saved(path, training_rows=None):
     model = build_model("dnn", (48, 48, 1), 7)
-    checkpoints.save(model, path, {"pixels": "raw"}, training_rows=training_rows)
+    checkpoints.save(model, path, TrainingRecord(pixels="raw"), training_rows=training_rows)
     return path
 
 
@@ -70,9 +71,9 @@ def test_a_model_that_does_not_tell_is_named(tmp_path):
 def test_a_model_that_went_on_from_unknown_rows_is_named_and_its_own_rows_known(tmp_path):
     data, lines = faces(20, seed=3), []
     model = build_model("dnn", (48, 48, 1), 7)
-    metadata = {"pixels": "raw", "previous_rows_unknown": True}
+    record = TrainingRecord(pixels="raw", has_unknown_rows=True)
     digests = data.take(range(6)).row_digests()
-    checkpoints.save(model, tmp_path / "m.h5", metadata, training_rows=digests)
+    checkpoints.save(model, tmp_path / "m.h5", record, training_rows=digests)
     assert len(held_out.rows(data, [tmp_path / "m.h5"], report=lines.append)) == 14
     assert len(lines) == 2
 
@@ -81,9 +82,9 @@ def test_a_model_of_another_image_size_knows_its_rows(tmp_path):
     data = faces(20, seed=3)
     small = fit_images(data, (24, 24, 1))
     model = build_model("dnn", (24, 24, 1), 7)
-    metadata = {"pixels": "raw", "image_shape": [24, 24, 1]}
+    record = TrainingRecord(pixels="raw", image_shape=(24, 24, 1))
     digests = small.take(range(9)).row_digests()
-    checkpoints.save(model, tmp_path / "m.h5", metadata, training_rows=digests)
+    checkpoints.save(model, tmp_path / "m.h5", record, training_rows=digests)
     for read_at in (None, lambda shape: fit_images(data, shape)):
         left = held_out.rows(data, [tmp_path / "m.h5"], read_at=read_at, report=print)
         np.testing.assert_array_equal(left.images, data.images[9:])

@@ -9,7 +9,7 @@ import pytest
 from support import call, faces, fails, run
 
 from ferlab import checkpoints, data, inference
-from ferlab.checkpoints import Checkpoint
+from ferlab.checkpoints import Checkpoint, TrainingRecord
 from ferlab.errors import InputError
 from ferlab.inference import engines
 from ferlab.labels import EMOTIONS
@@ -139,8 +139,8 @@ def test_an_unknown_engine_is_told_the_known_ones(tmp_path):
 
 @needs_openvino
 def test_the_script_writes_the_same_submission(tmp_path):
-    metadata = {"class_names": list(EMOTIONS), "pixels": "raw", "image_shape": [48, 48, 1]}
-    checkpoints.save(opened(build_model("dnn", (48, 48, 1), 7)).model, tmp_path / "m.h5", metadata)
+    record = TrainingRecord(class_names=EMOTIONS, pixels="raw", image_shape=(48, 48, 1))
+    checkpoints.save(opened(build_model("dnn", (48, 48, 1), 7)).model, tmp_path / "m.h5", record)
     images = faces(20)
     data.write_csv(tmp_path / "test.csv", images.images, ids=images.ids)
     arguments = ("dnn_test.py", "test.csv", "result.csv", "m.h5")

@@ -3,6 +3,7 @@ import numpy as np
 from support import faces
 
 from ferlab import checkpoints, inference
+from ferlab.checkpoints import TrainingRecord
 
 
 def test_features_are_the_inputs_of_the_last_layer(tmp_path):
@@ -10,7 +11,7 @@ def test_features_are_the_inputs_of_the_last_layer(tmp_path):
     maps = keras.layers.Conv2D(5, 3, name="maps")(keras.layers.Rescaling(1 / 255)(images))
     body = keras.layers.Dense(7)(keras.layers.Flatten()(keras.layers.MaxPooling2D(8)(maps)))
     drawn = faces(6, seed=6)
-    checkpoints.save(keras.Model(images, body), tmp_path / "flat.h5", {"pixels": "raw"})
+    checkpoints.save(keras.Model(images, body), tmp_path / "flat.h5", TrainingRecord(pixels="raw"))
     opened = checkpoints.load(tmp_path / "flat.h5")
     features = inference.features(opened, drawn, batch_size=4)
     assert features.shape == (6, 5 * 5 * 5 + 7)

@@ -9,6 +9,7 @@ import pytest
 from support import faces
 
 from ferlab import checkpoints, data
+from ferlab.checkpoints import TrainingRecord
 from ferlab.errors import InputError
 from ferlab.inference import voting
 from ferlab.labels import EMOTIONS
@@ -20,8 +21,8 @@ def save_dnn(path, seed, class_names=EMOTIONS):
 
     keras.utils.set_random_seed(seed)
     model = build_model("dnn", (48, 48, 1), len(class_names))
-    metadata = {"class_names": list(class_names), "pixels": "raw", "image_shape": [48, 48, 1]}
-    checkpoints.save(model, path, metadata)
+    record = TrainingRecord(class_names=tuple(class_names), pixels="raw", image_shape=(48, 48, 1))
+    checkpoints.save(model, path, record)
     return path
 
 

@@ -10,7 +10,7 @@ from keras import layers
 from support import faces
 
 from ferlab import interpretation
-from ferlab.checkpoints import Checkpoint
+from ferlab.checkpoints import Checkpoint, TrainingRecord
 from ferlab.data import Dataset
 from ferlab.errors import InputError
 from ferlab.evaluation import costs
@@ -30,8 +30,8 @@ def small_model(last="softmax", side=SIDE, channels=1, seed=0):
     return keras.Model(images, layers.Dense(3, activation=last, name="scores")(x))
 
 
-def opened(model, class_names=("a", "b", "c"), metadata=None):
-    return Checkpoint(Path("model.h5"), model, class_names, "raw", metadata or {})
+def opened(model, class_names=("a", "b", "c"), record=None):
+    return Checkpoint(Path("model.h5"), model, class_names, "raw", record or TrainingRecord())
 
 
 def pictures(count=2, side=SIDE, channels=1, labels=None, class_names=("a", "b", "c")):

@@ -58,7 +58,7 @@ def test_train_says_device_and_forecast_and_writes_the_reports_names(work, cnn):
     assert re.fullmatch(r"[01]\.\d{6}\.h5", cnn.name)
     (kept,) = cnn.with_suffix("").iterdir()
     assert kept.name == f"1_{cnn.stem}.h5"
-    history = checkpoints.read_metadata(cnn)["history"]
+    history = checkpoints.read_record(cnn).history
     assert f"{history['val_accuracy'][-1]:.6f}" == cnn.stem
 
 
@@ -104,9 +104,9 @@ def test_retrain_goes_on_and_is_named_after_its_model(work, cnn):
     printed = run("retrain.py", "train.csv", cnn, 2, 3, cwd=work)
     path = work / printed.splitlines()[-1]
     assert re.fullmatch(rf"[01]\.\d{{6}}_{re.escape(cnn.stem)}\.h5", path.name)
-    metadata = checkpoints.read_metadata(path)
-    assert len(metadata["history"]["loss"]) == 3
-    assert metadata["recipe"]["validation"] == 40
+    record = checkpoints.read_record(path)
+    assert len(record.history["loss"]) == 3
+    assert record.recipe["validation"] == 40
 
 
 def test_retrain_keeps_the_validation_rows_apart(work, cnn):
@@ -136,24 +136,25 @@ def test_semi_train_tells_its_pseudo_labels_and_the_difference_to_its_control(wo
     assert "(n=16, 95% interval" in printed
     assert "(n=50, 95% interval" in printed
     assert (work / f"{semi.stem}_pseudo.png").exists()
-    assert checkpoints.read_metadata(semi)["recipe"]["model"] == "dnn"
+    assert checkpoints.read_record(semi).recipe["model"] == "dnn"
 
 
 def test_semi_retrain_goes_on_and_is_named_after_its_model(work, dnn, semi):
     arguments = ("train.csv", "test.csv", dnn, semi, 1, 2)
     path = work / run("semi_retrain.py", *arguments, cwd=work).splitlines()[-1]
     assert re.fullmatch(rf"[01]\.\d{{6}}_{re.escape(semi.stem)}\.h5", path.name)
-    metadata = checkpoints.read_metadata(path)
-    assert len(metadata["history"]["loss"]) == 2
-    assert metadata["recipe"] | {"epochs": 1} == checkpoints.read_metadata(semi)["recipe"]
-    assert metadata["previous"] == semi.name
+    record = checkpoints.read_record(path)
+    assert len(record.history["loss"]) == 2
+    assert record.recipe | {"epochs": 1} == checkpoints.read_record(semi).recipe
+    assert record.resumed_from == semi.name
 
-    told = checkpoints.read_metadata(dnn)
-    told["recipe"] |= {"label_smoothing": 0.1, "mixup": 0.2, "plain_share": 0.2}
+    told = checkpoints.read_record(dnn)
+    blent = {"label_smoothing": 0.1, "mixup": 0.2, "plain_share": 0.2}
+    told = told.replace(recipe=told.recipe | blent)
     checkpoints.save(checkpoints.load(dnn, with_optimizer=True).model, work / "blent.h5", told)
     arguments = (*arguments[:3], "blent.h5", 2, 3, "--threshold", 0.1)
     path = work / call("semi_retrain.py", *arguments, cwd=work).splitlines()[-1]
-    recipe = checkpoints.read_metadata(path)["recipe"]
+    recipe = checkpoints.read_record(path).recipe
     assert (recipe["method"], recipe["labels_removed"]) == ("self-training", 0.0)
     assert "semi_retrain.py goes on with it" in fails(
         "retrain.py", "train.csv", semi, 1, 2, cwd=work
@@ -191,10 +192,10 @@ def test_a_folder_of_classes_trains_and_answers_in_its_own_order(work, tmp_path)
         cwd=tmp_path,
     )
     model = tmp_path / printed.splitlines()[-1]
-    metadata = checkpoints.read_metadata(model)
-    assert metadata["class_names"] == ["calm", "moved"]
-    assert metadata["validation_rows"] == 12
-    assert metadata["image_shape"] == [32, 32, 1]
+    record = checkpoints.read_record(model)
+    assert record.class_names == ("calm", "moved")
+    assert record.validation_rows == 12
+    assert record.image_shape == (32, 32, 1)
     printed = call("dnn_test.py", "faces", "result.csv", model, cwd=tmp_path)
     assert "accuracy" in printed
     error = fails("test.py", work / "train.csv", "no.csv", model, cwd=tmp_path)

@@ -19,7 +19,7 @@ import pytest
 from support import ROOT, faces  # noqa: F401, the process to be killed uses faces
 
 from ferlab import checkpoints, files, training
-from ferlab.checkpoints import Checkpoint
+from ferlab.checkpoints import Checkpoint, TrainingRecord
 from ferlab.data.batches import Batches, feed
 from ferlab.errors import InputError
 from ferlab.recipes import RECIPES
@@ -75,7 +75,7 @@ def test_going_on_from_a_checkpoint_equals_never_having_stopped(
 ):
     half = train(dataset, tmp_path / "half", recipe=FOUR_EPOCHS.override(epochs=1))
     path = tmp_path / f"half{suffix}"
-    checkpoints.save(half.model, path, half.metadata)
+    checkpoints.save(half.model, path, half.record)
 
     previous = checkpoints.load(path, with_optimizer=True)
     part, validation = dataset.split(FOUR_EPOCHS.validation)
@@ -98,10 +98,10 @@ def stopped(monkeypatch, unsaved, work):
     """Stop when the third epoch's checkpoint of that name is about to be written."""
     save = checkpoints.save
 
-    def save_or_stop(model, path, metadata, **options):
-        if path.name.startswith(unsaved) and len(metadata["history"]["loss"]) == 3:
+    def save_or_stop(model, path, record, **options):
+        if path.name.startswith(unsaved) and len(record.history["loss"]) == 3:
             raise KeyboardInterrupt
-        save(model, path, metadata, **options)
+        save(model, path, record, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoints, "save", save_or_stop)
@@ -109,24 +109,22 @@ def stopped(monkeypatch, unsaved, work):
             work()
 
 
-def timeless(metadata):
-    """The metadata without what tells two runs of one training apart."""
-    history = {name: values for name, values in metadata["history"].items() if name != "seconds"}
-    told = ("created", "versions", "optimizer")  # Keras counts the optimisers of a process
-    return {**{key: metadata[key] for key in metadata if key not in told}, "history": history}
+def timeless(record):
+    """The record without what differs between two runs of the same training."""
+    history = {name: values for name, values in record.history.items() if name != "seconds"}
+    # Keras numbers the optimizers of a process.
+    return record.replace(history=history, created=None, versions={}, optimizer=None)
 
 
 def require_equal(first, second):
     assert same(weights_of(first.model), weights_of(second.model))
     states = [[np.asarray(v) for v in one.model.optimizer.variables] for one in (first, second)]
     assert same(*states)
-    assert timeless(first.metadata) == timeless(second.metadata)
+    assert timeless(first.record) == timeless(second.record)
     assert [path.name for path in first.snapshots] == [path.name for path in second.snapshots]
     for one, other in zip(first.snapshots, second.snapshots, strict=True):
         assert same(*(weights_of(checkpoints.load(path).model) for path in (one, other)))
-        assert timeless(checkpoints.read_metadata(one)) == timeless(
-            checkpoints.read_metadata(other)
-        )
+        assert timeless(checkpoints.read_record(one)) == timeless(checkpoints.read_record(other))
 
 
 def csv_rows(run_dir):
@@ -142,7 +140,7 @@ def test_a_resumed_training_equals_one_that_never_stopped(
         return train(dataset, tmp_path, recipe=FOUR_EPOCHS, keep_epochs=3, **options)
 
     stopped(monkeypatch, unsaved, work)
-    assert len(checkpoints.read_metadata(tmp_path / "last.h5")["history"]["loss"]) == 2
+    assert len(checkpoints.read_record(tmp_path / "last.h5").history["loss"]) == 2
     resumed = work()
     require_equal(straight, resumed)
     rows = csv_rows(tmp_path)
@@ -182,9 +180,9 @@ def test_a_retraining_is_resumed_too(straight, dataset, tmp_path, monkeypatch):
     stopped(monkeypatch, "last", retrain)
     resumed = retrain()
     assert same(weights_of(straight.model), weights_of(resumed.model))
-    assert resumed.metadata["previous"] == path.name
-    assert resumed.metadata["phases"] == [[0, FOUR_EPOCHS.name], [1, FOUR_EPOCHS.name]]
-    assert straight.metadata["phases"] == [[0, FOUR_EPOCHS.name]]
+    assert resumed.record.resumed_from == path.name
+    assert resumed.record.phases == ((0, FOUR_EPOCHS.name), (1, FOUR_EPOCHS.name))
+    assert straight.record.phases == ((0, FOUR_EPOCHS.name),)
     assert resumed.history["val_loss"] == straight.history["val_loss"]
     assert [int(row["epoch"]) for row in csv_rows(tmp_path / "run")] == [1, 2, 3]
 
@@ -255,7 +253,7 @@ def test_a_finished_training_is_not_trained_again(straight, dataset, tmp_path, m
     monkeypatch.setattr(Batches, "shuffle", no_epoch)
     again = train(dataset, tmp_path / "run", **options)
     require_equal(straight, again)
-    assert again.metadata == first.metadata
+    assert again.record == first.record
     assert len(csv_rows(tmp_path / "run")) == 4
     path = training.publish(again, tmp_path)
     published = train(dataset, tmp_path / "run", **options)
@@ -266,7 +264,8 @@ def test_a_finished_training_is_not_trained_again(straight, dataset, tmp_path, m
 def test_nothing_but_the_same_training_is_resumed(straight, dataset, tmp_path):
     options = {"recipe": FOUR_EPOCHS, "keep_epochs": 1}
     train(dataset, tmp_path, **options).run.release()
-    checkpoints.save(straight.model, tmp_path / "a.h5", {})
+    checkpoints.save(straight.model, tmp_path / "a.h5", TrainingRecord())
+    previous = Checkpoint(tmp_path / "a.h5", straight.model, None, "raw")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
     rows = np.arange(299)
     for other, rule in (
@@ -275,7 +274,7 @@ def test_nothing_but_the_same_training_is_resumed(straight, dataset, tmp_path):
         ({"seed": 3}, "seed 0. Received: 3"),
         ({"keep_epochs": 2}, "keep_epochs 1. Received: 2"),
         ({"dataset": dataset.take(rows)}, "data's fingerprint"),
-        ({"previous": Checkpoint(tmp_path / "a.h5", straight.model, None, "raw")}, "previous None"),
+        ({"previous": previous}, "resume_from None"),
     ):
         with pytest.raises(InputError, match=rule):
             train(**{"dataset": dataset, "run_dir": tmp_path, **options, **other})
@@ -525,7 +524,7 @@ def test_a_taken_name_is_not_overwritten_by_another_training(dataset, tmp_path):
     result = train(dataset, tmp_path / "run", recipe=RECIPE.override(model="dnn", epochs=1))
     first = training.publish(result, tmp_path)
     assert training.publish(result, tmp_path) == first
-    other = dataclasses.replace(result, metadata={**result.metadata, "seed": 5})
+    other = dataclasses.replace(result, record=result.record.replace(seed=5))
     assert training.publish(other, tmp_path).name == f"{first.stem}-2.h5"
 
 
@@ -540,7 +539,7 @@ def test_ctrl_c_keeps_the_finished_epochs(dataset, tmp_path, monkeypatch):
     monkeypatch.setattr(Batches, "shuffle", stop_at_epoch_two)
     with pytest.raises(KeyboardInterrupt):
         train(dataset, tmp_path, recipe=RECIPE.override(model="dnn", epochs=4))
-    assert len(checkpoints.read_metadata(tmp_path / "last.h5")["history"]["loss"]) == 2
+    assert len(checkpoints.read_record(tmp_path / "last.h5").history["loss"]) == 2
     log = (tmp_path / "log.txt").read_text()
     assert "2 finished epochs" in log
     assert "the same command goes on" in log
@@ -602,7 +601,7 @@ def test_nothing_that_is_no_number_is_saved(dataset, tmp_path, monkeypatch, spoi
     with pytest.raises(InputError, match=f"^epoch 2: {rule} at learning rate 0.001; .*; {kept}$"):
         train(dataset, tmp_path, recipe=recipe, keep_epochs=3)
     last = checkpoints.load(tmp_path / "last.h5", with_optimizer=True)
-    assert len(last.metadata["history"]["loss"]) == len(csv_rows(tmp_path)) == 1
+    assert len(last.record.history["loss"]) == len(csv_rows(tmp_path)) == 1
     for variable in (*last.model.variables, *last.model.optimizer.variables):
         assert np.isfinite(np.asarray(variable)).all()
     assert [path.name[0] for path in (tmp_path / "epochs").iterdir()] == ["0"]

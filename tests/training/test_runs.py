@@ -263,7 +263,7 @@ def require_equal(straight, folder):
         ):
             for pair in zip(*variables, strict=True):
                 assert np.array_equal(*map(np.asarray, pair))
-        histories = [checkpoint.metadata["history"] for checkpoint in opened]
+        histories = [checkpoint.record.history for checkpoint in opened]
         assert histories[0]["val_loss"] == histories[1]["val_loss"]
     assert not list(folder.rglob(".ferlab-*"))
 

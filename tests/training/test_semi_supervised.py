@@ -7,9 +7,11 @@ import pytest
 from support import faces
 
 from ferlab import checkpoints, training
+from ferlab.checkpoints import TrainingRecord
 from ferlab.data import concatenate
 from ferlab.errors import InputError
 from ferlab.evaluation import held_out
+from ferlab.labels import EMOTIONS
 from ferlab.recipes import RECIPES
 from ferlab.training import semi_supervised
 from ferlab.training.pseudo_labels import choose, thresholds
@@ -164,7 +166,9 @@ def predictor(tmp_path):
     training.set_seed(5)
     model = build_model("dnn", (48, 48, 1), 7)
     path = tmp_path / "predictor.h5"
-    checkpoints.save(model, path, {"class_names": list(faces(1).class_names), "pixels": "raw"})
+    checkpoints.save(
+        model, path, TrainingRecord(class_names=tuple(faces(1).class_names), pixels="raw")
+    )
     return checkpoints.load(path)
 
 
@@ -197,7 +201,7 @@ def test_a_semi_supervised_training_and_its_control(tmp_path, predictor, recipe)
     (control_path,) = tmp_path.glob("control_*.h5")
     control = checkpoints.load(control_path, with_optimizer=True)
     steps = int(loaded.model.optimizer.iterations)
-    assert path.name == f"semi_{loaded.metadata['history']['val_accuracy'][-1]:.6f}.h5"
+    assert path.name == f"semi_{loaded.record.history['val_accuracy'][-1]:.6f}.h5"
     assert steps == int(control.model.optimizer.iterations) > 0
     pool = len(asked.rows.labelled) + (len(asked.rows.unlabelled) if recipe is RECIPE else 0)
     assert steps == 3 * -(-pool // recipe.batch_size)
@@ -225,7 +229,7 @@ def test_fixmatch_begins_as_the_predictor(tmp_path, predictor):
     np.testing.assert_array_equal(np.asarray(model(images)), np.asarray(predictor.model(images)))
     asked.require_sound()
     names = tuple(reversed(predictor.class_names))
-    other = dataclasses.replace(predictor, class_names=names, metadata={})
+    other = dataclasses.replace(predictor, class_names=names, record=TrainingRecord())
     with pytest.raises(InputError, match="begins with a model of the classes"):
         dataclasses.replace(asked, predictor=other).require_sound()
     recipe = dataclasses.replace(asked, predictor=other, recipe=RECIPE)
@@ -235,27 +239,27 @@ def test_fixmatch_begins_as_the_predictor(tmp_path, predictor):
 def test_what_fixmatch_begins_with_has_seen_its_rows_too(tmp_path, predictor):
     far = faces(5, seed=77).row_digests()
     path = tmp_path / "told.h5"
-    checkpoints.save(predictor.model, path, predictor.metadata, training_rows=far)
+    checkpoints.save(predictor.model, path, predictor.record, training_rows=far)
     asked = experiment(tmp_path, checkpoints.load(path), FIXMATCH)
     said, _ = semi_supervised.run(asked, out_dir=tmp_path, with_control=True)
     for published in (said, *tmp_path.glob("control_*.h5")):
         assert np.isin(far, checkpoints.read_training_rows(published)).all()
-        assert checkpoints.read_metadata(published)["origin"] == "told.h5"
-        assert not checkpoints.read_metadata(published)["previous_rows_unknown"]
+        assert checkpoints.read_record(published).initialized_from == "told.h5"
+        assert not checkpoints.read_record(published).has_unknown_rows
 
     notes = []
     held_out.rows(faces(50, seed=1), [said], report=notes.append)
     assert "learned from unlabelled images too" in notes[0]
     unknown = experiment(tmp_path / "unknown", predictor, FIXMATCH.override(epochs=1))
     path, _ = semi_supervised.run(unknown, out_dir=tmp_path)
-    assert checkpoints.read_metadata(path)["previous_rows_unknown"]
+    assert checkpoints.read_record(path).has_unknown_rows
 
 
 @pytest.mark.parametrize("classes", [3, 7, 10])
 def test_a_predictor_of_other_classes_is_refused_before_anything_is_written(tmp_path, classes):
     path, names = tmp_path / "other.h5", [f"class {number}" for number in range(classes)]
     model = build_model("dnn", (48, 48, 1), classes)
-    checkpoints.save(model, path, {"class_names": names, "pixels": "raw"})
+    checkpoints.save(model, path, TrainingRecord(class_names=tuple(names), pixels="raw"))
     before = sorted(tmp_path.rglob("*"))
     for recipe in (RECIPE, FIXMATCH):
         with pytest.raises(InputError, match="must have the same classes"):
@@ -310,7 +314,7 @@ def test_a_predictor_that_knows_too_much_is_told(tmp_path, predictor):
 
     def noted(rows):
         path = tmp_path / "told.h5"
-        checkpoints.save(predictor.model, path, predictor.metadata, training_rows=rows)
+        checkpoints.save(predictor.model, path, predictor.record, training_rows=rows)
         told = dataclasses.replace(predictor, path=path)
         return semi_supervised.notes(told, asked.rows, scored=test)
 
@@ -335,7 +339,7 @@ def test_comparison_is_paired(predictor):
 def test_a_checkpoint_opens_whose_recipe_is_semi_supervised(tmp_path, predictor):
     recipe = RECIPE.override(class_thresholds={"happy": 0.9})
     path = tmp_path / "semi.h5"
-    checkpoints.save(predictor.model, path, {"recipe": recipe.as_dict()})
+    checkpoints.save(predictor.model, path, TrainingRecord(recipe=recipe.as_dict()))
     assert checkpoints.recorded_recipe(path) == recipe
 
 
@@ -356,10 +360,10 @@ def test_a_stopped_training_goes_on_in_its_round_and_in_its_control(
     def stopped_in(folder):
         save = checkpoints.save
 
-        def save_or_stop(model, path, metadata, **options):
-            if path.parent.name == folder and len(metadata["history"]["loss"]) == 2:
+        def save_or_stop(model, path, record, **options):
+            if path.parent.name == folder and len(record.history["loss"]) == 2:
                 raise KeyboardInterrupt
-            save(model, path, metadata, **options)
+            save(model, path, record, **options)
 
         with monkeypatch.context() as patch:
             patch.setattr(checkpoints, "save", save_or_stop)
