@@ -11,7 +11,6 @@ from ferlab.checkpoints import TrainingRecord
 from ferlab.data import concatenate
 from ferlab.errors import InputError
 from ferlab.evaluation import held_out
-from ferlab.labels import EMOTIONS
 from ferlab.recipes import RECIPES
 from ferlab.training import semi_supervised
 from ferlab.training.pseudo_labels import choose, thresholds
