@@ -1,4 +1,4 @@
-"""One HTML page that holds everything it shows, pictures included, and loads and runs nothing.
+"""A self-contained HTML page: pictures are embedded, no script runs and nothing is loaded.
 
 page = Page("Data report")
 page.heading("Classes")
@@ -9,17 +9,28 @@ page.save(Path("data_report.html"))
 """
 
 import base64
+import datetime
 import html
+import shlex
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ferlab import files, plots
+from ferlab.evaluation.metrics import Measure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Whatever text a data set brings along, the browser runs none of it and asks no other machine.
+UNDEFINED = "\N{EN DASH}"  # in a table: a value that is unknown or has a denominator of 0
+PEOPLE = (
+    "For studying how such networks work and fail, on published data, drawings and oneself; a "
+    "label is what others saw in a picture, not what somebody feels.",
+    "In the EU, inferring emotions of people at work or in education is prohibited (Regulation "
+    "2024/1689, Art. 5(1)(f)).",
+)
+# Browsers run no code from the data's texts and send no request.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff; max-width: 62rem;
@@ -47,8 +58,25 @@ nav a { margin-right: 1rem; white-space: nowrap; }
 """
 
 
+def created(kind: str) -> str:
+    """'Report created by ferlab, 2026-11-25 13:00 UTC'."""
+    return f"{kind} created by ferlab, {datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def command_line() -> str:
+    """The `python -m ferlab` command that is running, to paste into a shell."""
+    return shlex.join(["python", "-m", "ferlab", *sys.argv[1:]])
+
+
+def percent(measure: Measure | None) -> str:
+    """'68.6% (67.0 to 70.1)'; a dash for None."""
+    if measure is None:
+        return UNDEFINED
+    return f"{measure.value:.1%} ({100 * measure.low:.1f} to {100 * measure.high:.1f})"
+
+
 class Page:
-    """A page under construction. Text is shown as it is: nothing in it is taken for HTML."""
+    """A page to which parts are added in order. All text is escaped, never interpreted as HTML."""
 
     def __init__(self, title: str, subtitle: str = "") -> None:
         self.title, self.subtitle = title, subtitle
@@ -56,7 +84,7 @@ class Page:
         self._parts: list[str] = []
 
     def heading(self, text: str) -> None:
-        """Begin a section, which the menu at the top leads to."""
+        """Start a section, which is linked from the menu at the top."""
         self._headings.append(text)
         self._parts.append(f'<h2 id="s{len(self._headings)}">{html.escape(text)}</h2>')
 
@@ -64,15 +92,15 @@ class Page:
         self._parts.append(f"<p>{html.escape(text)}</p>")
 
     def note(self, text: str) -> None:
-        """What a reader should know before believing the rest."""
+        """A remark on how to read the numbers."""
         self._parts.append(f'<p class="note">{html.escape(text)}</p>')
 
     def warning(self, text: str) -> None:
-        """What takes the worth out of the numbers."""
+        """A reason why the numbers must not be used."""
         self._parts.append(f'<p class="warning">{html.escape(text)}</p>')
 
     def code(self, text: str) -> None:
-        """Lines to paste, or settings, as they are."""
+        """Preformatted text, such as a command."""
         self._parts.append(f"<pre>{html.escape(text)}</pre>")
 
     def list(self, items: Iterable[str]) -> None:
@@ -80,7 +108,7 @@ class Page:
         self._parts.append(f"<ul>{rows}</ul>")
 
     def table(self, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-        """The first column is text, the others are numbers, aligned at the right."""
+        """A table whose first column is text; the others are numbers, right-aligned."""
         head = "".join(f'<th scope="col">{html.escape(cell)}</th>' for cell in header)
         body = "".join(
             "<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>"
@@ -89,7 +117,7 @@ class Page:
         self._parts.append(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
 
     def facts(self, rows: Iterable[tuple[str, object]]) -> None:
-        """Names and what they are, both text."""
+        """A table of names and values, both text."""
         body = "".join(
             f'<tr><th scope="row">{html.escape(name)}</th><td>{html.escape(str(value))}</td></tr>'
             for name, value in rows
@@ -97,7 +125,7 @@ class Page:
         self._parts.append(f'<table class="facts"><tbody>{body}</tbody></table>')
 
     def figure(self, figure: "Figure", caption: str) -> None:
-        """A picture; the caption also tells those who cannot see it what it shows."""
+        """A picture; the caption is also its alternative text."""
         data = base64.b64encode(plots.png(figure)).decode()
         caption = html.escape(caption)
         self._parts.append(

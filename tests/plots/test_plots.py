@@ -9,7 +9,7 @@ from keras import layers
 from matplotlib.text import Text
 
 from ferlab import plots
-from ferlab.evaluation import costs
+from ferlab.evaluation import costs, metrics
 from models import build_model
 
 
@@ -126,3 +126,35 @@ def test_filters_figure_has_a_tile_and_a_label_for_each_image(count, channels):
     sheet = np.asarray(shown.get_array(), float)
     assert sheet.min() == 0  # full contrast
     assert plots.png(figure).startswith(b"\x89PNG")
+
+
+def test_comparison_figure_shows_every_model_and_only_known_values():
+    share = metrics.proportion(30, 100)
+    figure = plots.comparison_figure(
+        ["a", "b", "c"],
+        {"accuracy": [share, 0.5, None], "macro F1": [0.25, share, share]},
+        [[0.1, 0.2], [], [0.3, 0.4, 0.5]],
+        [10, 1000, 1000],
+        "three",
+    )
+    measures, *below = (axes for part in figure.subfigs for axes in part.axes)
+    assert [text.get_text() for text in measures.get_yticklabels()] == ["a", "b", "c"]
+    shown = [container.lines[0].get_xdata().tolist() for container in measures.containers]
+    assert shown == [[0.3, 0.5], [0.25, 0.3, 0.3]]
+    epochs, cost = below
+    assert [line.get_ydata().tolist() for line in epochs.lines] == [[0.1, 0.2], [0.3, 0.4, 0.5]]
+    assert [line.get_xdata()[0] for line in cost.lines] == [10, 1000]
+    alone = plots.comparison_figure(["a"], {"accuracy": [share]}, [[]], [10], "one")
+    assert len(alone.axes) == 1
+
+
+def test_comparison_figure_has_distinct_styles_and_no_lines_for_too_many_models():
+    names, shares = [f"m{index}" for index in range(13)], [metrics.proportion(30, 100)] * 13
+    work, curves = list(range(1, 14)), [[0.1, 0.2]] * 13
+    twelve = plots.comparison_figure(
+        names[:12], {"accuracy": shares[:12]}, curves[:12], work[:12], "twelve"
+    )
+    _, epochs, _ = (axes for part in twelve.subfigs for axes in part.axes)
+    assert len({(line.get_color(), line.get_marker()) for line in epochs.lines}) == 12
+    thirteen = plots.comparison_figure(names, {"accuracy": shares}, curves, work, "thirteen")
+    assert len(thirteen.axes) == 1
