@@ -1,7 +1,7 @@
 """Keras with the backend it runs on: `from ferlab.backend import keras`.
 
-TensorFlow talks on stderr while it is imported, whatever its log level is set to (seen with
-2.21). That is held back, and shown after all if the import fails.
+TensorFlow writes to stderr while it is imported, whatever its log level (seen with 2.21). That
+output is hidden, and shown only if the import fails.
 """
 
 import contextlib
@@ -19,16 +19,17 @@ from ferlab.errors import InputError
 
 
 @contextlib.contextmanager
-def _stderr_held_back() -> Iterator[None]:
+def _stderr_unless_failing() -> Iterator[None]:
+    """Hide what is written to stderr, also by C++ code; show it if an exception is raised."""
     sys.stderr.flush()
     original = os.dup(2)
-    with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), 2)
+    with tempfile.TemporaryFile() as output:
+        os.dup2(output.fileno(), 2)
         try:
             yield
         except Exception:
-            held.seek(0)
-            os.write(original, held.read())
+            output.seek(0)
+            os.write(original, output.read())
             raise
         finally:
             os.dup2(original, 2)
@@ -36,30 +37,30 @@ def _stderr_held_back() -> Iterator[None]:
 
 
 try:
-    with _stderr_held_back():
+    with _stderr_unless_failing():
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        # Among others, that many models in one process mean much tracing.
+        # Such as the warning that many models in one process cause much retracing.
         logging.getLogger("tensorflow").setLevel(logging.ERROR)
         import keras
-except FileNotFoundError as failure:  # what tempfile raises where every disk is full
+except FileNotFoundError as failure:  # raised by tempfile when every disk is full
     raise InputError(f"keras cannot be imported: {failure.strerror}") from failure
 except (ImportError, ValueError) as failure:
     raise InputError(
-        "KERAS_BACKEND must be tensorflow, jax or torch, and that one be installed. "
+        "KERAS_BACKEND must be tensorflow, jax or torch, and installed. "
         f"Received: {os.environ.get('KERAS_BACKEND', 'tensorflow')} ({failure})"
     ) from failure
 
 
 def describe_device() -> str:
-    """'CPU (2 cores), tensorflow 2.21.0', or the names of the GPUs that will be used."""
+    """The device and the backend: 'CPU (2 cores), tensorflow 2.21.0', or the names of the GPUs."""
     name = keras.backend.backend()
     cores = _cores()
-    what = ", ".join(_gpus()) or f"CPU ({cores} core{'s' if cores > 1 else ''})"
-    return f"{what}, {name} {_version(name)}"
+    device = ", ".join(_gpus()) or f"CPU ({cores} core{'s' if cores > 1 else ''})"
+    return f"{device}, {name} {_version(name)}"
 
 
 def versions() -> dict[str, str]:
-    """What a result may depend on, by name."""
+    """Versions and hardware that a result may depend on, by name."""
     name = keras.backend.backend()
     return {
         "ferlab": __version__,
@@ -74,14 +75,14 @@ def versions() -> dict[str, str]:
 
 
 def jit_compile() -> bool:
-    """Whether to compile a training step whole, without which JAX crawls."""
+    """Whether to compile the whole training step; JAX is very slow without it."""
     return keras.backend.backend() == "jax"
 
 
 def has_bfloat16() -> bool:
-    """Whether what computes here does so faster in bfloat16 than in float32.
+    """Whether bfloat16 is faster than float32 on this device.
 
-    Known of graphics cards, and with TensorFlow of processors whose flags Linux tells.
+    True on GPUs, and with TensorFlow on CPUs that have it by their flags in Linux.
     """
     if _gpus() or keras.backend.backend() != "tensorflow":
         return bool(_gpus())
@@ -93,7 +94,7 @@ def has_bfloat16() -> bool:
 
 
 def _gpus() -> list[str]:
-    if keras.backend.backend() == "torch":  # for which Keras lists no devices
+    if keras.backend.backend() == "torch":  # Keras lists no devices for it
         import torch
 
         return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
@@ -101,7 +102,7 @@ def _gpus() -> list[str]:
 
 
 def _cores() -> int:
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux alone has it
+    affinity = getattr(os, "sched_getaffinity", None)  # on Linux only
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 

@@ -1,8 +1,8 @@
 """Muon for convolutional networks.
 
 Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks",
-https://kellerjordan.github.io/posts/muon/. The scale by which a rate for AdamW serves here too:
-Liu et al. 2025, "Muon is Scalable for LLM Training", arXiv 2502.16982.
+https://kellerjordan.github.io/posts/muon/. Updates are scaled so that AdamW's learning rates can be
+used: Liu et al. 2025, "Muon is Scalable for LLM Training", arXiv 2502.16982.
 """
 
 from ferlab import backend
@@ -13,12 +13,12 @@ ops = keras.ops
 
 @keras.saving.register_keras_serializable("ferlab")
 class Muon(keras.optimizers.Muon):
-    """Keras's Muon, for kernels of convolutions too, which Keras's leaves to AdamW.
+    """Keras's Muon, applied to convolution kernels too, which Keras leaves to AdamW.
 
-    A kernel counts as the matrix of its last axis, the filters, by all the others. The steps of its
-    momentum are made orthogonal; all else, and the layers of `exclude_layers`, have AdamW.
+    A kernel is treated as a matrix: its last axis, the filters, by all other axes. Its momentum
+    updates are orthogonalized. Other variables, and the layers in `exclude_layers`, use AdamW.
 
-    Its configuration is that of Keras's, which therefore opens a checkpoint that holds one.
+    The configuration equals that of Keras's Muon, so plain Keras can load such a checkpoint.
     """
 
     def _should_use_adamw(self, variable) -> bool:
@@ -30,7 +30,7 @@ class Muon(keras.optimizers.Muon):
         self.assign(m, self.momentum * m + gradient)
         step = gradient + self.momentum * m if self.nesterov else m
         matrix = ops.reshape(step, (-1, variable.shape[-1]))
-        dtype = "bfloat16" if backend.has_bfloat16() else variable.dtype  # the method bears it
+        dtype = "bfloat16" if backend.has_bfloat16() else variable.dtype  # precise enough here
         scale = self.rms_rate * max(matrix.shape) ** 0.5
         matrix = ops.cast(matrix / (ops.norm(matrix) + 1e-7), dtype)
         matrix = ops.cast(self.zeropower_via_newtonschulz5(matrix, self.ns_steps), variable.dtype)

@@ -1,4 +1,4 @@
-"""Checkpoints: a Keras model in a file, ours or anybody's, with what is needed to use it."""
+"""Checkpoints: a Keras model in a file, from any version of Keras, and how to use it."""
 
 from ferlab.checkpoints.checkpoint import Checkpoint, load, save
 from ferlab.checkpoints.containers import architecture_of

@@ -1,4 +1,4 @@
-"""A checkpoint opened, and one written."""
+"""Loading and saving a checkpoint."""
 
 import contextlib
 import dataclasses
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     import h5py
     import keras
 
-DEFAULT_SIDE = 48  # pixels; what a model that takes images of any size is given
-MOST_SIDE = 4096  # pixels
-LIKELY_SIDES = (48, 64, 96, 128, 224)  # pixels; tried when a configuration does not tell
+DEFAULT_SIDE = 48  # pixels; the image size for a model that takes any
+LARGEST_SIDE = 4096  # pixels
+LIKELY_SIDES = (48, 64, 96, 128, 224)  # pixels; tried when a configuration has no shape
 
 
 @dataclass
@@ -68,7 +68,7 @@ class Checkpoint:
 
     @property
     def temperature(self) -> float | None:
-        """Divides the logits, to calibrate the probabilities; None if it was never fitted."""
+        """The temperature that calibrates the probabilities; None if never fitted."""
         return self.record.temperature
 
     @classmethod
@@ -81,7 +81,7 @@ class Checkpoint:
         return dataclasses.replace(self, model=model, _raw_model=None)
 
     def sized_model(self) -> "keras.Model":
-        """The model, on images of `image_shape` where it takes any size."""
+        """The model with a fixed input of `image_shape`, also if it takes images of any size."""
         if None not in self.model.input_shape[1:]:
             return self.model
         from ferlab.backend import keras
@@ -90,16 +90,15 @@ class Checkpoint:
         return keras.Model(images, self.model(images), name=f"sized_{self.model.name}")
 
     def raw_pixel_model(self) -> "keras.Model":
-        """The model, behind the layers that scale raw grey levels if it does not do so itself."""
+        """The model on raw grey levels: preceded by scaling layers if it has none itself."""
         if self._raw_model is None:
             self._raw_model = pixels.on_raw_pixels(self.model, self.pixels, self.image_shape)
         return self._raw_model
 
     def on_network_of(self, other: "Checkpoint | None") -> "Checkpoint":
-        """This checkpoint, its weights put into the other's model if that is the same network.
+        """This checkpoint, with its weights in the other's model if the networks are equal.
 
-        What a backend has compiled for the other then serves this one too; the other's weights
-        are gone.
+        Saves compiling the same network again. The other's weights are overwritten.
         """
         if (
             other is None
@@ -119,19 +118,19 @@ def save(
     training_rows: np.ndarray | None = None,
     half: bool = False,
 ) -> None:
-    """Write the model, its optimizer's state and the training record, whole or not at all.
+    """Write the model, its optimizer state and the training record, atomically.
 
-    training_rows: uint64 (n,), `Dataset.row_digests()` of what it was trained on. half: kernels in
-    float16 and no optimiser, for an `.h5` of half the size to use but not to go on with exactly;
-    `load` makes float32 of them again.
+    training_rows: uint64 (n,), `Dataset.row_digests()` of the rows it was trained on. half: store
+    kernels as float16 and no optimizer, for an `.h5` of half the size that predicts but cannot be
+    resumed exactly; `load` converts them back to float32.
 
-    Raises InputError for kernels that float16 cannot hold.
+    Raises InputError for kernels outside float16's range.
     """
     from ferlab.backend import keras
 
     require_suffix(path)
     if half and path.suffix not in H5_SUFFIXES:
-        raise InputError(f"{path}: float16 is for names that end in {', '.join(H5_SUFFIXES)}")
+        raise InputError(f"{path}: float16 requires a name ending in {', '.join(H5_SUFFIXES)}")
     optimizer = None if half else getattr(model, "optimizer", None)
     config = keras.optimizers.serialize(optimizer) if optimizer else None
     record = record.replace(optimizer=config)
@@ -146,14 +145,14 @@ def save(
 def _h5_bytes(
     model: "keras.Model", record: TrainingRecord, training_rows: np.ndarray | None, half: bool
 ) -> memoryview:
-    """The `.h5` file, made in memory.
+    """The content of the `.h5` file, written in memory.
 
-    On a full disk h5py fails in ways that are no OSError, and then crashes the process (seen with
-    h5py 3.14): its file stays open and cannot be flushed.
+    On a full disk h5py raises other exceptions than OSError and then crashes the process, as its
+    open file cannot be flushed (seen with h5py 3.14).
     """
     import h5py
 
-    class NamedFile(h5py.File):  # Keras tells the format by the name's end
+    class NamedFile(h5py.File):  # Keras derives the format from the suffix
         def __str__(self) -> str:
             return "checkpoint.h5"
 
@@ -175,10 +174,10 @@ def _halved(whole: io.BytesIO) -> io.BytesIO:
 
 
 def _copy_halved(source: "h5py.Group", target: "h5py.Group") -> None:
-    """Copy all of a group, its float32 kernels as float16.
+    """Copy a group, converting float32 kernels to float16.
 
-    What has one number a channel stays as it is: that is little, and of a channel's mean and
-    variance float16 has neither the range nor the digits.
+    Arrays with one number per channel stay as they are: they are small, and float16 has neither the
+    range nor the precision for means and variances.
     """
     import h5py
 
@@ -191,7 +190,7 @@ def _copy_halved(source: "h5py.Group", target: "h5py.Group") -> None:
             with np.errstate(over="ignore"):
                 halves = entry[()].astype(np.float16)
             if not np.isfinite(halves).all():
-                raise InputError(f"{entry.name}: has weights that float16 cannot hold")
+                raise InputError(f"{entry.name}: has weights outside float16's range")
             target[name] = halves
         else:
             source.copy(entry, target, name)
@@ -199,7 +198,7 @@ def _copy_halved(source: "h5py.Group", target: "h5py.Group") -> None:
 
 @contextlib.contextmanager
 def _without_hdf5_warning() -> Iterator[None]:
-    """Keras recommends `.keras` at every `.h5` it writes; ours are `.h5` by intent."""
+    """Hide Keras's advice to prefer `.keras`, logged with every `.h5` that it writes."""
     logger = logging.getLogger("absl")
 
     def other_than_hdf5(record: logging.LogRecord) -> bool:
@@ -220,15 +219,16 @@ def load(
     architecture: Path | None = None,
     with_optimizer: bool = False,
 ) -> Checkpoint:
-    """Open a checkpoint that any Keras wrote. Nothing it holds is run.
+    """Load a checkpoint written by any version of Keras. Code in it is never run.
 
-    pixels and class_names say what the file does not; they must not contradict what it says.
-    architecture: JSON of the architecture, for a file of weights alone that has none beside it.
-    with_optimizer: also bring back the optimiser and its state, as `model.optimizer`, if the file
-    is ours.
+    pixels, class_names: for a file without them; they must not contradict the file.
+    architecture: JSON file of the architecture, for a file of weights only with no JSON beside it.
+    with_optimizer: also restore the optimizer and its state, as `model.optimizer`, if ferlab wrote
+    the file.
 
-    Raises InputError when the file is no checkpoint, holds what Keras 3 has no word for, or is no
-    classifier of images (one input of (height, width, 1 or 3), one output of 2 or more classes).
+    Raises InputError when the file is not a checkpoint, has layers or settings that Keras 3 does
+    not know, or is not an image classifier (one input of (height, width, 1 or 3), one output of 2
+    or more classes).
     """
     record = read_record(path)
     contents = containers.read(path, architecture)
@@ -238,7 +238,7 @@ def load(
             model.optimizer = _read_optimizer(contents, model, record.optimizer)
     except InputError:
         raise
-    except Exception as error:  # Keras raises whatever a foreign file makes it trip over
+    except Exception as error:  # a foreign file can make Keras raise anything
         raise InputError(f"{path}: Keras cannot open it: {one_line(error)}") from error
     checkpoint = Checkpoint(
         path=path,
@@ -254,7 +254,7 @@ def load(
 
 
 def _current(contents: Contents) -> "keras.Model":
-    """What Keras 3 wrote, it reads."""
+    """The model of a file that Keras 3 wrote."""
     from ferlab.backend import keras
     from ferlab.checkpoints.legacy_configs import without_training
 
@@ -271,7 +271,7 @@ def _require_trust(contents: Contents, config: dict) -> None:
 
 
 def _built(contents: Contents, config: dict) -> "keras.Model":
-    """The model of a configuration in Keras 3's words, its weights as they begin."""
+    """The model of a Keras 3 configuration, with initial weights."""
     from ferlab.backend import keras
 
     _require_trust(contents, config)
@@ -286,7 +286,7 @@ def _with_keras_3_weights(contents: Contents, config: dict) -> "keras.Model":
 
 
 def _legacy(contents: Contents) -> "keras.Model":
-    """What older Keras wrote, repaired."""
+    """The model of a file that older Keras wrote, converted to Keras 3."""
     from ferlab.checkpoints.legacy_configs import NoShape
 
     try:
@@ -297,10 +297,10 @@ def _legacy(contents: Contents) -> "keras.Model":
             for channels in (1, 3):
                 try:
                     return _repaired(contents, (side, side, channels))
-                except (InputError, ValueError) as error:  # weights that do not fit that shape
+                except (InputError, ValueError) as error:  # the weights have other shapes
                     first_error = first_error or error
         raise InputError(
-            f"{contents.path}: does not tell the shape of its images, and its weights fit none of "
+            f"{contents.path}: has no image shape, and its weights fit no image of "
             f"{', '.join(map(str, LIKELY_SIDES))} pixels a side: {one_line(first_error)}"
         ) from first_error
 
@@ -312,7 +312,7 @@ def _repaired(contents: Contents, image_shape: tuple[int, int, int] | None) -> "
     from ferlab.checkpoints.legacy_weights import is_theano, load_weights
 
     where = str(contents.path)
-    if contents.weights == "layers":  # the format of Keras 3, of which tf.keras 2.12 was the first
+    if contents.weights == "layers":  # Keras 3's format, introduced by tf.keras 2.12
         config = repair(contents.config, where, image_shape=image_shape).config
         return _with_keras_3_weights(contents, config)
     with h5py.File(contents.path, "r") as file:
@@ -325,7 +325,7 @@ def _repaired(contents: Contents, image_shape: tuple[int, int, int] | None) -> "
 
 @contextlib.contextmanager
 def _under_suffix(path: Path, suffix: str) -> Iterator[Path]:
-    """The file under a name with this suffix, by which Keras decides how to read it."""
+    """The file under a name with this suffix, from which Keras derives the format."""
     if path.name.endswith(suffix):
         yield path
         return
@@ -337,7 +337,7 @@ def _under_suffix(path: Path, suffix: str) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _weights_alone(contents: Contents) -> Iterator[Path]:
-    """The weights in a file of their own, under a name that tells Keras 3 how they lie in it."""
+    """A file of the weights only, with the suffix that Keras 3 expects for their format."""
     if contents.kind == "h5" and (contents.is_current or contents.weights != "layers"):
         suffix = ".weights.h5" if contents.weights == "layers" else ".h5"
         with _under_suffix(contents.path, suffix) as path:
@@ -360,11 +360,11 @@ def _weights_alone(contents: Contents) -> Iterator[Path]:
 def _read_optimizer(
     contents: Contents, model: "keras.Model", config: dict
 ) -> "keras.optimizers.Optimizer":
-    """The optimiser with its state.
+    """The optimizer with its state.
 
-    Keras's own loader of `.h5` builds a functional model's optimiser on no variables and drops the
-    state it has read; and writing `.h5` takes the optimiser out of what `.keras` would record of
-    it (both seen with Keras 3.15).
+    Keras's own loader of `.h5` builds the optimizer of a functional model without variables and
+    drops its state; and saving `.h5` removes the optimizer from a later `.keras` (both seen with
+    Keras 3.15).
     """
     import h5py
 
@@ -394,20 +394,21 @@ def _read_optimizer(
 
 
 def _pixels(checkpoint: Checkpoint, given: str | None) -> str:
-    """What the file or the user says; else what its first layers tell; else x / 255."""
+    """The scale in the file or from the user; else by the first layers; else x / 255."""
     path, shape = checkpoint.path, checkpoint.image_shape
     recorded = checkpoint.record.pixels
-    for told in (recorded, given):
-        if told is not None:
-            pixels.require_scale(str(path), told, shape)
-    chosen = _agreed(path, "--pixels", given, recorded)
-    return chosen or ("raw" if pixels.takes_raw_pixels(checkpoint.model) else "unit")
+    for scale in (recorded, given):
+        if scale is not None:
+            pixels.require_scale(str(path), scale, shape)
+    scale = _agreed(path, "--pixels", given, recorded)
+    return scale or ("raw" if pixels.takes_raw_pixels(checkpoint.model) else "unit")
 
 
 def _agreed(path: Path, flag: str, given, recorded):
+    """The value given by the user or recorded in the file; both must be equal."""
     if given is not None and recorded is not None and given != recorded:
-        told = recorded if isinstance(recorded, str) else ",".join(recorded)
-        raise InputError(f"{path}: {flag} must be what it was trained with: {told}")
+        value = recorded if isinstance(recorded, str) else ",".join(recorded)
+        raise InputError(f"{path}: {flag} must be that of its training: {value}")
     return recorded if given is None else given
 
 
@@ -416,10 +417,14 @@ def _require_image_classifier(checkpoint: Checkpoint) -> None:
     if len(getattr(model, "inputs", None) or ()) != 1 or len(model.outputs) != 1:
         raise InputError(f"{path}: a model must have one input and one output")
     shape = tuple(model.input_shape[1:])
-    if len(shape) != 3 or shape[-1] not in (1, 3) or max(side or 1 for side in shape) > MOST_SIDE:
+    if (
+        len(shape) != 3
+        or shape[-1] not in (1, 3)
+        or max(side or 1 for side in shape) > LARGEST_SIDE
+    ):
         raise InputError(
-            f"{path}: a model must take images of (height, width, 1 or 3), at most {MOST_SIDE:,} "
-            f"pixels a side. Received: {shape}"
+            f"{path}: a model must take images of (height, width, 1 or 3), "
+            f"at most {LARGEST_SIDE:,} pixels a side. Received: {shape}"
         )
     shape = tuple(model.output_shape[1:])
     if len(shape) != 1 or shape[0] is None or shape[0] < 2:
@@ -429,4 +434,4 @@ def _require_image_classifier(checkpoint: Checkpoint) -> None:
         )
     names = checkpoint.class_names
     if names is not None and len(names) != checkpoint.num_classes:
-        raise InputError(f"{path}: it has {checkpoint.num_classes} classes, not {len(names)}")
+        raise InputError(f"{path}: has {checkpoint.num_classes} classes, not {len(names)}")

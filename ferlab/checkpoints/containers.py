@@ -1,8 +1,8 @@
-"""What a file that should be a checkpoint is, and the configuration that lies in it or beside it.
+"""The file formats of checkpoints, and the configuration in a checkpoint or beside it.
 
-Keras has written HDF5 (`.h5`, `.hdf5`, before 2.12 also named `.keras`), weights alone with the
-architecture in a JSON file, and since 2.12 a zip archive (`.keras`). What a file is follows from
-its content, never from its name.
+Keras has written HDF5 (`.h5`, `.hdf5`, before 2.12 also as `.keras`), weights only with the
+architecture in a JSON file, and since 2.12 a zip archive (`.keras`). The format is derived from the
+content of a file, never from its name.
 """
 
 import difflib
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 
 Kind = Literal["h5", "keras"]
 CONFIG_LIMIT = 64 * 2**20  # bytes of JSON
-ARCHITECTURES_BESIDE = 200  # JSON files of a folder that are looked into
+MAX_ARCHITECTURES = 200  # JSON files of a folder that are read
 
 
 @dataclass(frozen=True)
 class Contents:
-    """A checkpoint before anything of it is built.
+    """A checkpoint's content before the model is built.
 
-    kind: h5 or keras. config: the model's configuration, as the file has it.
-    keras_version: '' when it does not tell. backend: '' when it does not tell.
-    architecture: the JSON file the configuration came from, if not from the checkpoint.
-    weights: the group of HDF5 that holds them, or 'layers' as Keras 3 keeps them. largest: the
-    longest side of its arrays.
+    kind: h5 or keras. config: the model's configuration, unchanged.
+    keras_version, backend: '' if unknown.
+    architecture: the JSON file of the configuration, if not from the checkpoint.
+    weights: the HDF5 group of the weights, or 'layers' in Keras 3's format.
+    largest: the longest side of its arrays.
     """
 
     path: Path
@@ -47,15 +47,15 @@ class Contents:
 
     @property
     def is_current(self) -> bool:
-        """Whether Keras 3 wrote it."""
+        """Whether Keras 3 wrote the file."""
         return int(re.match(r"\d*", self.keras_version)[0] or 0) >= 3
 
     @property
     def vintage(self) -> str:
-        """'Keras 2.0.9, tensorflow backend'; standalone Keras ended with 2.3, the rest is TF's."""
+        """'Keras 2.0.9, tensorflow backend'. Versions 2.4 to 2.15 are tf.keras only."""
         version = self.keras_version
         if not version:
-            name = "Keras 1" if isinstance(self.config.get("config"), list) else "Keras of old"
+            name = "Keras 1" if isinstance(self.config.get("config"), list) else "old Keras"
         elif version.endswith("-tf") or re.match(r"2\.([4-9]|1\d)", version):
             name = f"tf.keras {version.removesuffix('-tf')}"
         else:
@@ -64,7 +64,7 @@ class Contents:
 
 
 def require_checkpoint(path: Path) -> Kind:
-    """What kind of checkpoint a file is. Raises InputError that says what it is instead."""
+    """The kind of a checkpoint. Raises InputError, saying what the file is, for other files."""
     if path.is_dir():
         if (path / "saved_model.pb").is_file():
             raise InputError(
@@ -74,19 +74,19 @@ def require_checkpoint(path: Path) -> Kind:
         raise InputError(f"{path}: is a folder, not a checkpoint")
     if not path.is_file():
         raise InputError(f"{path}: no such file")
-    found = files.sniff(path)
-    if found == "an HDF5 file":
-        _require_sound_hdf5(path)
+    content = files.sniff(path)
+    if content == "an HDF5 file":
+        _require_readable_hdf5(path)
         return "h5"
-    if found == "a zip archive":
+    if content == "a zip archive":
         _require_keras_archive(path)
         return "keras"
     raise InputError(
-        f"{path}: a checkpoint is an HDF5 file or a .keras archive, this is {found or 'text'}"
+        f"{path}: a checkpoint is an HDF5 file or a .keras archive, this is {content or 'text'}"
     )
 
 
-def _require_sound_hdf5(path: Path) -> None:
+def _require_readable_hdf5(path: Path) -> None:
     import h5py
 
     try:
@@ -95,9 +95,9 @@ def _require_sound_hdf5(path: Path) -> None:
     except Exception as error:  # h5py raises almost anything for a damaged file
         truncated = re.search(r"eof = (\d+).*stored_eof = (\d+)", str(error))
         if truncated:
-            here, whole = map(int, truncated.groups())
+            size, full_size = map(int, truncated.groups())
             raise InputError(
-                f"{path}: is truncated, {here:,} of {whole:,} bytes; download or copy it again"
+                f"{path}: is truncated, {size:,} of {full_size:,} bytes; download or copy it again"
             ) from error
         raise InputError(f"{path}: is a damaged HDF5 file: {one_line(error)}") from error
 
@@ -112,32 +112,31 @@ def _require_keras_archive(path: Path) -> None:
         ) from error
     if "config.json" in names and "model.weights.h5" in names:
         return
-    ends = [name.rsplit("/", 1)[-1] for name in names]
+    file_names = [name.rsplit("/", 1)[-1] for name in names]
     inner = next((name for name in names if name.endswith((".h5", ".hdf5", ".keras"))), None)
-    if "data.pkl" in ends:
-        what = "a PyTorch checkpoint, which is a pickle"
-    elif "saved_model.pb" in ends:
-        what = "a zipped TensorFlow SavedModel"
+    if "data.pkl" in file_names:
+        content = "a PyTorch checkpoint, which is a pickle"
+    elif "saved_model.pb" in file_names:
+        content = "a zipped TensorFlow SavedModel"
     elif inner and "config.json" not in names:
-        what = f"an archive that holds {inner}; unpack it first"
+        content = f"an archive that contains {inner}; unpack it first"
     elif "config.json" in names:
-        what = "a .keras archive without weights"
+        content = "a .keras archive without weights"
     else:
-        what = "a zip archive without a Keras model's config.json"
-    raise InputError(f"{path}: is {what}")
+        content = "a zip archive without a Keras model's config.json"
+    raise InputError(f"{path}: is {content}")
 
 
 def architecture_of(path: Path) -> Path | None:
-    """The JSON file beside a file of weights alone; None for one that needs none."""
+    """The JSON file beside a file of weights only; None for a file that needs none."""
     return read(path).architecture if any(path.parent.glob("*.json")) else None
 
 
 def read(path: Path, architecture: Path | None = None) -> Contents:
-    """Read what a checkpoint says of itself.
+    """Read a checkpoint's configuration and format.
 
-    architecture: the JSON file of the architecture, for weights alone; without it one is looked
-        for beside them. Raises InputError, also for a file that holds or leads to more than a
-        checkpoint should.
+    architecture: the JSON file of the architecture, for a file of weights only; by default one in
+        the same folder. Raises InputError, also for a file that fails the security checks.
     """
     kind = require_checkpoint(path)
     try:
@@ -156,14 +155,15 @@ def _archive(path: Path, architecture: Path | None) -> Contents:
     with zipfile.ZipFile(path) as archive:
         config = _parse(path, _limited(archive, "config.json"))
         names = archive.namelist()
-        told = json.loads(_limited(archive, "metadata.json")) if "metadata.json" in names else {}
+        about = json.loads(_limited(archive, "metadata.json")) if "metadata.json" in names else {}
         with archive.open("model.weights.h5") as member, h5py.File(member, "r") as file:
             largest = trust.require_own_data(str(path), file)
-    version = str(told.get("keras_version", "")) if isinstance(told, dict) else ""
+    version = str(about.get("keras_version", "")) if isinstance(about, dict) else ""
     return Contents(path, "keras", config, version, "", weights="layers", largest=largest)
 
 
 def _limited(archive: zipfile.ZipFile, name: str) -> bytes:
+    """The content of a member. Raises ValueError for one larger than CONFIG_LIMIT."""
     if archive.getinfo(name).file_size > CONFIG_LIMIT:
         raise ValueError(f"its {name} is too large")
     return archive.read(name)
@@ -180,7 +180,7 @@ def _hdf5(path: Path, architecture: Path | None) -> Contents:
             _refuse_architecture(path, architecture)
             group = file.get("model_weights")
             if group is None:
-                raise InputError(f"{path}: holds a configuration but no weights")
+                raise InputError(f"{path}: has a configuration but no weights")
             version = version or _text(group.attrs.get("keras_version", ""))
             backend = backend or _text(group.attrs.get("backend", ""))
             return Contents(path, "h5", _parse(path, text), version, backend, largest=largest)
@@ -194,11 +194,11 @@ def _hdf5(path: Path, architecture: Path | None) -> Contents:
         else:
             if "nb_layers" in file.attrs:
                 raise InputError(
-                    f"{path}: was written by Keras 0.x, which kept no names; load it there and "
+                    f"{path}: was written by Keras 0.x, without layer names; load it there and "
                     "save it with a newer Keras"
                 )
-            held = ", ".join(map(str, list(file)[:5])) or "nothing"
-            raise InputError(f"{path}: is an HDF5 file without a Keras model; it holds {held}")
+            entries = ", ".join(map(str, list(file)[:5])) or "nothing"
+            raise InputError(f"{path}: is an HDF5 file without a Keras model; contains {entries}")
     architecture = architecture or _architecture_beside(path, layers, weights)
     config = _read_architecture(architecture)
     version = version or str(config.get("keras_version", ""))
@@ -208,11 +208,11 @@ def _hdf5(path: Path, architecture: Path | None) -> Contents:
 
 def _refuse_architecture(path: Path, architecture: Path | None) -> None:
     if architecture is not None:
-        raise InputError(f"{path}: carries its architecture itself. Received: {architecture}")
+        raise InputError(f"{path}: has an architecture already. Received: {architecture}")
 
 
 def attribute_list(group: "h5py.Group", name: str) -> list[str]:
-    """A list of names; Keras splits a long one into `name0`, `name1` and so on."""
+    """A list of names, which Keras splits into `name0`, `name1` and so on if it is long."""
     keys = [name] if name in group.attrs else []
     while not keys or keys[0] != name:
         key = f"{name}{len(keys)}"
@@ -231,7 +231,7 @@ def _parse(path: Path, text: str | bytes) -> dict:
         raise InputError(f"{path}: its configuration is too large")
     config = json.loads(text)
     if not isinstance(config, dict) or "class_name" not in config or "config" not in config:
-        raise InputError(f"{path}: its configuration is none of a Keras model")
+        raise InputError(f"{path}: its configuration is not that of a Keras model")
     return config
 
 
@@ -241,40 +241,42 @@ def _read_architecture(path: Path) -> dict:
     try:
         return _parse(path, text)
     except (ValueError, RecursionError) as error:
-        found = files.sniff(path) or "no JSON"
+        content = files.sniff(path) or "not JSON"
         raise InputError(
-            f"{path}: an architecture is the JSON text of model.to_json(), this is {found}"
+            f"{path}: an architecture is the JSON text of model.to_json(), this is {content}"
         ) from error
 
 
 def _architecture_beside(path: Path, layers: list[str], weights: str) -> Path:
-    """The JSON file in the same folder whose layers are those of the weights."""
-    # Keras 1 gave a Sequential model within another no name in its configuration.
-    own = {name for name in layers if not name.startswith(("sequential_", "model_"))}
-    fitting = []
-    found = sorted(path.parent.glob("*.json"))[:ARCHITECTURES_BESIDE]
-    for candidate in found:
+    """The JSON file in the same folder that has the layers of the weights."""
+    # In Keras 1 a nested Sequential model has no name in the configuration.
+    expected = {name for name in layers if not name.startswith(("sequential_", "model_"))}
+    matches = []
+    candidates = sorted(path.parent.glob("*.json"))[:MAX_ARCHITECTURES]
+    for candidate in candidates:
         try:
             config = _read_architecture(candidate)
         except InputError:
             continue
-        if weights == "layers" or own <= _layer_names(config):
-            fitting.append((candidate, config))
-    if not fitting:
+        if weights == "layers" or expected <= _layer_names(config):
+            matches.append((candidate, config))
+    if not matches:
         raise InputError(
-            f"{path}: holds weights without an architecture, and no JSON file beside it has its "
-            "layers; give the text of model.to_json() with --architecture model.json, in a list of "
-            "models with architecture=model.json"
+            f"{path}: has weights without an architecture, and no JSON file beside it has its "
+            "layers; give the text of model.to_json() with --architecture model.json, or with "
+            "architecture=model.json in a list of models"
         )
 
-    def likeness(pair: tuple[Path, dict]) -> float:
+    def similarity(pair: tuple[Path, dict]) -> float:
         return difflib.SequenceMatcher(None, pair[0].stem, path.stem).ratio()
 
-    best = max(map(likeness, fitting))
-    nearest = [pair for pair in fitting if likeness(pair) == best]
+    best = max(map(similarity, matches))
+    nearest = [pair for pair in matches if similarity(pair) == best]
     if any(config != nearest[0][1] for _, config in nearest):
         names = ", ".join(candidate.name for candidate, _ in nearest)
-        raise InputError(f"{path}: several files beside it fit ({names}); choose --architecture")
+        raise InputError(
+            f"{path}: several JSON files match ({names}); choose one with --architecture"
+        )
     return nearest[0][0]
 
 
@@ -283,10 +285,11 @@ def _layer_names(config: object) -> set[str]:
         return set().union(*map(_layer_names, config))
     if not isinstance(config, dict):
         return set()
-    own = {config["name"]} if isinstance(config.get("name"), str) else set()
-    return own.union(*map(_layer_names, config.values()))
+    name = {config["name"]} if isinstance(config.get("name"), str) else set()
+    return name.union(*map(_layer_names, config.values()))
 
 
 def one_line(error: BaseException) -> str:
+    """The first line of an exception's message, or its type."""
     lines = str(error).strip().splitlines()
     return lines[0][:300] if lines else type(error).__name__

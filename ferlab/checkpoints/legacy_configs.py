@@ -1,9 +1,9 @@
-"""Configurations of older Keras, rewritten in the words of Keras 3; Keras then builds the model.
+"""Configurations of older Keras, translated to Keras 3, which then builds the model.
 
-Keras 1.x, Keras 2.0 to 2.15 and tf.keras named the same layers and settings in other words. What
-has no meaning in Keras 3 and no effect on the outputs is dropped (initialisers, dtypes); what would
-change the outputs is refused by name rather than dropped. `channels_first` becomes `channels_last`,
-the only layout that every backend runs on a CPU.
+Keras 1.x, Keras 2.0 to 2.15 and tf.keras have other names for the same layers and settings.
+Settings without effect on the outputs (initializers, dtypes) are dropped; unknown settings with an
+effect raise an error that names them. `channels_first` becomes `channels_last`, the only layout
+that every backend runs on a CPU.
 """
 
 import inspect
@@ -56,12 +56,12 @@ _SETTINGS = {
     "dropout_W": "dropout",
     "dropout_U": "recurrent_dropout",
 }
-_SETTINGS_OF = {  # words that mean something else in other layers
+_SETTINGS_OF = {  # names with another meaning in other layers
     "LeakyReLU": {"alpha": "negative_slope"},
     "UpSampling1D": {"length": "size"},
     **{kind: {"output_dim": "units"} for kind in ("Dense", "LSTM", "GRU", "SimpleRNN")},
 }
-# No effect on the outputs of a trained model: how weights began, how they were computed.
+# No effect on the outputs of a trained model, such as initializers and implementations.
 _WITHOUT_EFFECT = {
     "activity_regularizer",
     "adjustment",
@@ -104,8 +104,14 @@ _WITHOUT_EFFECT = {
     "weights",
     "zero_output_for_mask",
 }
-_HARMLESS = {"groups": 1, "renorm": False, "keepdims": False, "mode": 0, "implementation": 0}
-_ENDS_IMAGES = ("Flatten", "Reshape", "Dense", "TimeDistributed")
+_DEFAULTS = {  # values of unknown settings that change nothing
+    "groups": 1,
+    "renorm": False,
+    "keepdims": False,
+    "mode": 0,
+    "implementation": 0,
+}
+_OUTPUT_NO_IMAGES = ("Flatten", "Reshape", "Dense", "TimeDistributed")
 _MERGE_MODES = {
     "sum": "Add",
     "mul": "Multiply",
@@ -113,7 +119,7 @@ _MERGE_MODES = {
     "max": "Maximum",
     "concat": "Concatenate",
 }
-# Arithmetic with a constant, which tf.keras wrote into functional models: (scale, offset).
+# Arithmetic with a constant in functional models of tf.keras, as (scale, offset).
 _ARITHMETIC = {
     "math.truediv": lambda y: (1 / y, 0.0),
     "math.divide": lambda y: (1 / y, 0.0),
@@ -141,7 +147,7 @@ _OPERATIONS = {
     "math.subtract": "Subtract",
     "math.maximum": "Maximum",
 }
-# What tf.keras 2.0 to 2.3 called them, by the names of the graph's operations.
+# The names of graph operations in tf.keras 2.0 to 2.3.
 _GRAPH_OPERATIONS = {
     "RealDiv": "math.truediv",
     "Mul": "math.multiply",
@@ -165,10 +171,10 @@ _ACTIVATIONS = {"nn.relu": "relu", "nn.relu6": "relu6", "nn.softmax": "softmax"}
 
 @dataclass
 class Repaired:
-    """A configuration in Keras 3's words.
+    """A configuration translated to Keras 3.
 
-    was_channels_first: its images were (channels, height, width), and are the other way round now.
-    original_names: what layers are called in the file, where Keras 3 does not allow that name.
+    was_channels_first: its images were (channels, height, width) and now have channels last.
+    original_names: a layer's name in the file, by its new name if Keras 3 does not allow the old.
     """
 
     config: dict
@@ -183,29 +189,29 @@ def repair(
     image_shape: tuple[int, int, int] | None = None,
     is_theano: bool = False,
 ) -> Repaired:
-    """Rewrite a model's configuration. `where` begins the messages.
+    """Translate a model's configuration to Keras 3. Messages begin with `where`.
 
-    image_shape: for a Sequential model that does not tell it, as Keras 2.2 wrote one that began
-        with an InputLayer. is_theano: whether the Theano backend trained it.
+    image_shape: for a Sequential model without it, as Keras 2.2 wrote those that begin with an
+        InputLayer. is_theano: whether the model was trained on the Theano backend.
 
-    Raises InputError for a layer or a setting that Keras 3 has no word for, by name, and NoShape.
+    Raises InputError, naming it, for a layer or setting that Keras 3 does not have, and NoShape.
     """
-    work = _Repair(where, _is_channels_first(config), image_shape, is_theano)
+    repairer = _Repairer(where, _is_channels_first(config), image_shape, is_theano)
     try:
-        modern = work.model(config)
+        modern = repairer.model(config)
     except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
         raise InputError(f"{where}: its configuration is damaged: {error!r}"[:400]) from error
-    return Repaired(modern, work.channels_first, work.original_names)
+    return Repaired(modern, repairer.channels_first, repairer.original_names)
 
 
 class NoShape(InputError):
-    """The configuration does not tell the shape of its images."""
+    """The configuration has no image shape."""
 
 
 def without_training(config: object) -> object:
-    """A Keras 3 configuration less what only training needs: losses, optimisers, their code.
+    """A Keras 3 configuration without losses, optimizers and their code.
 
-    Random layers lose the settings that this Keras does not know: they do nothing in prediction.
+    Random layers, which do nothing in prediction, lose the settings that this Keras does not know.
     """
     if isinstance(config, list):
         return [without_training(value) for value in config]
@@ -218,24 +224,24 @@ def without_training(config: object) -> object:
     if isinstance(kind, str) and kind.startswith("Random") and isinstance(config["config"], dict):
         cls = getattr(keras.layers, kind, None)
         known = inspect.signature(cls).parameters if cls else config["config"]
-        kept = {key: value for key, value in config["config"].items() if key in known}
-        config["config"] = kept | {"name": config["config"].get("name", kind.lower())}
+        settings = {key: value for key, value in config["config"].items() if key in known}
+        config["config"] = settings | {"name": config["config"].get("name", kind.lower())}
     return config
 
 
 def _is_channels_first(config: object) -> bool:
-    """Whether the first layer that tells, a convolution if there is one, says so."""
-    told = [*_told_formats(config)]
-    convolutions = [layout for kind, layout in told if "Conv" in kind]
-    layouts = convolutions or [layout for _, layout in told]
+    """Whether the first convolution, or without one the first layer with a layout, has it so."""
+    of_layers = [*_layouts(config)]
+    convolutions = [layout for kind, layout in of_layers if "Conv" in kind]
+    layouts = convolutions or [layout for _, layout in of_layers]
     return bool(layouts) and layouts[0] in ("th", "channels_first")
 
 
-def _told_formats(config: object) -> Iterable[tuple[str, str]]:
+def _layouts(config: object) -> Iterable[tuple[str, str]]:
     """(class name, layout) of every layer that has one, in order."""
     if isinstance(config, list):
         for value in config:
-            yield from _told_formats(value)
+            yield from _layouts(value)
     elif isinstance(config, dict):
         settings = config.get("config")
         if isinstance(settings, dict):
@@ -243,7 +249,7 @@ def _told_formats(config: object) -> Iterable[tuple[str, str]]:
             if layout and config.get("class_name") != "Flatten":
                 yield str(config.get("class_name")), layout
         for value in config.values():
-            yield from _told_formats(value)
+            yield from _layouts(value)
 
 
 def _object(module: str, class_name: str, config: dict) -> dict:
@@ -254,7 +260,9 @@ def _layer(class_name: str, config: dict) -> dict:
     return _object("keras.layers", class_name, config)
 
 
-class _Repair:
+class _Repairer:
+    """Translates one model; its methods are named after the part that they translate."""
+
     def __init__(
         self,
         where: str,
@@ -266,18 +274,18 @@ class _Repair:
         self.is_theano = is_theano
         self.original_names: dict[str, str] = {}
         self.shifts: dict[str, int] = {}
-        self.in_images = True  # whether the next layer takes images: none of _ENDS_IMAGES before it
+        self.in_images = True  # whether the next layer's input is images
 
-    def error(self, rule: str) -> InputError:
-        return InputError(f"{self.where}: {rule}")
+    def error(self, message: str) -> InputError:
+        return InputError(f"{self.where}: {message}")
 
     def name(self, name: str) -> str:
-        """Keras 3 keeps `/` for the paths of variables."""
+        """A name without `/`, which Keras 3 reserves for the paths of variables."""
         if "/" not in name:
             return name
-        fitting = name.replace("/", "_")
-        self.original_names[fitting] = name
-        return fitting
+        valid = name.replace("/", "_")
+        self.original_names[valid] = name
+        return valid
 
     def model(self, entry: dict) -> dict:
         kind, config = entry["class_name"], entry["config"]
@@ -286,8 +294,8 @@ class _Repair:
         if kind in ("Model", "Functional") and "layers" in config and "input_layers" in config:
             return self.functional(config)
         raise self.error(
-            f"its model class {kind!r} is custom code, of which a checkpoint holds the name alone; "
-            "only Sequential and functional models can be opened"
+            f"its model class {kind!r} is custom code, which a checkpoint does not contain; "
+            "only Sequential and functional models can be loaded"
         )
 
     def sequential(self, config: dict | list) -> dict:
@@ -298,7 +306,7 @@ class _Repair:
         shape = self.shape(config.get("build_input_shape") or _input_shape(entries))
         if shape is None:
             if self.image_shape is None:
-                raise NoShape(f"{self.where}: does not tell the shape of its images")
+                raise NoShape(f"{self.where}: has no image shape")
             shape = [None, *self.image_shape]
         layers = [
             repaired
@@ -306,12 +314,12 @@ class _Repair:
             if entry["class_name"] != "InputLayer"
             for repaired in (*self.before(entry), self.layer(entry), *self.after(entry))
         ]
-        # Its own name is of no use afterwards, but must not be that of a layer.
+        # The name is not used later, but must differ from those of the layers.
         first = _layer("InputLayer", {"batch_shape": shape, "name": f"{name}_images"})
         return _object("keras", "Sequential", {"name": name, "layers": [first, *layers]})
 
     def shape(self, shape: list | dict | None) -> list | None:
-        """(None, height, width, channels) of a batch's shape in the file."""
+        """A batch shape of the file as (None, height, width, channels)."""
         shape = _plain(shape)
         if shape is None:
             return None
@@ -320,36 +328,38 @@ class _Repair:
             shape = [batch, height, width, channels]
         return [None, *shape[1:]]
 
-    def is_odd(self, entry: dict) -> bool:
-        """Whether a pooling takes the axes of an image in another order than its network."""
+    def has_other_layout(self, entry: dict) -> bool:
+        """Whether a pooling layer has its channels in another place than the network."""
         settings = _settings(entry)
         layout = settings.get("data_format") or settings.get("dim_ordering")
-        own = layout in ("th", "channels_first")
-        return "Pooling" in entry["class_name"] and bool(layout) and own != self.channels_first
+        is_first = layout in ("th", "channels_first")
+        return "Pooling" in entry["class_name"] and bool(layout) and is_first != self.channels_first
 
-    def permuted(self, entry: dict, place: str, dims: list[int]) -> dict:
-        return _layer("Permute", {"dims": dims, "name": f"{self.name_of(entry)}_{place}"})
+    def permutation(self, entry: dict, suffix: str, dims: list[int]) -> dict:
+        return _layer("Permute", {"dims": dims, "name": f"{self.name_of(entry)}_{suffix}"})
 
     def after(self, entry: dict) -> Iterable[dict]:
-        """The layers to put after one that has had the axes of an image in another order."""
-        return (self.permuted(entry, "back", [3, 1, 2]),) if self.is_odd(entry) else ()
+        """The layers to insert after a layer that has another layout."""
+        if not self.has_other_layout(entry):
+            return ()
+        return (self.permutation(entry, "back", [3, 1, 2]),)
 
     def before(self, entry: dict) -> Iterable[dict]:
-        """The layers to put before one that depends on the order of an image's axes."""
-        if self.is_odd(entry):
+        """The layers to insert before a layer that depends on the layout."""
+        if self.has_other_layout(entry):
             if self.channels_first or entry["class_name"].startswith("Global"):
-                raise self.error(f"{_called(entry)} has its channels last, unlike its network")
-            return (self.permuted(entry, "permute", [2, 3, 1]),)
+                raise self.error(f"{_title(entry)} has its channels last, unlike its network")
+            return (self.permutation(entry, "permute", [2, 3, 1]),)
         if margins := self.theano_margins(entry):
             name = f"{self.name_of(entry)}_padding"
             return (_layer("ZeroPadding2D", {"padding": margins, "name": name}),)
         if not self.channels_first or entry["class_name"] not in ("Flatten", "Reshape"):
             return ()
         if _settings(entry).get("data_format") == "channels_first":
-            return ()  # such a Flatten puts the channels last itself
+            return ()  # such a Flatten moves the channels last itself
         if entry["class_name"] == "Reshape":
-            raise self.error(f"{_called(entry)} reshapes images of channels_first")
-        return (self.permuted(entry, "permute", [3, 1, 2]),)
+            raise self.error(f"{_title(entry)} reshapes images of channels_first")
+        return (self.permutation(entry, "permute", [3, 1, 2]),)
 
     def name_of(self, entry: dict) -> str:
         name = entry.get("name") or _settings(entry).get("name")
@@ -367,8 +377,8 @@ class _Repair:
                 gives_images[entry["name"]] = self.in_images
                 continue
             nodes = [self.node(node) for node in entry.get("inbound_nodes") or []]
-            if self.is_odd(entry):
-                raise self.error(f"{_called(entry)} has its channels unlike its network")
+            if self.has_other_layout(entry):
+                raise self.error(f"{_title(entry)} has another data_format than its network")
             for extra in self.before(entry):
                 name = extra["config"]["name"]
                 layers.append({**extra, "name": name, "inbound_nodes": nodes})
@@ -376,26 +386,21 @@ class _Repair:
             name = self.name_of(entry)
             layers.append({**self.layer(entry), "name": name, "inbound_nodes": nodes})
             gives_images[entry["name"]] = self.in_images
-        return _object(
-            "keras",
-            "Model",
-            {
-                "name": self.name(config.get("name") or "model"),
-                "trainable": config.get("trainable", True),
-                "layers": layers,
-                # A list of one would make the model give a list.
-                **{
-                    key: tensors[0] if len(tensors) == 1 else tensors
-                    for key in ("input_layers", "output_layers")
-                    for tensors in [[*map(self.tensor, _as_list_of_lists(config[key]))]]
-                },
-            },
-        )
+        settings = {
+            "name": self.name(config.get("name") or "model"),
+            "trainable": config.get("trainable", True),
+            "layers": layers,
+        }
+        for key in ("input_layers", "output_layers"):
+            tensors = [self.tensor(reference) for reference in _as_list_of_lists(config[key])]
+            # With a list of one tensor, the model would return a list.
+            settings[key] = tensors[0] if len(tensors) == 1 else tensors
+        return _object("keras", "Model", settings)
 
     def node(self, node: list) -> list | dict:
-        """A call of a layer: the tensors it was given, [layer, node, tensor, arguments] each.
+        """A call of a layer: its input tensors, [layer, node, tensor, arguments] each.
 
-        Keras 3 takes tensors among the arguments in its own form of a call alone.
+        Tensors among the arguments need Keras 3's own form of a call.
         """
         calls = [
             [*self.tensor(call), call[3] if len(call) > 3 else {}]
@@ -413,12 +418,12 @@ class _Repair:
         }
 
     def tensor(self, reference: list) -> list:
-        """[layer, node, tensor]. Older Keras counted a model's own making as its first node."""
+        """[layer, node, tensor]. In older Keras a model's creation counts as its first node."""
         name, node, tensor = reference[:3]
         return [self.name(name), node - self.shifts.get(name, 0), tensor]
 
     def operation(self, entry: dict) -> dict:
-        """A TensorFlow operation that tf.keras kept as a layer, as the layer that does the same."""
+        """The Keras layer equivalent to a TensorFlow operation that tf.keras saved as a layer."""
         config, name = entry["config"], self.name_of(entry)
         function = config.get("function", "")
         (calls,) = map(_as_list_of_lists, entry["inbound_nodes"])
@@ -452,8 +457,8 @@ class _Repair:
         elif _is_channel_reversal(arguments.get("slice_spec")):
             layer = _object("keras.src.ops.numpy", "Flip", {"axis": -1, "name": name})
         else:
-            what = function or str(config.get("node_def") or "unknown")[:60]
-            raise self.error(f"the layer {name!r} is a TensorFlow operation ({what})")
+            operation = function or str(config.get("node_def") or "unknown")[:60]
+            raise self.error(f"the layer {name!r} is a TensorFlow operation ({operation})")
         calls = [[*tensor, {}] for tensor in tensors]
         return {**layer, "name": name, "inbound_nodes": [calls]}
 
@@ -470,10 +475,12 @@ class _Repair:
         if kind == "ThresholdedReLU":
             settings = {"threshold": entry["config"]["theta"], "name": self.name_of(entry)}
             return _layer("ReLU", settings)
-        if ">" in str(entry.get("registered_name")):  # a custom class may have a layer's name
+        if ">" in str(
+            entry.get("registered_name")
+        ):  # a custom class with the name of a Keras layer
             kind = entry["registered_name"]
         kind = _CLASSES.get(kind, kind)
-        if kind in _ENDS_IMAGES or kind.startswith("Global"):
+        if kind in _OUTPUT_NO_IMAGES or kind.startswith("Global"):
             self.in_images = False
         cls = layer_class(self.where, kind, self.name_of(entry))
         settings = self.settings(kind, entry)
@@ -487,20 +494,20 @@ class _Repair:
         return _layer(kind, {**settings, "name": self.name_of(entry)})
 
     def theano_margins(self, entry: dict) -> list[int] | None:
-        """[rows, columns] of zeros around images, for a `same` that Theano padded in its own way.
+        """[rows, columns] of zero padding that reproduces Theano's `same`; None if not needed.
 
-        It put half a window on either side, which differs where the window moves by steps. Raises
-        InputError where zeros cannot stand for what it did.
+        Theano pads half a window on either side, which differs from Keras 3 if the strides exceed
+        1. Raises InputError where zero padding cannot reproduce it.
         """
         config = _settings(entry)
         if not self.is_theano or "same" not in (config.get("padding"), config.get("border_mode")):
             return None
         sides = _as_list(config.get("kernel_size") or [config.get("nb_row"), config.get("nb_col")])
         steps = _as_list(config.get("strides") or config.get("subsample") or 1)
-        plain = "Pooling" not in entry["class_name"] and "Transpose" not in entry["class_name"]
-        if not plain or "Deconv" in entry["class_name"] or not all(s and s % 2 for s in sides):
+        is_plain = "Pooling" not in entry["class_name"] and "Transpose" not in entry["class_name"]
+        if not is_plain or "Deconv" in entry["class_name"] or not all(s and s % 2 for s in sides):
             raise self.error(
-                f"{_called(entry)} was padded by Theano, which pads `same` in its own way there"
+                f"{_title(entry)} has Theano's `same` padding, which Keras 3 cannot reproduce here"
             )
         if max(steps) == 1:
             return None
@@ -508,17 +515,16 @@ class _Repair:
 
     def settings(self, kind: str, entry: dict) -> dict:
         """A layer's settings by their names in Keras 3."""
-        words = {**_SETTINGS, **_SETTINGS_OF.get(kind, {})}
+        new_names = {**_SETTINGS, **_SETTINGS_OF.get(kind, {})}
         settings = {
-            words.get(key, key): _plain(value)
+            new_names.get(key, key): _plain(value)
             for key, value in entry["config"].items()
             if key not in _WITHOUT_EFFECT and not key.endswith("_initializer")
         }
-        for rows, columns in (("nb_row", "nb_col"),):
-            if rows in settings:
-                settings["kernel_size"] = [settings.pop(rows), settings.pop(columns)]
+        if "nb_row" in settings:
+            settings["kernel_size"] = [settings.pop("nb_row"), settings.pop("nb_col")]
         if "data_format" in settings:
-            # The house's layout; `default` and None stood for it too.
+            # Also for `default` and None.
             settings["data_format"] = "channels_last"
             if kind == "Flatten":
                 del settings["data_format"]
@@ -527,7 +533,7 @@ class _Repair:
         if kind == "Concatenate":
             settings["axis"] = self.channel_axis(settings.get("axis", -1))
         if kind == "GRU":
-            settings.setdefault("reset_after", False)  # before Keras 2.1.4 there was no other
+            settings.setdefault("reset_after", False)  # the only behaviour before Keras 2.1.4
         if kind == "PReLU" and self.channels_first and settings.get("shared_axes"):
             settings["shared_axes"] = [{1: 3, 2: 1, 3: 2}[axis] for axis in settings["shared_axes"]]
         if kind == "ZeroPadding2D" and isinstance(settings.get("padding"), dict):
@@ -539,28 +545,28 @@ class _Repair:
         return settings
 
     def channel_axis(self, axis: int | list) -> int:
-        """The axis where channels are last. The last axis of channels_first is an image's width."""
+        """The axis with channels last. With channels_first, the last axis is the width."""
         (axis,) = axis if isinstance(axis, list) else [axis]
         if self.channels_first and self.in_images:
             return {1: 3, 2: 1, 3: 2, -3: 3, -2: 1, -1: 2}[axis]
         return axis
 
     def is_known(self, cls: type, key: str, value: object, entry: dict) -> bool:
-        """Whether to hand a setting on; False for one that means nothing.
+        """Whether Keras 3 has this setting; False for one without effect.
 
-        Raises InputError for one that would mean something to the outputs.
+        Raises InputError for an unknown setting that may change the outputs.
         """
         known = inspect.signature(cls.__init__).parameters
         if key in known or (key in ("name", "trainable") and "kwargs" in known):
             return True
         if key == "trainable":
             return False
-        if value is None or value is False or value == [] or _HARMLESS.get(key) == value:
+        if value is None or value is False or value == [] or _DEFAULTS.get(key) == value:
             return False
         if key.endswith(("_regularizer", "_constraint")):
             return False
         raise self.error(
-            f"{_called(entry)} has the setting {key}={value!r}, which Keras 3 does not know"
+            f"{_title(entry)} has the setting {key}={value!r}, which Keras 3 does not know"
         )
 
     def value(self, key: str, value: object, entry: dict) -> object:
@@ -590,7 +596,7 @@ class _Repair:
         config = entry["config"]
         mode = config.get("mode")
         if mode not in _MERGE_MODES:
-            raise self.error(f"{_called(entry)} merges by {mode!r}, which Keras 3 does not know")
+            raise self.error(f"{_title(entry)} merges by {mode!r}, which Keras 3 does not know")
         settings: dict = {"name": self.name_of(entry)}
         if mode == "concat":
             settings["axis"] = self.channel_axis(config.get("concat_axis", -1))
@@ -598,7 +604,7 @@ class _Repair:
 
 
 def _sources(entry: dict) -> list[str]:
-    """The names of the layers whose outputs a layer takes."""
+    """The names of a layer's input layers."""
     nodes = entry.get("inbound_nodes") or []
     return [str(call[0]) for node in nodes for call in _as_list_of_lists(node)]
 
@@ -608,7 +614,7 @@ def _is_tensor(value: object) -> bool:
 
 
 def _graph_operation(config: dict) -> tuple[str, dict]:
-    """(function, arguments) in later tf.keras's words; a constant is kept by its place."""
+    """(function, arguments) by their names in later tf.keras; constants are kept by position."""
     node = config["node_def"]
     node = json.loads(node) if isinstance(node, str) else node
     function = _GRAPH_OPERATIONS.get(node["op"], node["op"])
@@ -623,7 +629,7 @@ def _graph_operation(config: dict) -> tuple[str, dict]:
 
 
 def _is_channel_reversal(slices: object) -> bool:
-    """x[..., ::-1], with which colour goes from RGB to BGR."""
+    """Whether this is x[..., ::-1], which converts RGB to BGR."""
     return (
         isinstance(slices, list)
         and len(slices) == 2
@@ -633,23 +639,23 @@ def _is_channel_reversal(slices: object) -> bool:
 
 
 def _keras_tensor(reference: list) -> dict:
-    """Its shape does not matter: Keras puts the layer's own output in its place."""
+    """A reference to a layer's output. Keras ignores its shape."""
     history = {"shape": [None], "dtype": "float32", "keras_history": reference[:3]}
     return {"class_name": "__keras_tensor__", "config": history}
 
 
 def _settings(entry: dict) -> dict:
-    """A layer's; of a model within a model, whose configuration may be a list, there are none."""
+    """A layer's settings; none for a nested model, whose configuration may be a list."""
     return entry["config"] if isinstance(entry["config"], dict) else {}
 
 
-def _called(entry: dict) -> str:
+def _title(entry: dict) -> str:
     name = entry.get("name") or _settings(entry).get("name") or ""
     return f"the layer {name!r} ({entry['class_name']})"
 
 
 def _input_shape(entries: list) -> list | None:
-    """The shape of a batch that the first layer, or the first within it, tells."""
+    """The batch shape in the configuration of the first layer, or of the first nested in it."""
     first = entries[0]
     config = first["config"]
     if first["class_name"] in MODEL_CLASSES:
@@ -668,7 +674,7 @@ def _input_shape(entries: list) -> list | None:
 
 
 def _node_shifts(config: dict) -> dict[str, int]:
-    """By how much the references to a layer's nodes lie above the nodes it has."""
+    """How far the node indices in references to a layer exceed the nodes it has."""
     counts = {entry["name"]: len(entry.get("inbound_nodes") or [0]) for entry in config["layers"]}
     largest: dict[str, int] = {}
     nodes = [node for entry in config["layers"] for node in entry.get("inbound_nodes") or []]
@@ -679,7 +685,7 @@ def _node_shifts(config: dict) -> dict[str, int]:
 
 
 def _as_list_of_lists(value: list) -> list:
-    """[name, 0, 0] and [[name, 0, 0]] mean the same."""
+    """[[name, 0, 0]] for both [name, 0, 0] and [[name, 0, 0]]."""
     return [value] if value and isinstance(value[0], str) else value
 
 
@@ -688,7 +694,7 @@ def _as_list(value: object) -> list:
 
 
 def _plain(value: object) -> object:
-    """Without the wrappers that JSON cannot do without."""
+    """A value without Keras's JSON wrappers of tuples, shapes, lists and arrays."""
     if not isinstance(value, dict):
         return value
     if value.get("class_name") in ("__tuple__", "TensorShape") and "items" in value:
@@ -701,7 +707,7 @@ def _plain(value: object) -> object:
 
 
 def _regularizer(value: object) -> dict | None:
-    """L1 and L2, in which Keras 1 wrote no `class_name`; others matter to training alone."""
+    """L1 and L2 (Keras 1 wrote no `class_name`); None for others, which affect training only."""
     if not isinstance(value, dict):
         return None
     inner = value.get("config", value)
@@ -724,5 +730,5 @@ def _constraint(value: object) -> dict | None:
 
 @keras.saving.register_keras_serializable(package="ferlab")
 def hard_sigmoid(x):
-    """Before Keras 3: 0.2 x + 0.5 between 0 and 1. Keras 3 has x / 6 + 0.5."""
+    """The hard sigmoid of Keras 1 and 2: 0.2 x + 0.5, clipped to [0, 1]; Keras 3: x / 6 + 0.5."""
     return keras.ops.clip(0.2 * x + 0.5, 0.0, 1.0)

@@ -1,9 +1,9 @@
-"""Weights that older Keras wrote into HDF5, given to the model that the configuration made.
+"""Loading weights of older Keras from HDF5 into a model built from the configuration.
 
-A layer's arrays are found by its name. Within a nested model they are found by the names in the
-file too, since the order depends on which layers were frozen when it was written. Keras 1 laid out
-kernels its own way, and the Theano backend convolved with kernels turned by 180 degrees. What
-Keras itself did when it read such files is in `preprocess_weights_for_loading` of Keras 2.
+A layer's arrays are looked up by its name, also within a nested model, as their order depends on
+which layers were frozen at saving. Keras 1 had other kernel layouts, and the Theano backend
+convolved with kernels rotated by 180 degrees. How Keras itself converted such files is in
+`preprocess_weights_for_loading` of Keras 2.
 """
 
 import re
@@ -21,24 +21,24 @@ from ferlab.errors import InputError
 if TYPE_CHECKING:
     import h5py
 
-_KINDS = {  # the last part of a name in the file -> the variable's name in Keras 3
+_KINDS = {  # last part of a name in the file: the variable's name in Keras 3
     "W": "kernel",
     "b": "bias",
     "running_mean": "moving_mean",
-    "running_std": "moving_variance",  # Keras 1 called the variance so
+    "running_std": "moving_variance",  # the variance in Keras 1
     "running_variance": "moving_variance",
     "alphas": "alpha",
 }
 
 
 _CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv2DTranspose)
-# Not the depthwise ones: Keras turned those itself.
-_TURNED = (*_CONVOLUTIONS, keras.layers.Conv3D, keras.layers.ConvLSTM2D)
+# Without the depthwise ones, which Keras rotated itself.
+_ROTATED = (*_CONVOLUTIONS, keras.layers.Conv3D, keras.layers.ConvLSTM2D)
 
 
 @dataclass(frozen=True)
 class _Stored:
-    """An array of the file. owner: the name of the layer it belongs to; kind: kernel, bias, ..."""
+    """An array in the file. owner: the name of its layer; kind: kernel, bias, ..."""
 
     owner: str
     kind: str
@@ -46,9 +46,9 @@ class _Stored:
 
 
 def renumber(path: Path) -> None:
-    """Give the groups of a `.weights.h5` of tf.keras 2.12 and 2.13 the numbers of later versions.
+    """Renumber the groups of a `.weights.h5` of tf.keras 2.12 and 2.13 as in later versions.
 
-    It counted a layer with weights twice: conv2d, conv2d_2, conv2d_4.
+    Those versions counted each layer with weights twice: conv2d, conv2d_2, conv2d_4.
     """
     import h5py
 
@@ -73,7 +73,10 @@ def renumber(path: Path) -> None:
 
 
 def is_theano(contents: Contents, file: "h5py.File") -> bool:
-    """Whether the Theano backend wrote it. Keras 1 does not tell; TensorFlow ends names in `:0`."""
+    """Whether the Theano backend wrote the file.
+
+    Keras 1 did not record its backend, but TensorFlow's names end in `:0`.
+    """
     if contents.backend or not _is_keras_1(contents):
         return contents.backend == "theano"
     group = file[contents.weights]
@@ -90,8 +93,8 @@ def _is_keras_1(contents: Contents) -> bool:
 
 
 def load_weights(model: keras.Model, contents: Contents, repaired: Repaired, file: "h5py.File"):
-    """Give every layer its weights. Raises InputError when the file does not hold them."""
-    work = _Loading(contents, repaired, is_theano(contents, file))
+    """Load the weights of every layer. Raises InputError when the file lacks any."""
+    loader = _Loader(contents, repaired, is_theano(contents, file))
     group = file[contents.weights]
     names = {
         name: attribute_list(group[name], "weight_names")
@@ -101,60 +104,64 @@ def load_weights(model: keras.Model, contents: Contents, repaired: Repaired, fil
     layers = [layer for layer in model.layers if layer.weights]
     by_name = all(repaired.original_names.get(layer.name, layer.name) in names for layer in layers)
     if not by_name and len(layers) != len(names):
-        raise work.error(f"{len(layers)} layers have weights, the file has those of {len(names)}")
+        raise loader.error(
+            f"the model has {len(layers)} layers with weights, the file {len(names)}"
+        )
     for layer, in_order in zip(layers, names if not by_name else layers, strict=True):
         name = repaired.original_names.get(layer.name, layer.name) if by_name else in_order
         stored = [_stored(weight, name, group[name]) for weight in names[name]]
-        work.fill(layer, stored)
+        loader.fill(layer, stored)
 
 
 def _stored(weight: str, layer: str, group: "h5py.Group") -> _Stored:
-    """`block1_conv1/kernel:0`, `resnet/conv1/kernel:0` and, of Keras 1, `dense_1_W`."""
+    """An array by its name: `block1_conv1/kernel:0`, `resnet/conv1/kernel:0`, `dense_1_W`."""
     path = re.sub(r":\d+$", "", weight)
     owner, _, kind = path.rpartition("/")
     if not owner:
-        found = re.match(r"(.+?)_(running_(?:mean|std|variance)|[^_]+)$", path)
-        owner, kind = found.groups() if found else (layer, path)
+        match = re.match(r"(.+?)_(running_(?:mean|std|variance)|[^_]+)$", path)
+        owner, kind = match.groups() if match else (layer, path)
     kind = _KINDS.get(kind, kind)
     return _Stored(owner, re.sub(r"_\d+$", "", kind), np.asarray(group[weight]))
 
 
-class _Loading:
+class _Loader:
+    """Assigns the arrays of one file to the layers of a model."""
+
     def __init__(self, contents: Contents, repaired: Repaired, is_theano: bool) -> None:
         self.contents, self.repaired, self.is_theano = contents, repaired, is_theano
         self.is_keras_1 = _is_keras_1(contents)
 
-    def error(self, what: str) -> InputError:
-        return InputError(f"{self.contents.path}: its weights do not fit its layers: {what}")
+    def error(self, reason: str) -> InputError:
+        return InputError(f"{self.contents.path}: its weights do not fit its layers: {reason}")
 
     def fill(self, layer: keras.layers.Layer, stored: list[_Stored]) -> None:
-        """Give a layer, or all the layers of a nested model, what the file holds for it."""
+        """Assign the arrays of a layer, or of all layers of a nested model."""
         leaves = _leaves(layer)
         if len(leaves) == 1:
             self.assign(leaves[0], stored)
             return
-        pieces = self.by_name(leaves, stored) or self.in_order(layer, leaves, stored)
-        for leaf, own in pieces:
-            self.assign(leaf, own)
+        pairs = self.by_name(leaves, stored) or self.in_order(layer, leaves, stored)
+        for leaf, arrays in pairs:
+            self.assign(leaf, arrays)
 
     def by_name(self, leaves: list, stored: list[_Stored]) -> list | None:
-        """Each leaf with its arrays, or None when the names do not tell."""
-        owned: dict[str, list[_Stored]] = {}
+        """Each leaf with its arrays, or None when the names do not match."""
+        by_owner: dict[str, list[_Stored]] = {}
         for array in stored:
-            owned.setdefault(array.owner.rpartition("/")[2], []).append(array)
+            by_owner.setdefault(array.owner.rpartition("/")[2], []).append(array)
         names = [self.repaired.original_names.get(leaf.name, leaf.name) for leaf in leaves]
         names = [name.rpartition("/")[2] for name in names]
-        if len(set(names)) != len(names) or set(names) != set(owned):
+        if len(set(names)) != len(names) or set(names) != set(by_owner):
             return None
-        return [(leaf, owned[name]) for leaf, name in zip(leaves, names, strict=True)]
+        return [(leaf, by_owner[name]) for leaf, name in zip(leaves, names, strict=True)]
 
     def in_order(self, model: keras.Model, leaves: list, stored: list[_Stored]) -> list:
-        """As Keras 2 wrote them: all that was trainable, then the rest."""
+        """Each leaf with its arrays in Keras 2's order: trainable weights, then the others."""
         variables = [*model.trainable_weights, *model.non_trainable_weights]
         if len(variables) != len(stored):
             raise self.error(f"{model.name} has {len(variables)} arrays, the file {len(stored)}")
-        place = {id(variable): array for variable, array in zip(variables, stored, strict=True)}
-        return [(leaf, [place[id(variable)] for variable in leaf.weights]) for leaf in leaves]
+        array_of = {id(variable): array for variable, array in zip(variables, stored, strict=True)}
+        return [(leaf, [array_of[id(variable)] for variable in leaf.weights]) for leaf in leaves]
 
     def assign(self, layer: keras.layers.Layer, stored: list[_Stored]) -> None:
         variables = layer.weights
@@ -175,25 +182,28 @@ class _Loading:
                 )
             variable.assign(value)
         if isinstance(layer, keras.layers.Normalization):
-            layer.finalize_state()  # what it computes with follows from its weights
+            layer.finalize_state()  # computes its constants from the weights
 
     def converted(self, layer: keras.layers.Layer, value: np.ndarray) -> np.ndarray:
-        """The array in the layout of Keras 3 with channels last, correlating."""
+        """The array in Keras 3's layout, channels last, for cross-correlation."""
         if isinstance(layer, keras.layers.TimeDistributed):
             return self.converted(layer.layer, value)
         if self.is_keras_1 and value.ndim == 4:
             value = self.kernel_of_keras_1(layer, value)
-        if self.is_theano and isinstance(layer, _TURNED):
+        if self.is_theano and isinstance(layer, _ROTATED):
             value = np.flip(value, range(value.ndim - 2))
         if isinstance(layer, keras.layers.PReLU) and self.repaired.was_channels_first:
             value = value.transpose(1, 2, 0) if value.ndim == 3 else value
         return value
 
     def kernel_of_keras_1(self, layer: keras.layers.Layer, value: np.ndarray) -> np.ndarray:
-        """(rows, columns, in, out), and with `th` (out, in, rows, columns); Conv1D had 2 axes."""
+        """A kernel in Keras 3's layout.
+
+        Keras 1 has (rows, columns, in, out), with `th` (out, in, rows, columns), also for Conv1D.
+        """
         if isinstance(layer, keras.layers.Conv1D):
-            kernel = value.shape[:2] == (layer.kernel_size[0], 1)
-            return value[:, 0] if kernel else value.transpose(2, 3, 1, 0)[:, 0]
+            is_current = value.shape[:2] == (layer.kernel_size[0], 1)
+            return value[:, 0] if is_current else value.transpose(2, 3, 1, 0)[:, 0]
         if isinstance(layer, (*_CONVOLUTIONS, keras.layers.SeparableConv2D)):
             value = value.transpose(2, 3, 1, 0) if self.repaired.was_channels_first else value
         if isinstance(layer, keras.layers.Conv2DTranspose):
@@ -201,7 +211,7 @@ class _Loading:
         return value
 
     def variance_of_keras_1(self, epsilon: float, value: np.ndarray) -> np.ndarray:
-        """What `running_std` holds became the variance with 1.0.6, on Theano with 1.0.8."""
+        """The variance from `running_std`, which held it since 1.0.6, on Theano since 1.0.8."""
         version = tuple(map(int, re.findall(r"\d+", self.contents.keras_version)[:3])) or (1, 0, 0)
         if version < (1, 0, 6) or (self.is_theano and version == (1, 0, 6)):
             return (value + epsilon) ** 2 - epsilon
@@ -211,14 +221,14 @@ class _Loading:
 
 
 def _leaves(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
-    """The layers with weights of a nested model, in its order; the layer itself if it is none."""
+    """The layers with weights of a nested model, in order; for a plain layer, the layer itself."""
     if not isinstance(layer, keras.Model):
         return [layer]
     return [leaf for inner in layer.layers if inner.weights for leaf in _leaves(inner)]
 
 
 def _merged_gates(layer: keras.layers.Layer, stored: list[_Stored]) -> list[_Stored]:
-    """Keras 1 kept the gates of a recurrent layer apart: W_i, U_i, b_i, W_c and so on."""
+    """Merge the gates of a recurrent layer, separate arrays in Keras 1: W_i, U_i, b_i, W_c, ..."""
     if isinstance(layer, keras.layers.Bidirectional):
         half = len(stored) // 2
         return [
@@ -229,8 +239,8 @@ def _merged_gates(layer: keras.layers.Layer, stored: list[_Stored]) -> list[_Sto
     gates = orders.get(type(layer).__name__)
     if gates is None or len(stored) != 3 * len(gates):
         return stored
-    found = {re.sub(r".*_([WUb]_[a-z])$", r"\1", f"_{a.owner}_{a.kind}"): a for a in stored}
+    by_gate = {re.sub(r".*_([WUb]_[a-z])$", r"\1", f"_{a.owner}_{a.kind}"): a for a in stored}
     return [
-        _Stored("", kind, np.concatenate([found[f"{letter}_{gate}"].value for gate in gates], -1))
+        _Stored("", kind, np.concatenate([by_gate[f"{letter}_{gate}"].value for gate in gates], -1))
         for letter, kind in (("W", "kernel"), ("U", "recurrent_kernel"), ("b", "bias"))
     ]

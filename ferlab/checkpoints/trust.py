@@ -1,7 +1,7 @@
-"""What a checkpoint may ask for: Keras's own layers and functions, and nothing that carries code.
+"""Security checks of checkpoints: only Keras's own layers and functions, and no code.
 
-Keras's safe mode refuses Python code in a Lambda. This goes further: every object that a
-configuration names must be on a list of harmless ones, and an HDF5 file may not lead to others.
+Keras's safe mode refuses Python code in a Lambda. These checks go further: every object named in a
+configuration must be on an allow list, and an HDF5 file must not link to other files.
 """
 
 import zipfile
@@ -14,7 +14,7 @@ from ferlab.errors import InputError
 if TYPE_CHECKING:
     import h5py
 
-# Layers of Keras that run code or read files which the checkpoint names.
+# Keras layers that run code, or read files named in the checkpoint.
 _CODE_LAYERS = {
     "Lambda": "carries Python code",
     "TorchModuleWrapper": "carries a pickled object",
@@ -25,8 +25,7 @@ _CODE_LAYERS = {
     "StringLookup": "may read other files",
     "IntegerLookup": "may read other files",
 }
-_MODULES = ("keras", "builtins", "ferlab")
-_CLASSES_IN = (  # where Keras says a harmless object lives
+_ALLOWED_MODULES = (  # whose objects are harmless
     "keras.layers",
     "keras.models",
     "keras.initializers",
@@ -47,45 +46,45 @@ _CLASSES_IN = (  # where Keras says a harmless object lives
 _OWN_CLASSES = (("ferlab.optimizers", "Muon"),)
 _PLAIN_OBJECTS = ("__tuple__", "__slice__", "__ellipsis__", "__tensor__", "__numpy__", "__bytes__")
 _PLAIN_OBJECTS += ("__keras_tensor__", "TensorShape", "ListWrapper", "Policy")
-UNPACKED_LIMIT = 4 * 2**30  # bytes of weights in all; what claims more is no face classifier
+UNPACKED_LIMIT = 4 * 2**30  # bytes of weights; a face classifier has fewer
 
 
 def layer_class(where: str, kind: str, name: str) -> type:
-    """Keras's layer class of that name. Raises InputError for one that is not to be trusted."""
+    """The Keras layer class of that name. Raises InputError for an unknown or unsafe one."""
     from ferlab.backend import keras
 
     if kind in _CODE_LAYERS:
         raise InputError(
             f"{where}: the layer {name!r} is a {kind}, which {_CODE_LAYERS[kind]}; "
-            "nothing from a checkpoint is ever run"
+            "code in a checkpoint is never run"
         )
-    found = getattr(keras.layers, kind, None)
-    if not (isinstance(found, type) and issubclass(found, keras.layers.Layer)):
+    cls = getattr(keras.layers, kind, None)
+    if not (isinstance(cls, type) and issubclass(cls, keras.layers.Layer)):
         raise InputError(
-            f"{where}: the layer {name!r} is of the class {kind!r}, which Keras 3 does not have: "
-            "custom code, of which a checkpoint holds the name alone, or a layer since dropped"
+            f"{where}: the layer {name!r} has the class {kind!r}, which is not in Keras 3: "
+            "custom code, which a checkpoint does not contain, or a layer removed from Keras"
         )
-    return found
+    return cls
 
 
 def require_known_activation(where: str, activation: str, name: str) -> None:
-    """Raise InputError unless Keras, or this project, has an activation function of that name."""
+    """Raise InputError unless Keras or ferlab has an activation function of that name."""
     from ferlab.backend import keras
 
-    known = callable(getattr(keras.activations, activation, None)) and activation not in (
+    is_known = callable(getattr(keras.activations, activation, None)) and activation not in (
         "deserialize",
         "serialize",
         "get",
     )
-    if not known and activation != "ferlab>hard_sigmoid":
+    if not is_known and activation != "ferlab>hard_sigmoid":
         raise InputError(
-            f"{where}: the activation {activation!r} of the layer {name!r} is not one of Keras's: "
-            "custom code, of which a checkpoint holds the name alone"
+            f"{where}: the activation {activation!r} of the layer {name!r} is not in Keras: "
+            "custom code, which a checkpoint does not contain"
         )
 
 
 def require_no_code(where: str, config: object) -> None:
-    """Raise InputError, naming it, for an object in a Keras 3 configuration that may do harm."""
+    """Raise InputError for an object in a Keras 3 configuration that could run code."""
     for entry, name in _objects(config, ""):
         kind, module = entry["class_name"], entry.get("module")
         if kind in _PLAIN_OBJECTS or (module, kind) in _OWN_CLASSES:
@@ -97,17 +96,17 @@ def require_no_code(where: str, config: object) -> None:
             require_known_activation(where, str(activation), name)
             continue
         if module in (None, "keras", "keras.layers") or str(module).startswith("keras.src.layers"):
-            if kind not in _others():
+            if kind not in _classes_without_module():
                 layer_class(where, kind, name)
-        elif not any(module == known or module.startswith(f"{known}.") for known in _CLASSES_IN):
+        elif not any(f"{module}.".startswith(f"{allowed}.") for allowed in _ALLOWED_MODULES):
             raise InputError(
                 f"{where}: {kind!r} of {name!r} is custom code of the module {module!r}; "
-                "nothing from a checkpoint is ever run"
+                "code in a checkpoint is never run"
             )
 
 
-def _others() -> set[str]:
-    """What is no layer but may stand in a configuration without saying where it lives."""
+def _classes_without_module() -> set[str]:
+    """Classes other than layers that a configuration may name without their module."""
     from ferlab.backend import keras
 
     names = {"Sequential", "Model", "Functional", "DTypePolicy"}
@@ -117,7 +116,7 @@ def _others() -> set[str]:
 
 
 def _objects(config: object, name: str) -> Iterator[tuple[dict, str]]:
-    """Every dictionary with a `class_name`, and the name of the layer it belongs to."""
+    """Every dictionary with a `class_name`, and the name of its layer."""
     if isinstance(config, list):
         for value in config:
             yield from _objects(value, name)
@@ -131,9 +130,10 @@ def _objects(config: object, name: str) -> Iterator[tuple[dict, str]]:
 
 
 def require_stored_sizes(where: str, config: object, largest: int) -> None:
-    """Raise InputError for a layer that is larger than any array that the file holds for it.
+    """Raise InputError for a layer that is larger than every array in the file.
 
-    Its memory would be taken before anybody noticed. largest: the longest side of the arrays.
+    Keras would allocate its memory before comparing shapes. largest: the longest side of the
+    arrays.
     """
     for entry, name in _objects(config, ""):
         settings = entry.get("config")
@@ -141,15 +141,15 @@ def require_stored_sizes(where: str, config: object, largest: int) -> None:
             size = settings.get(key) if isinstance(settings, dict) else None
             if isinstance(size, int | float) and size > largest:
                 raise InputError(
-                    f"{where}: the layer {name!r} has {key}={size:g}, but the file holds no "
-                    f"weights of more than {largest:,} a side"
+                    f"{where}: the layer {name!r} has {key}={size:g}, but the largest array in "
+                    f"the file has {largest:,} along an axis"
                 )
 
 
 def require_own_data(where: str, file: "h5py.File") -> int:
-    """The longest side of the arrays that the file holds.
+    """The longest side of the arrays in an HDF5 file.
 
-    Raises InputError for an HDF5 file that leads to other files, or unpacks beyond reason.
+    Raises InputError for a file that links to other files, or unpacks to more than UNPACKED_LIMIT.
     """
     import h5py
 
@@ -158,11 +158,11 @@ def require_own_data(where: str, file: "h5py.File") -> int:
     size, largest = 0, 0
     for name, link in links:
         if not isinstance(link, h5py.HardLink):
-            raise InputError(f"{where}: holds a link ({name}), which a checkpoint has no use for")
+            raise InputError(f"{where}: contains a link ({name}); checkpoints need none")
         dataset = file.get(name)
         if isinstance(dataset, h5py.Dataset):
             if dataset.is_virtual or dataset.external:
-                raise InputError(f"{where}: {name} lies in another file; a checkpoint is one file")
+                raise InputError(f"{where}: {name} is stored in another file")
             size += dataset.nbytes
             largest = max(largest, *dataset.shape, 0)
     if size > UNPACKED_LIMIT:
@@ -174,12 +174,15 @@ def require_own_data(where: str, file: "h5py.File") -> int:
 
 
 def require_own_archive(where: str, path: Path) -> None:
-    """Raise InputError for a `.keras` archive that unpacks beyond reason, or out of its place."""
+    """Raise InputError for a `.keras` archive that is too large or has paths that leave it."""
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
     size = sum(member.file_size for member in members)
     if size > UNPACKED_LIMIT:
-        raise InputError(f"{where}: unpacks to {size / 2**30:.1f} GiB")
+        raise InputError(
+            f"{where}: must unpack to at most {UNPACKED_LIMIT // 2**30} GiB. "
+            f"Received: {size / 2**30:.1f} GiB"
+        )
     for member in members:
         if member.filename.startswith("/") or ".." in Path(member.filename).parts:
-            raise InputError(f"{where}: its member {member.filename!r} would leave its place")
+            raise InputError(f"{where}: the path {member.filename!r} leaves the archive")

@@ -25,7 +25,7 @@ def model():
 
 
 @pytest.mark.parametrize("suffix", checkpoints.SUFFIXES)
-def test_saved_and_reloaded_it_answers_raw_grey_levels_alike(model, dataset, tmp_path, suffix):
+def test_save_and_load_keep_the_predictions_on_raw_grey_levels(model, dataset, tmp_path, suffix):
     path = tmp_path / f"model{suffix}"
     checkpoints.save(model, path, RECORD)
     checkpoint = checkpoints.load(path)
@@ -37,14 +37,14 @@ def test_saved_and_reloaded_it_answers_raw_grey_levels_alike(model, dataset, tmp
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
-def test_a_checkpoint_opens_in_plain_keras(model, tmp_path):
+def test_saved_file_loads_in_plain_keras(model, tmp_path):
     for suffix in checkpoints.SUFFIXES:
         checkpoints.save(model, tmp_path / f"m{suffix}", RECORD)
         opened = keras.models.load_model(tmp_path / f"m{suffix}", compile=False)
         assert opened.count_params() == model.count_params()
 
 
-def test_a_failed_save_leaves_the_old_file(model, tmp_path):
+def test_save_that_fails_leaves_the_old_file(model, tmp_path):
     path = tmp_path / "model.h5"
     path.write_bytes(b"old")
     with pytest.raises(TypeError):
@@ -53,7 +53,7 @@ def test_a_failed_save_leaves_the_old_file(model, tmp_path):
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_a_foreign_checkpoint_takes_what_the_flags_say(dataset, tmp_path):
+def test_load_of_a_foreign_file_scales_pixels_by_the_flag(dataset, tmp_path):
     images = keras.Input((48, 48, 1))
     outputs = keras.layers.Dense(7, activation="softmax")(keras.layers.Flatten()(images))
     foreign = keras.Model(images, outputs)
@@ -82,7 +82,7 @@ def test_a_foreign_checkpoint_takes_what_the_flags_say(dataset, tmp_path):
         ("caffe", lambda x: x[..., ::-1] - np.array([103.939, 116.779, 123.68])),
     ],
 )
-def test_scales_of_colour_images(tmp_path, pixels, scale):
+def test_pixel_scales_of_colour_images(tmp_path, pixels, scale):
     images = np.random.default_rng(0).integers(0, 256, (6, 8, 9, 3)).astype("uint8")
     colour = Dataset(
         images=images,
@@ -97,20 +97,20 @@ def test_scales_of_colour_images(tmp_path, pixels, scale):
     checkpoint = checkpoints.load(tmp_path / "colour.h5", pixels=pixels)
     expected = np.asarray(model(scale(images.astype("float64")).astype("float32")))
     np.testing.assert_allclose(inference.predict(checkpoint, colour), expected, atol=1e-5)
-    with pytest.raises(InputError, match="pixels caffe is for images of 3 channels"):
+    with pytest.raises(InputError, match=r"grey\.h5.*caffe.*3 channels"):
         checkpoints.pixels.require_scale("grey.h5", "caffe", (48, 48, 1))
 
 
-def test_flags_may_not_contradict_the_file(model, tmp_path):
+def test_load_refuses_flags_that_contradict_the_file(model, tmp_path):
     path = tmp_path / "model.h5"
     checkpoints.save(model, path, RECORD)
-    with pytest.raises(InputError, match="--pixels must be what it was trained with: raw"):
+    with pytest.raises(InputError, match=r"--pixels.*raw"):
         checkpoints.load(path, pixels="unit")
     with pytest.raises(InputError, match="--class-names"):
         checkpoints.load(path, class_names=tuple(sorted(EMOTIONS)))
 
 
-def test_data_in_another_class_order_is_refused(model, dataset, tmp_path):
+def test_predict_refuses_data_in_another_class_order(model, dataset, tmp_path):
     path = tmp_path / "model.h5"
     checkpoints.save(model, path, RECORD.replace(class_names=tuple(sorted(EMOTIONS))))
     with pytest.raises(InputError, match="same order"):
@@ -118,7 +118,7 @@ def test_data_in_another_class_order_is_refused(model, dataset, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "what"),
+    ("name", "content", "kind"),
     [
         ("model.h5", b"", "an empty file"),
         ("model.h5", b"404: Not Found", "text"),
@@ -132,27 +132,27 @@ def test_data_in_another_class_order_is_refused(model, dataset, tmp_path):
         ("model.tflite", b"\x1c\0\0\0TFL3" + bytes(50), "a TensorFlow Lite model"),
     ],
 )
-def test_what_is_no_checkpoint_is_named(tmp_path, name, content, what):
+def test_load_names_the_kind_of_other_files(tmp_path, name, content, kind):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(InputError, match=what) as caught:
+    with pytest.raises(InputError, match=kind) as caught:
         checkpoints.load(tmp_path / name)
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_file_and_a_folder(tmp_path):
+def test_load_of_a_missing_file_or_a_folder(tmp_path):
     (tmp_path / "folder.h5").mkdir()
     (tmp_path / "saved").mkdir()
     (tmp_path / "saved" / "saved_model.pb").touch()
-    for name, what in (
+    for name, kind in (
         ("gone.h5", "no such file"),
-        ("folder.h5", "a folder, not a checkpoint"),
+        ("folder.h5", "folder"),
         ("saved", "a TensorFlow SavedModel"),
     ):
-        with pytest.raises(InputError, match=what):
+        with pytest.raises(InputError, match=kind):
             checkpoints.load(tmp_path / name)
 
 
-def test_a_checkpoint_that_carries_code_is_refused(tmp_path):
+def test_load_refuses_code(tmp_path):
     marker = tmp_path / "executed"
     images = keras.Input((48, 48, 1))
     code = eval(f"lambda x: (open({str(marker)!r}, 'w').close(), x)[1]")
@@ -161,12 +161,12 @@ def test_a_checkpoint_that_carries_code_is_refused(tmp_path):
     marker.unlink(missing_ok=True)
     for suffix in checkpoints.SUFFIXES:
         hostile.save(tmp_path / f"hostile{suffix}")
-        with pytest.raises(InputError, match="'lambda' is a Lambda, which carries Python code"):
+        with pytest.raises(InputError, match="'lambda' is a Lambda"):
             checkpoints.load(tmp_path / f"hostile{suffix}")
     assert not marker.exists()
 
 
-def test_damaged_record_is_one_line(model, tmp_path):
+def test_load_of_a_damaged_record_is_one_line(model, tmp_path):
     checkpoints.save(model, tmp_path / "a.h5", RECORD)
     with h5py.File(tmp_path / "a.h5", "a") as file:
         file.attrs[checkpoints.METADATA_ATTRIBUTE] = "{"
@@ -177,7 +177,7 @@ def test_damaged_record_is_one_line(model, tmp_path):
             checkpoints.load(tmp_path / name)
 
 
-def test_a_model_that_is_no_image_classifier_is_refused(tmp_path):
+def test_load_refuses_models_that_do_not_classify_images(tmp_path):
     for shape, layer in (((10,), keras.layers.Dense(7)), ((8, 8, 1), keras.layers.Conv2D(2, 3))):
         model = keras.Sequential([keras.Input(shape), layer])
         model.save(tmp_path / "other.keras")
@@ -185,14 +185,14 @@ def test_a_model_that_is_no_image_classifier_is_refused(tmp_path):
             checkpoints.load(tmp_path / "other.keras")
 
 
-def test_a_single_output_is_refused(tmp_path):
+def test_load_refuses_a_single_output(tmp_path):
     layers = [keras.layers.Flatten(), keras.layers.Dense(1, activation="sigmoid")]
     keras.Sequential([keras.Input((8, 8, 1)), *layers]).save(tmp_path / "m.keras")
     with pytest.raises(InputError, match="2 or more classes"):
         checkpoints.load(tmp_path / "m.keras")
 
 
-def test_images_are_brought_to_what_a_model_takes(dataset, tmp_path):
+def test_predict_resizes_and_converts_images_for_the_model(dataset, tmp_path):
     """Another size, three channels, or any size."""
     for shape, taken in (((None, None, 3), (48, 48, 3)), ((64, 32, 1), (64, 32, 1))):
         layers = keras.layers
@@ -208,24 +208,26 @@ def test_images_are_brought_to_what_a_model_takes(dataset, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("activation", "as_probabilities", "said"),
+    ("activation", "as_probabilities", "note"),
     [
         (None, lambda z: np.exp(z) / np.exp(z).sum(axis=1, keepdims=True), "softmax"),
         ("sigmoid", lambda z: z / z.sum(axis=1, keepdims=True), "divided by their sum"),
     ],
 )
-def test_scores_become_probabilities(dataset, tmp_path, activation, as_probabilities, said):
+def test_predict_turns_scores_into_probabilities(
+    dataset, tmp_path, activation, as_probabilities, note
+):
     layers = [keras.layers.Flatten(), keras.layers.Dense(7, activation=activation)]
     keras.Sequential([keras.Input((48, 48, 1)), *layers]).save(tmp_path / "scores.keras")
     checkpoint, few = checkpoints.load(tmp_path / "scores.keras"), dataset.take(np.arange(9))
     scores = np.asarray(checkpoint.model(few.images / np.float32(255)))
     lines = []
-    found = inference.predict(checkpoint, few, report=lines.append)
-    np.testing.assert_allclose(found, as_probabilities(scores), atol=1e-5)
-    assert said in lines[-1]
+    probabilities = inference.predict(checkpoint, few, report=lines.append)
+    np.testing.assert_allclose(probabilities, as_probabilities(scores), atol=1e-5)
+    assert note in lines[-1]
 
 
-def test_outputs_that_are_no_numbers_are_refused(dataset, tmp_path):
+def test_predict_refuses_nan(dataset, tmp_path):
     model = keras.Sequential(
         [keras.Input((48, 48, 1)), keras.layers.Flatten(), keras.layers.Dense(7)]
     )
@@ -235,34 +237,34 @@ def test_outputs_that_are_no_numbers_are_refused(dataset, tmp_path):
         inference.predict(checkpoints.load(tmp_path / "nan.keras"), dataset)
 
 
-def test_outputs_in_an_order_that_the_user_tells_are_put_into_the_datas(dataset, tmp_path):
+def test_predict_reorders_outputs_by_given_class_names(dataset, tmp_path):
     alphabetical = tuple(sorted(EMOTIONS))
     layers = [keras.layers.Flatten(), keras.layers.Dense(7, activation="softmax")]
     keras.Sequential([keras.Input((48, 48, 1)), *layers]).save(tmp_path / "m.keras")
     few = dataset.take(np.arange(9))
     as_is = inference.predict(checkpoints.load(tmp_path / "m.keras"), few)
-    told = checkpoints.load(tmp_path / "m.keras", class_names=alphabetical)
-    found = inference.predict(told, few)
+    checkpoint = checkpoints.load(tmp_path / "m.keras", class_names=alphabetical)
+    probabilities = inference.predict(checkpoint, few)
     for column, name in enumerate(EMOTIONS):
-        np.testing.assert_array_equal(found[:, column], as_is[:, alphabetical.index(name)])
+        np.testing.assert_array_equal(probabilities[:, column], as_is[:, alphabetical.index(name)])
 
 
-def test_a_model_with_another_number_of_classes_is_refused(dataset, tmp_path):
+def test_predict_refuses_another_number_of_classes(dataset, tmp_path):
     layers = [keras.layers.Flatten(), keras.layers.Dense(2, activation="softmax")]
     keras.Sequential([keras.Input((48, 48, 1)), *layers]).save(tmp_path / "two.keras")
-    with pytest.raises(InputError, match="2 outputs, the data 7 classes"):
+    with pytest.raises(InputError, match=r"2\b.*\b7 classes"):
         inference.predict(checkpoints.load(tmp_path / "two.keras"), dataset)
 
 
-def test_a_checkpoint_that_does_not_tell_its_classes_is_said_to(dataset, tmp_path):
+def test_predict_reports_assumed_class_names(dataset, tmp_path):
     layers = [keras.layers.Flatten(), keras.layers.Dense(7, activation="softmax")]
     keras.Sequential([keras.Input((48, 48, 1)), *layers]).save(tmp_path / "m.keras")
     lines = []
     inference.predict(checkpoints.load(tmp_path / "m.keras"), dataset, report=lines.append)
-    assert "does not tell its classes; taken as angry, disgust" in lines[0]
+    assert "angry, disgust" in lines[0]
 
 
-def test_real_files_that_are_no_checkpoints(wild):
+def test_load_refuses_real_broken_files(wild):
     for path in sorted((wild / "broken").iterdir()):
         with pytest.raises(InputError, match=path.name):
             checkpoints.load(path)
@@ -282,13 +284,15 @@ def test_real_files_that_are_no_checkpoints(wild):
         ),
     ],
 )
-def test_real_checkpoints_open_and_know_faces(wild, name, vintage, image_shape, num_classes):
+def test_load_of_real_checkpoints_that_recognize_faces(
+    wild, name, vintage, image_shape, num_classes
+):
     checkpoint = checkpoints.load(wild / "models" / name)
     assert checkpoint.vintage == vintage
     assert (checkpoint.image_shape, checkpoint.num_classes) == (image_shape, num_classes)
     faces = data.read(wild / "csv" / "der3318_train100.csv", role="train")
     if num_classes == 2:
-        with pytest.raises(InputError, match="2 outputs, the data 7 classes"):
+        with pytest.raises(InputError, match=r"2\b.*\b7 classes"):
             inference.predict(checkpoint, faces)
         return
     predicted = inference.predict(checkpoint, faces).argmax(axis=1)

@@ -127,13 +127,13 @@ def wrapped(vintage: Vintage, place: str, entry: dict) -> dict:
     "place", ["", "Sequential", "functional", "TimeDistributed", "Bidirectional", "activation"]
 )
 @pytest.mark.parametrize("name", NAMES)
-def test_a_lambda_wherever_it_is_is_refused_by_name(name, place, code, tmp_path):
+def test_lambda_is_refused_by_name_wherever_it_is(name, place, code, tmp_path):
     vintage = VINTAGES[name]
     for settings in (as_keras_2(code), as_keras_3(code)):
         entry = wrapped(vintage, place, layer(vintage, "Lambda", "evil", **settings))
         message = refusal(with_entry(vintage, tmp_path, entry))
         assert "'evil" in message
-        assert "is a Lambda, which carries Python code" in message
+        assert "is a Lambda" in message
 
 
 @pytest.mark.product
@@ -151,7 +151,7 @@ def test_a_lambda_wherever_it_is_is_refused_by_name(name, place, code, tmp_path)
 )
 @pytest.mark.parametrize("place", ["", "TimeDistributed"])
 @pytest.mark.parametrize("name", ["keras-2.0", "tf-2.15-zip", *KERAS_3])
-def test_a_layer_that_runs_or_reads_another_file_is_refused_by_name(
+def test_layers_that_run_or_read_another_file_are_refused_by_name(
     name, place, kind, settings, tmp_path
 ):
     vintage = VINTAGES[name]
@@ -159,7 +159,7 @@ def test_a_layer_that_runs_or_reads_another_file_is_refused_by_name(
     assert f"the layer 'evil' is a {kind}" in refusal(with_entry(vintage, tmp_path, entry))
 
 
-def test_a_lambda_in_the_architecture_beside_weights(code, tmp_path):
+def test_lambda_in_the_architecture_beside_weights_is_refused(code, tmp_path):
     vintage = VINTAGES["keras-2.0-pair"]
     config, _ = small_cnn(vintage)
     entries(config).insert(2, layer(vintage, "Lambda", "evil", **as_keras_2(code)))
@@ -169,7 +169,7 @@ def test_a_lambda_in_the_architecture_beside_weights(code, tmp_path):
 @pytest.mark.product
 @pytest.mark.parametrize("place", ["cell", "cells", "layers", "mask_value", "arguments of a call"])
 @pytest.mark.parametrize("name", ["keras-2.2", "tf-2.15-zip", *KERAS_3])
-def test_code_where_older_keras_had_none_does_not_run(name, place, code, tmp_path):
+def test_code_in_unusual_places_does_not_run(name, place, code, tmp_path):
     vintage = VINTAGES[name]
     hidden = {"module": "keras.layers", "class_name": "Lambda", "registered_name": None}
     hidden["config"] = {"name": "evil", **as_keras_3(code)}
@@ -221,7 +221,7 @@ OBJECTS = [
 @pytest.mark.product
 @pytest.mark.parametrize("hostile", OBJECTS, ids=lambda hostile: str(hostile["class_name"]))
 @pytest.mark.parametrize("name", NAMES[1:])
-def test_an_object_of_another_module_is_refused_as_a_layer(name, hostile, tmp_path, monkeypatch):
+def test_objects_of_other_modules_are_refused_as_layers(name, hostile, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     entry = {"registered_name": None, **hostile}
     refusal(with_entry(VINTAGES[name], tmp_path, entry))
@@ -234,9 +234,7 @@ def test_an_object_of_another_module_is_refused_as_a_layer(name, hostile, tmp_pa
 )
 @pytest.mark.parametrize("hostile", OBJECTS[:12], ids=lambda hostile: str(hostile["config"]))
 @pytest.mark.parametrize("name", ["keras-2.0", *KERAS_3])
-def test_an_object_of_another_module_in_a_setting_never_runs(
-    name, hostile, key, tmp_path, monkeypatch
-):
+def test_objects_of_other_modules_in_a_setting_never_run(name, hostile, key, tmp_path, monkeypatch):
     """Older Keras's initialisers and types of numbers are dropped, so such a file may open."""
     monkeypatch.chdir(tmp_path)
     config, _ = small_cnn(VINTAGES[name])
@@ -250,7 +248,7 @@ def test_an_object_of_another_module_in_a_setting_never_runs(
 @pytest.mark.product
 @pytest.mark.parametrize("activation", ["os.system", "get", "deserialize", "ferlab>other", "", 5])
 @pytest.mark.parametrize("name", NAMES)
-def test_an_activation_that_is_no_activation_is_refused(name, activation, tmp_path):
+def test_activation_that_is_another_function_is_refused(name, activation, tmp_path):
     config, _ = small_cnn(VINTAGES[name])
     setting(config, "hidden")["activation"] = activation
     opened = opened_or_refused(with_config(VINTAGES[name], tmp_path, config))
@@ -260,7 +258,7 @@ def test_an_activation_that_is_no_activation_is_refused(name, activation, tmp_pa
 
 @pytest.mark.parametrize("nested", [False, True])
 @pytest.mark.parametrize("name", ["keras-2.2", "tf-2.15", "tf-2.15-zip", *KERAS_3])
-def test_what_a_file_says_of_its_training_is_never_made(name, nested, code, tmp_path, monkeypatch):
+def test_training_configuration_is_never_built(name, nested, code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     vintage = VINTAGES[name]
     config, _ = small_cnn(vintage)
@@ -283,7 +281,7 @@ def test_what_a_file_says_of_its_training_is_never_made(name, nested, code, tmp_
     assert not (tmp_path / "executed").exists()
 
 
-def test_optimizer_in_a_record_cannot_run_code(tmp_path, monkeypatch):
+def test_optimizer_in_the_record_is_checked_too(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in KERAS_3:
         path = write(VINTAGES[name], tmp_path, *small_cnn(VINTAGES[name]))
@@ -342,16 +340,16 @@ def virtual(file, name, secret):
 
 @pytest.mark.product
 @pytest.mark.parametrize(
-    ("place", "said"),
+    ("place", "reason"),
     [
-        (external_link, "holds a link"),
-        (soft_link, "holds a link"),
-        (external_storage, "lies in another file"),
-        (virtual, "lies in another file"),
+        (external_link, "link"),
+        (soft_link, "link"),
+        (external_storage, "another file"),
+        (virtual, "another file"),
     ],
 )
 @pytest.mark.parametrize("name", ["keras-2.0", "tf-2.15-zip", *KERAS_3])
-def test_weights_that_lie_in_another_file_are_refused(name, place, said, secret, tmp_path):
+def test_weights_in_another_file_are_refused(name, place, reason, secret, tmp_path):
     if place is external_storage and name.endswith("zip"):
         pytest.skip("HDF5 writes no such storage in memory")
 
@@ -359,15 +357,14 @@ def test_weights_that_lie_in_another_file_are_refused(name, place, said, secret,
         del file[dataset]
         place(file, dataset, secret)
 
-    message = refusal(rewritten(VINTAGES[name], tmp_path, change))
-    assert said in message
+    assert reason in refusal(rewritten(VINTAGES[name], tmp_path, change))
 
 
-def test_a_group_that_lies_in_another_file_is_refused(secret, tmp_path):
+def test_group_in_another_file_is_refused(secret, tmp_path):
     def change(file, _):
         file["optimizer_weights"] = h5py.ExternalLink(str(secret), "/")
 
-    assert "holds a link" in refusal(rewritten(VINTAGES["keras-2.0"], tmp_path, change))
+    assert "link" in refusal(rewritten(VINTAGES["keras-2.0"], tmp_path, change))
 
 
 def enormous(dtype):
@@ -388,21 +385,21 @@ def enormous(dtype):
     ],
 )
 @pytest.mark.parametrize("name", ["keras-2.0", "keras-3-zip"])
-def test_weights_that_claim_terabytes_are_refused_unread(name, dtype, tmp_path):
+def test_weights_of_terabytes_are_refused_unread(name, dtype, tmp_path):
     message = refusal(rewritten(VINTAGES[name], tmp_path, enormous(np.dtype(dtype))))
-    assert "4 GiB at most" in message
+    assert "4 GiB" in message
 
 
 @pytest.mark.parametrize("name", ["keras-2.0", "keras-3"])
-def test_the_limit_is_on_the_sum(name, tmp_path, monkeypatch):
+def test_size_limit_is_on_the_sum_of_all_weights(name, tmp_path, monkeypatch):
     path = write(VINTAGES[name], tmp_path, *small_cnn(VINTAGES[name]))
     checkpoints.load(path)
     monkeypatch.setattr(trust, "UNPACKED_LIMIT", 1400)  # bytes; none of its arrays has as many
-    assert "its weights must be" in refusal(path)
+    assert "weights" in refusal(path)
 
 
 @pytest.mark.parametrize("name", ["keras-2.0", "keras-2.0-pair", "keras-3-zip"])
-def test_a_configuration_that_is_too_large(name, tmp_path, monkeypatch):
+def test_configuration_that_is_too_large_is_refused(name, tmp_path, monkeypatch):
     path = write(VINTAGES[name], tmp_path, *small_cnn(VINTAGES[name]))
     monkeypatch.setattr(containers, "CONFIG_LIMIT", 1000)
     refusal(path)
@@ -427,22 +424,22 @@ def archive(folder: Path, members: dict[str, bytes], method=zipfile.ZIP_DEFLATED
 
 
 @pytest.mark.parametrize("name", ["../evil", "assets/../../evil", "/tmp/ferlab_evil"])
-def test_a_member_that_would_leave_its_place(name, tmp_path):
+def test_archive_members_outside_the_archive_are_refused(name, tmp_path):
     message = refusal(archive(tmp_path, {name: b"evil"}))
     assert repr(name) in message
     assert not (tmp_path.parent / "evil").exists()
     assert not Path("/tmp/ferlab_evil").exists()
 
 
-def test_an_archive_that_unpacks_beyond_reason(tmp_path, monkeypatch):
+def test_archive_that_unpacks_beyond_the_limit_is_refused(tmp_path, monkeypatch):
     path = archive(tmp_path, {"assets/zeros": bytes(2**21)})
     assert path.stat().st_size < 2**17
     checkpoints.load(path)
     monkeypatch.setattr(trust, "UNPACKED_LIMIT", 2**20)
-    assert "unpacks to" in refusal(path)
+    assert "GiB" in refusal(path)
 
 
-def test_nothing_is_left_in_the_temporary_folder(tmp_path, monkeypatch):
+def test_temporary_folder_is_left_empty(tmp_path, monkeypatch):
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     checkpoints.load(archive(tmp_path, {"assets/other": b"content"}))
@@ -451,10 +448,10 @@ def test_nothing_is_left_in_the_temporary_folder(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("members", "said"),
+    ("members", "reason"),
     [
         ({"config.json": b"{"}, "cannot be read"),
-        ({"config.json": b"[]"}, "none of a Keras model"),
+        ({"config.json": b"[]"}, "Keras model"),
         ({"config.json": b"\xff\xfe"}, "cannot be read"),
         ({"metadata.json": b"{"}, "cannot be read"),
         ({"model.weights.h5": b""}, "cannot be read"),
@@ -464,8 +461,8 @@ def test_nothing_is_left_in_the_temporary_folder(tmp_path, monkeypatch):
     ],
     ids=str,
 )
-def test_members_that_are_broken(members, said, tmp_path):
-    assert said in refusal(archive(tmp_path, members))
+def test_archive_members_that_are_broken_are_refused(members, reason, tmp_path):
+    assert reason in refusal(archive(tmp_path, members))
 
 
 def patched(content: bytes, offset: int, value: bytes) -> bytes:
@@ -479,7 +476,7 @@ def patched(content: bytes, offset: int, value: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("what", ["encrypted", "an unknown compression", "damaged"])
-def test_archives_that_zipfile_cannot_unpack(what, tmp_path):
+def test_archives_that_zipfile_cannot_unpack_are_refused(what, tmp_path):
     path = archive(tmp_path, {}, zipfile.ZIP_STORED if what == "encrypted" else 8)
     content = path.read_bytes()
     if what == "damaged":
@@ -495,7 +492,7 @@ def test_archives_that_zipfile_cannot_unpack(what, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["keras-2.0", "keras-3", "keras-3-zip", "keras-2.0-pair"])
-def test_a_file_that_ends_early(name, tmp_path):
+def test_truncated_files_are_refused(name, tmp_path):
     path = write(VINTAGES[name], tmp_path, *small_cnn(VINTAGES[name]))
     whole = path.read_bytes()
     size = len(whole)
@@ -510,7 +507,7 @@ def test_a_file_that_ends_early(name, tmp_path):
     "signature",
     [pytest.param(signature) for signature in (b"TREE", b"SNOD", b"HEAP")],
 )
-def test_an_hdf5_file_that_is_damaged_within(signature, tmp_path):
+def test_damaged_hdf5_is_refused(signature, tmp_path):
     path = write(VINTAGES["keras-2.0"], tmp_path, *small_cnn(VINTAGES["keras-2.0"]))
     content = path.read_bytes()
     last = content.rindex(signature)
@@ -519,26 +516,26 @@ def test_an_hdf5_file_that_is_damaged_within(signature, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("members", "said"),
+    ("members", "reason"),
     [
         (["archive/data.pkl", "archive/version"], "a PyTorch checkpoint, which is a pickle"),
         (["saved_model.pb", "variables/variables.index"], "a zipped TensorFlow SavedModel"),
-        (["best/model.h5", "README.md"], "an archive that holds best/model.h5"),
+        (["best/model.h5", "README.md"], "best/model.h5"),
         (["config.json", "metadata.json"], "a .keras archive without weights"),
         (["a.txt"], "a zip archive without a Keras model's config.json"),
         ([], "a zip archive without a Keras model's config.json"),
     ],
 )
-def test_archives_of_something_else(members, said, tmp_path):
+def test_other_archives_are_named(members, reason, tmp_path):
     with zipfile.ZipFile(tmp_path / "m.keras", "w") as file:
         for member in members:
             file.writestr(member, b"{}")
-    assert said in refusal(tmp_path / "m.keras")
+    assert reason in refusal(tmp_path / "m.keras")
 
 
 @pytest.mark.product
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "kind"),
     [
         (b"\x80\x04\x95" + bytes(20), "a Python pickle"),
         (b"\x80\x02}q\x00.", "a Python pickle"),
@@ -549,40 +546,40 @@ def test_archives_of_something_else(members, said, tmp_path):
     ],
 )
 @pytest.mark.parametrize("called", ["m.h5", "m.keras"])
-def test_files_of_something_else(content, said, called, tmp_path):
+def test_other_files_are_named(content, kind, called, tmp_path):
     (tmp_path / called).write_bytes(content)
-    assert said in refusal(tmp_path / called)
+    assert kind in refusal(tmp_path / called)
 
 
 @pytest.mark.parametrize(
-    ("holds", "said"),
+    ("entries", "listed"),
     [
-        ({}, "it holds nothing"),
-        ({"images": np.zeros(3), "labels": np.zeros(3)}, "it holds images, labels"),
+        ({}, "nothing"),
+        ({"images": np.zeros(3), "labels": np.zeros(3)}, "images, labels"),
     ],
 )
-def test_hdf5_that_is_no_model(holds, said, tmp_path):
+def test_hdf5_without_a_model_is_named(entries, listed, tmp_path):
     with h5py.File(tmp_path / "data.h5", "w") as file:
-        for key, value in holds.items():
+        for key, value in entries.items():
             file[key] = value
     message = refusal(tmp_path / "data.h5")
-    assert "is an HDF5 file without a Keras model" in message
-    assert said in message
+    assert "an HDF5 file" in message
+    assert listed in message
 
 
-def test_a_configuration_without_weights(tmp_path):
+def test_configuration_without_weights_is_refused(tmp_path):
     path = write(VINTAGES["keras-2.0"], tmp_path, *small_cnn(VINTAGES["keras-2.0"]))
     with h5py.File(path, "a") as file:
         del file["model_weights"]
-    assert "holds a configuration but no weights" in refusal(path)
+    assert "no weights" in refusal(path)
 
 
-def test_folders(tmp_path):
+def test_folders_are_refused(tmp_path):
     (tmp_path / "saved").mkdir()
     (tmp_path / "saved" / "saved_model.pb").touch()
     (tmp_path / "other.h5").mkdir()
-    assert "a TensorFlow SavedModel" in refusal(tmp_path / "saved")
-    assert "is a folder" in refusal(tmp_path / "other.h5")
+    assert "SavedModel" in refusal(tmp_path / "saved")
+    assert "folder" in refusal(tmp_path / "other.h5")
 
 
 # Values of the wrong kind.
@@ -610,12 +607,12 @@ def nested(depth: int) -> str:
     ids=lambda text: f"{text[40:60]} {len(text)}",
 )
 @pytest.mark.parametrize("name", ["keras-2.0", "keras-2.0-pair", "keras-3", "keras-3-zip"])
-def test_a_configuration_of_great_depth(name, text, tmp_path):
+def test_configuration_nested_deeply_is_refused(name, text, tmp_path):
     refusal(with_config(VINTAGES[name], tmp_path, text))
 
 
 @pytest.mark.parametrize("place", ["ferlab", "metadata.json", "ferlab.json"])
-def test_record_of_great_depth(place, tmp_path):
+def test_record_nested_deeply_is_refused(place, tmp_path):
     if place == "ferlab":
         path = write(VINTAGES["keras-2.0"], tmp_path, *small_cnn(VINTAGES["keras-2.0"]))
         with h5py.File(path, "a") as file:
@@ -643,7 +640,7 @@ NUMBERS = [0, -1, 2.5, 10**18, -(10**18), 10**400, 1e308, math.nan, math.inf]
     ],
 )
 @pytest.mark.parametrize("name", ["keras-2.0", "keras-3-zip"])
-def test_numbers_that_make_no_sense(name, layer_name, key, tmp_path):
+def test_settings_with_impossible_numbers(name, layer_name, key, tmp_path):
     vintage = VINTAGES[name]
     for number in NUMBERS:
         config, _ = small_cnn(vintage)
@@ -653,7 +650,7 @@ def test_numbers_that_make_no_sense(name, layer_name, key, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["keras-2.0", "keras-3-zip"])
-def test_shapes_that_make_no_sense(name, tmp_path):
+def test_shapes_with_impossible_sides(name, tmp_path):
     vintage = VINTAGES[name]
     for side in [*NUMBERS, "10", None, [10]]:
         config, _ = small_cnn(vintage)
@@ -684,7 +681,7 @@ SAMPLE = 50  # of some 1,500 a configuration; all of them pass too, in a few min
 
 
 @pytest.mark.parametrize("name", ["keras-2.0", "tf-2.15-zip", "keras-3-zip"])
-def test_any_value_of_the_wrong_kind_is_one_line_or_does_not_matter(name, tmp_path):
+def test_configuration_with_a_wrong_value_is_one_line_or_loads(name, tmp_path):
     vintage = VINTAGES[name]
     config, _ = small_cnn(vintage)
     choices = [(path, value) for path in places(config) for value in WRONG]
@@ -717,7 +714,7 @@ def test_any_value_of_the_wrong_kind_is_one_line_or_does_not_matter(name, tmp_pa
     ],
     ids=str,
 )
-def test_an_attribute_of_the_wrong_kind(key, value, tmp_path):
+def test_attributes_of_the_wrong_type(key, value, tmp_path):
     path = write(VINTAGES["keras-2.0"], tmp_path, *small_cnn(VINTAGES["keras-2.0"]))
     with h5py.File(path, "a") as file:
         file.attrs[key] = value
@@ -726,7 +723,7 @@ def test_an_attribute_of_the_wrong_kind(key, value, tmp_path):
 
 @pytest.mark.parametrize("value", [5, "conv", h5py.Empty("f"), np.arange(3), np.array([b"odd"])])
 @pytest.mark.parametrize("place", ["model_weights/layer_names", "model_weights/conv/weight_names"])
-def test_lists_of_names_that_are_none(place, value, tmp_path):
+def test_name_lists_of_the_wrong_type_are_refused(place, value, tmp_path):
     path = write(VINTAGES["keras-2.0"], tmp_path, *small_cnn(VINTAGES["keras-2.0"]))
     group, _, key = place.rpartition("/")
     with h5py.File(path, "a") as file:
@@ -735,7 +732,7 @@ def test_lists_of_names_that_are_none(place, value, tmp_path):
 
 
 @pytest.mark.parametrize("value", [5, h5py.Empty("f")], ids=str)
-def test_a_list_of_layers_that_is_none_in_weights_alone(value, tmp_path):
+def test_layer_list_of_the_wrong_type_in_weights_only_is_refused(value, tmp_path):
     vintage = VINTAGES["keras-2.0-pair"]
     path = write(vintage, tmp_path, *small_cnn(vintage))
     with h5py.File(path, "a") as file:
@@ -754,7 +751,7 @@ def test_a_list_of_layers_that_is_none_in_weights_alone(value, tmp_path):
     ],
     ids=str,
 )
-def test_arrays_that_are_none(value, tmp_path):
+def test_arrays_of_the_wrong_type(value, tmp_path):
     def change(file, name):
         del file[name]
         if value is None:
@@ -785,7 +782,7 @@ def test_arrays_that_are_none(value, tmp_path):
     ],
     ids=str,
 )
-def test_record_of_the_wrong_kind(record, name, tmp_path):
+def test_record_of_the_wrong_type(record, name, tmp_path):
     path = write(VINTAGES[name], tmp_path, *small_cnn(VINTAGES[name]))
     write_record(path, record)
     opened_or_refused(path)
