@@ -1,10 +1,10 @@
-"""Kill a training over and over, run the same command again, and compare with one left alone.
+"""Kill a training repeatedly, resume it each time, and compare with an uninterrupted run.
 
     python bench/kills.py [--kills 30] [--seed 0] -- train.py train.csv --epochs 10
 
-What follows `--` is the command, run in a folder of its own. The kills are SIGKILLs at random
-instants, four in ten of them once a checkpoint's temporary file is seen. Exit code 1 if a published
-checkpoint differs in a weight, the optimiser's state or the history (its seconds aside).
+The command after `--` runs in a new folder. Kills are SIGKILLs at random moments, four in ten of
+them while a checkpoint is being written. Exit code 1 if a published checkpoint differs in a weight,
+the optimizer state or the history (except its seconds).
 """
 
 import argparse
@@ -24,7 +24,7 @@ import numpy as np
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-IN_A_WRITE, WHILE_STARTING = 0.4, 0.1  # shares of the kills; the rest come at any moment
+DURING_WRITE, DURING_START = 0.4, 0.1  # fractions of the kills; the others come at any moment
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
@@ -35,28 +35,30 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as work:
         straight = Path(work) / "straight"
-        taken = left_alone(args.command, straight)
+        times = run_uninterrupted(args.command, straight)
         print(
-            f"left alone: {taken['training']:.1f} s of training, {taken['saving']:.1f} s of it in "
-            f"{taken['saves']} times saving, {taken['saving'] / taken['training']:.1%}",
+            f"uninterrupted: {times['training']:.1f} s of training, "
+            f"of which {times['saving']:.1f} s ({times['saving'] / times['training']:.1%}) "
+            f"for {times['saves']} saves",
             flush=True,
         )
-        killer = Killer(args.command, Path(work), random.Random(args.seed), taken["first_epoch"])
+        killer = Killer(args.command, Path(work), random.Random(args.seed), times["first_epoch"])
         while killer.kills < args.kills:
             killer.run_and_kill()
         killer.run_to_the_end()
         print(
-            f"{killer.kills} kills, {killer.in_a_write} of them inside the write of a checkpoint; "
-            f"{killer.resumptions} resumptions; {killer.lost:.1f} s of work lost, "
-            f"{killer.lost / killer.kills:.2f} s a kill"
+            f"{killer.kills} kills, {killer.during_write} of them while writing a checkpoint; "
+            f"{killer.resumptions} resumptions; {killer.lost:.1f} s of training lost, "
+            f"{killer.lost / killer.kills:.2f} s per kill"
         )
-        differing = [line for folder in killer.folders for line in compare(straight, folder)]
-        scraps = [path for folder in killer.folders for path in folder.rglob(".ferlab-*")]
-    for line in differing:
+        differences = [line for folder in killer.folders for line in compare(straight, folder)]
+        leftovers = [path for folder in killer.folders for path in folder.rglob(".ferlab-*")]
+    for line in differences:
         print(line)
-    verdict = "differ" if differing else "equal the one left alone bit for bit"
-    print(f"{len(killer.folders)} trainings that were killed {verdict}; {len(scraps)} scraps left")
-    sys.exit(1 if differing or scraps else 0)
+    verdict = "differ from" if differences else "equal bit for bit"
+    print(f"{len(killer.folders)} killed runs {verdict} the uninterrupted one")
+    print(f"{len(leftovers)} temporary files left")
+    sys.exit(1 if differences or leftovers else 0)
 
 
 def parse_args() -> argparse.Namespace:
@@ -67,7 +69,7 @@ def parse_args() -> argparse.Namespace:
         "--time-into",
         type=Path,
         metavar="FILE",
-        help="kill nothing; note the seconds of training and of saving as JSON",
+        help="kill nothing; write the seconds of training and of saving as JSON",
     )
     parser.add_argument("command", nargs="+", metavar="COMMAND", help="train.py DATA ...")
     args = parser.parse_args()
@@ -77,8 +79,8 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def left_alone(command: list[str], folder: Path) -> dict[str, float]:
-    """What `time_saving` notes of the command in this folder."""
+def run_uninterrupted(command: list[str], folder: Path) -> dict[str, float]:
+    """Run the command in this folder; its times as written by `time_saving`."""
     folder.mkdir()
     times = folder / "times.json"
     subprocess.run(
@@ -92,23 +94,28 @@ def left_alone(command: list[str], folder: Path) -> dict[str, float]:
 
 
 def time_saving(command: list[str], times: Path) -> None:
-    """Run the command in this process, and note its seconds: of training, of saving, ..."""
-    from ferlab import training
+    """Run the command in this process, and write its seconds of training, of saving, ..."""
+    from ferlab import checkpoints
+    from ferlab.backend import keras
 
-    keeper, starts, ends, saving = training._Keeper, [], [], []
-    begin, end = keeper.on_epoch_begin, keeper.on_epoch_end
+    fit, save = keras.Model.fit, checkpoints.save
+    starts, training, saving, first_epoch = [], [], [], []
 
-    def timed_begin(self, *args, **kwargs):
+    def timed_fit(*args, **kwargs):
         starts.append(time.perf_counter())
-        begin(self, *args, **kwargs)
+        history = fit(*args, **kwargs)
+        training.append(time.perf_counter() - starts[-1])
+        return history
 
-    def timed_end(self, *args, **kwargs):
+    def timed_save(*args, **kwargs):
         start = time.perf_counter()
-        end(self, *args, **kwargs)
-        ends.append(time.perf_counter())
-        saving.append(ends[-1] - start)
+        save(*args, **kwargs)
+        if len(training) < len(starts):  # within a fit
+            end = time.perf_counter()
+            saving.append(end - start)
+            first_epoch.append(end - starts[0])
 
-    keeper.on_epoch_begin, keeper.on_epoch_end = timed_begin, timed_end
+    keras.Model.fit, checkpoints.save = timed_fit, timed_save
     if command[0] == "-m":
         sys.argv = command[1:]
         runpy.run_module(command[1], run_name="__main__", alter_sys=True)
@@ -116,8 +123,8 @@ def time_saving(command: list[str], times: Path) -> None:
         sys.argv = command
         runpy.run_path(command[0], run_name="__main__")
     seconds = {
-        "training": sum(ends) - sum(starts),
-        "first_epoch": ends[0] - starts[0],
+        "training": sum(training),
+        "first_epoch": first_epoch[0],
         "saving": sum(saving),
         "saves": len(saving),
     }
@@ -125,54 +132,56 @@ def time_saving(command: list[str], times: Path) -> None:
 
 
 class Killer:
-    """Runs the command in a folder, a new one whenever it comes to its end, and kills it."""
+    """Runs and kills the command, in a new folder whenever it has finished."""
 
     def __init__(
-        self, command: list[str], work: Path, chance: random.Random, first_epoch: float
+        self, command: list[str], work: Path, rng: random.Random, first_epoch: float
     ) -> None:
-        """first_epoch: its seconds, more than the others'; every second kill comes later."""
-        self.command, self.work, self.chance = command, work, chance
+        """first_epoch: its seconds, more than those of others; half of the kills come later."""
+        self.command, self.work, self.rng = command, work, rng
         self.first_epoch = first_epoch
         self.folders: list[Path] = []
-        self.kills = self.in_a_write = self.resumptions = 0
+        self.kills = self.during_write = self.resumptions = 0
         self.lost, self.startup = 0.0, 5.0
         self._next_folder()
 
     def run_and_kill(self) -> None:
-        kind = self.chance.random()
-        moment = self.chance.uniform(0, 2 * self.first_epoch)
-        early = self.chance.random() * self.startup
-        before = set(self._scraps())
+        kind = self.rng.random()
+        moment = self.rng.uniform(0, 2 * self.first_epoch)
+        early = self.rng.random() * self.startup
+        before = set(self._temporary_files())
+        has_checkpoint = any(self.folders[-1].rglob("last.h5"))
         start, training_since = time.time(), None
         process, log = self._start()
         while process.poll() is None:
             now = time.time()
             if training_since is None and "device: " in log.read_text():
                 training_since, self.startup = now, now - start
-            if kind < WHILE_STARTING and now - start >= early:
+            if kind < DURING_START and now - start >= early:
                 break
             is_due = training_since and now - training_since >= moment
-            if is_due and (kind >= WHILE_STARTING + IN_A_WRITE or set(self._scraps()) - before):
+            is_writing = bool(set(self._temporary_files()) - before)
+            if is_due and (is_writing or kind >= DURING_START + DURING_WRITE):
                 break
             time.sleep(0.001)
-        ended = process.poll() is not None
+        has_ended = process.poll() is not None
         process.kill()
         process.wait()
-        self._count(log)
-        if ended:
+        self.resumptions += has_checkpoint and training_since is not None
+        if has_ended:
             self._require_success(process, log)
             self._next_folder()
             return
         self.kills += 1
-        self.in_a_write += bool(set(self._scraps()) - before)
+        self.during_write += bool(set(self._temporary_files()) - before)
         saved = [path.stat().st_mtime for path in self.folders[-1].rglob("last.h5")]
         if training_since:
             self.lost += time.time() - max([training_since, *saved])
 
     def run_to_the_end(self) -> None:
+        self.resumptions += any(self.folders[-1].rglob("last.h5"))
         process, log = self._start()
         process.wait()
-        self._count(log)
         self._require_success(process, log)
 
     def _next_folder(self) -> None:
@@ -191,19 +200,16 @@ class Killer:
             )
         return process, log
 
-    def _count(self, log: Path) -> None:
-        self.resumptions += "goes on with" in log.read_text()
-
     def _require_success(self, process: subprocess.Popen, log: Path) -> None:
         if process.returncode:
             sys.exit(f"{log.read_text()}\nthe command ended with exit code {process.returncode}")
 
-    def _scraps(self) -> Iterator[Path]:
+    def _temporary_files(self) -> Iterator[Path]:
         return self.folders[-1].rglob(".ferlab-*.h5")
 
 
 def compare(straight: Path, killed: Path) -> list[str]:
-    """What differs between the published checkpoints of two folders."""
+    """The differences between the published checkpoints of two folders."""
     published = [
         {
             path.relative_to(folder): path
@@ -213,28 +219,27 @@ def compare(straight: Path, killed: Path) -> list[str]:
         for folder in (straight, killed)
     ]
     if published[0].keys() != published[1].keys():
-        return [f"{killed.name}: holds {sorted(map(str, published[1]))}"]
+        return [f"{killed.name}: contains {sorted(map(str, published[1]))}"]
     return [
-        f"{killed.name}: {name}: {what}"
+        f"{killed.name}: {name}: {part}"
         for name, path in published[0].items()
-        for what in differences(path, published[1][name])
+        for part in differing_parts(path, published[1][name])
     ]
 
 
-def differences(one: Path, other: Path) -> Iterator[str]:
+def differing_parts(one: Path, other: Path) -> Iterator[str]:
     from ferlab import checkpoints
     from ferlab.backend import keras
 
-    opened = [checkpoints.load(path, with_optimizer=True) for path in (one, other)]
-    for what, variables in (
-        ("weights", [checkpoint.model.variables for checkpoint in opened]),
-        ("optimiser", [checkpoint.model.optimizer.variables for checkpoint in opened]),
+    pair = [checkpoints.load(path, with_optimizer=True) for path in (one, other)]
+    for part, variables in (
+        ("weights", [checkpoint.model.variables for checkpoint in pair]),
+        ("optimizer", [checkpoint.model.optimizer.variables for checkpoint in pair]),
     ):
         arrays = [[keras.ops.convert_to_numpy(variable) for variable in each] for each in variables]
-        pairs = zip(*arrays, strict=True)
-        if not all(np.array_equal(*pair) for pair in pairs):
-            yield what
-    first, second = (dict(checkpoint.record.history) for checkpoint in opened)
+        if not all(np.array_equal(*values) for values in zip(*arrays, strict=True)):
+            yield part
+    first, second = (dict(checkpoint.record.history) for checkpoint in pair)
     if first | {"seconds": None} != second | {"seconds": None}:
         yield "history"
 

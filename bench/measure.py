@@ -1,5 +1,6 @@
-"""Time two things in turn, so that a noisy machine disturbs both alike."""
+"""Time contenders in turn, so that a noisy machine disturbs them equally."""
 
+import contextlib
 import csv
 import datetime
 import os
@@ -22,7 +23,7 @@ COLUMNS = ("date", "bench", "ours", "peer", "ratio", "low", "high", "n", "machin
 
 
 def in_turn(contenders: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """Call every contender `rounds` times in turn; each returns the seconds that count."""
+    """Call every contender `rounds` times in turn; each returns the seconds to compare."""
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(rounds):
         for name, contender in contenders.items():
@@ -31,37 +32,41 @@ def in_turn(contenders: dict[str, Callable[[], float]], rounds: int) -> dict[str
 
 
 def printed_by(*command: object) -> str:
-    """What a Python program prints. Raises InputError with its last words if it fails."""
-    words = [sys.executable, *map(str, command)]
-    places = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(words, capture_output=True, text=True, check=False, env=places)
-    if done.returncode:
-        *_, last = done.stderr.strip().splitlines() or ["no reason given"]
+    """The output of a Python program. Raises InputError with its last line if it fails."""
+    arguments = [sys.executable, *map(str, command)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.run(
+        arguments, capture_output=True, text=True, check=False, env=environment
+    )
+    if process.returncode:
+        *_, last = process.stderr.strip().splitlines() or ["no message"]
         name = command[0] if command[0] != "-c" else "a program"
         raise InputError(
-            f"{name} ended with exit code {done.returncode}: {last.removeprefix('error: ')}"
+            f"{name} failed with exit code {process.returncode}: {last.removeprefix('error: ')}"
         )
-    return done.stdout
+    return process.stdout
 
 
 def report(seconds: dict[str, list[float]], unit_count: int = 1, unit: str = "s") -> None:
-    """Print the median and the range of each; with a unit count, units a second."""
+    """Print the median and the range of each; with a unit count, in units per second."""
     for name, values in seconds.items():
-        shown = sorted(unit_count / value for value in values) if unit_count > 1 else sorted(values)
+        if unit_count > 1:
+            values = [unit_count / value for value in values]
         print(
-            f"{name:24s} median {statistics.median(shown):9.3f} {unit}   "
-            f"from {shown[0]:.3f} to {shown[-1]:.3f}, n={len(shown)}"
+            f"{name:24s} median {statistics.median(values):9.3f} {unit}   "
+            f"from {min(values):.3f} to {max(values):.3f}, n={len(values)}"
         )
 
 
 def ratio(seconds: dict[str, list[float]], ours: str, peer: str) -> float:
-    """How many times faster ours is than the peer, by the medians."""
+    """How many times as fast as the peer ours is, by the medians."""
     return statistics.median(seconds[peer]) / statistics.median(seconds[ours])
 
 
 def record(bench: str, seconds: dict[str, list[float]], ours: str, peer: str) -> None:
-    """Print how many times faster ours is, with the spread over the rounds, and keep the line."""
-    rounds = sorted(other / own for own, other in zip(seconds[ours], seconds[peer], strict=True))
+    """Print the speed ratio with its range over the rounds, and append it to results.csv."""
+    pairs = zip(seconds[ours], seconds[peer], strict=True)
+    rounds = sorted(of_peer / of_ours for of_ours, of_peer in pairs)
     values = [ratio(seconds, ours, peer), rounds[0], rounds[-1]]
     print(
         f"{bench}: {ours} is {values[0]:.2f} times as fast as {peer} "
@@ -89,10 +94,8 @@ def _machine() -> str:
 
 
 def _versions() -> str:
-    found = [f"python {platform.python_version()}"]
+    versions = [f"python {platform.python_version()}"]
     for package in PACKAGES:
-        try:
-            found.append(f"{package} {version(package)}")
-        except PackageNotFoundError:
-            continue
-    return ", ".join(found)
+        with contextlib.suppress(PackageNotFoundError):
+            versions.append(f"{package} {version(package)}")
+    return ", ".join(versions)

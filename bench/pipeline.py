@@ -1,9 +1,9 @@
-"""What the input pipeline and augmentation add to a training step of the CNN.
+"""The cost of the input pipeline and augmentation in a training step of the CNN.
 
     python bench/pipeline.py
 
-With: shuffled uint8 batches of drawn faces, fed by ferlab.batches, flipped and shifted.
-Without: one ready batch, over and over, no augmentation.
+With: shuffled uint8 batches of drawn faces from ferlab.data.batches, flipped and shifted.
+Without: the same prepared batch in every step, no augmentation.
 """
 
 import sys
@@ -67,12 +67,13 @@ def main() -> None:
         },
         ROUNDS,
     )
-    report(seconds, unit="s a step")
+    report(seconds, unit="s/step")
     record("input pipeline", seconds, "with", "without")
-    paired = sorted(w / o - 1 for w, o in zip(seconds["with"], seconds["without"], strict=True))
+    pairs = zip(seconds["with"], seconds["without"], strict=True)
+    overheads = sorted(slower / faster - 1 for slower, faster in pairs)
     print(
-        f"the pipeline and augmentation add {paired[len(paired) // 2]:.1%} "
-        f"(from {paired[0]:.1%} to {paired[-1]:.1%}, {ROUNDS} pairs)"
+        f"the pipeline and augmentation add {overheads[ROUNDS // 2]:.1%} "
+        f"(from {overheads[0]:.1%} to {overheads[-1]:.1%}, {ROUNDS} pairs)"
     )
 
 

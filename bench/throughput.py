@@ -1,10 +1,10 @@
-"""Training steps of our networks against the same networks in plain PyTorch, in turn.
+"""Training throughput of the CNN and the ResNet, against the same networks in plain PyTorch.
 
     python bench/throughput.py [ROUNDS]
 
-Both train in float32 on the same two images' worth of noise, batches of 128, without augmentation.
-PyTorch has its images in channels-last order, and the better of eager and compiled counts. What
-`resnet` trains at in bfloat16, as its recipes have it, is told too.
+Both train in float32 on the same batch of 128 images of noise, without augmentation. PyTorch uses
+channels-last memory format; the faster of eager and compiled is the peer. The throughput in
+bfloat16, which the recipes of `resnet` use, is printed too.
 """
 
 import os
@@ -42,16 +42,17 @@ def main() -> None:
         }
         for step in steps.values():
             seconds_of(step)
-        found = in_turn(
+        seconds = in_turn(
             {key: lambda step=step: seconds_of(step) for key, step in steps.items()}, rounds
         )
-        report(found, unit_count=BATCH, unit="images/s")
-        ours, _, *torches = found
-        best = min(torches, key=lambda key: sorted(found[key])[rounds // 2])
-        record("training throughput", found, ours, best)
+        report(seconds, unit_count=BATCH, unit="images/s")
+        ours, _, *peers = seconds
+        best = min(peers, key=lambda peer: sorted(seconds[peer])[rounds // 2])
+        record("training throughput", seconds, ours, best)
 
 
 def seconds_of(step) -> float:
+    """The mean seconds of a step."""
     start = time.perf_counter()
     for _ in range(STEPS):
         step()

@@ -1,11 +1,11 @@
-"""How long until 65% on the public half, against a plain Keras script's best of 20 epochs.
+"""Training time to 65% accuracy on the public half, against a plain Keras script.
 
     python bench/time_to_accuracy.py FER_DIR [--full] [--peer PEER.py] [--goal 0.65]
 
---full trains both to their end, one after the other: about an hour and a half on two cores. Without
-it, two epochs of each in turn, and what an epoch takes is told. PEER.py FER_DIR EPOCHS prints
-`read after SECONDS s`, then for each epoch a line of `epoch N SECONDS s` that ends in an accuracy;
-by default it is bench/plain_keras.py.
+--full runs both trainings one after the other, about an hour and a half on two cores, and compares
+with the best epoch of the peer among 20. Without it, each trains two epochs and the time per epoch
+is compared. PEER.py FER_DIR EPOCHS must print `read after SECONDS s`, then for each epoch a line of
+`epoch N SECONDS s` that ends in an accuracy; by default it is bench/plain_keras.py.
 """
 
 import csv
@@ -38,35 +38,33 @@ def main() -> None:
         print(f"train.py --recipe fast: {accuracy:.4f} on the public half after {ours:.0f} s")
         epochs = peer_epochs(args.peer, args.fer_dir, PEER_EPOCHS)
         best = max(epochs, key=lambda epoch: epoch[1])
-        print(f"{args.peer.name}: its best, {best[1]:.4f}, after {best[0]:.0f} s")
+        print(f"{args.peer.name}: {best[1]:.4f}, its best, after {best[0]:.0f} s")
         if accuracy < args.goal:
-            sys.exit(f"{args.goal:.4f} was not reached, so there is no ratio")
-        found = {"train.py --recipe fast": [ours], args.peer.name: [best[0]]}
-        record("time to accuracy", found, *found)
+            sys.exit(f"{args.goal:.4f} was not reached; no ratio recorded")
+        seconds = {"train.py --recipe fast": [ours], args.peer.name: [best[0]]}
+        record("time to accuracy", seconds, *seconds)
         return
-    found = {"train.py --recipe fast": our_epochs(args.fer_dir, 2)[1:]}
+    seconds = {"train.py --recipe fast": our_epochs(args.fer_dir, 2)[1:]}
     first, second = (epoch[0] for epoch in peer_epochs(args.peer, args.fer_dir, 2))
-    found[args.peer.name] = [second - first]
-    report(found, unit="s an epoch")
-    record("an epoch", found, *found)
+    seconds[args.peer.name] = [second - first]
+    report(seconds, unit="s/epoch")
+    record("an epoch", seconds, *seconds)
 
 
 def peer_epochs(peer: Path, fer_dir: Path, epochs: int) -> list[tuple[float, float]]:
-    """(seconds since its start, accuracy) after every epoch; reading its files is not counted."""
+    """(seconds of training, accuracy) after every epoch, without the time to read files."""
     printed = printed_by(peer, fer_dir, epochs)
     reading = re.search(r"read after +([\d.]+) s", printed)
-    found = re.findall(r"^epoch +\d+ +([\d.]+) s.* ([\d.]+)$", printed, re.MULTILINE)
-    if not reading or len(found) != epochs:
-        raise InputError(f"{peer}: does not print what is asked of a peer; see --help")
-    return [(float(seconds) - float(reading[1]), float(accuracy)) for seconds, accuracy in found]
+    lines = re.findall(r"^epoch +\d+ +([\d.]+) s.* ([\d.]+)$", printed, re.MULTILINE)
+    if not reading or len(lines) != epochs:
+        raise InputError(f"{peer}: does not print the lines required of a peer; see --help")
+    return [(float(seconds) - float(reading[1]), float(accuracy)) for seconds, accuracy in lines]
 
 
 def train(fer_dir: Path, folder: Path, *options: str) -> list[dict]:
-    """Train by the recipe fast; the rows of its history."""
-    printed_by(
-        *(ROOT / "train.py", fer_dir / "train.csv", "--recipe", "fast"),
-        *(*options, "--out-dir", folder, "--run-dir", folder / "run"),
-    )
+    """Train with the recipe `fast`; the rows of its history."""
+    folders = ("--out-dir", folder, "--run-dir", folder / "run")
+    printed_by(ROOT / "train.py", fer_dir / "train.csv", "--recipe", "fast", *options, *folders)
     with (folder / "run" / "history.csv").open() as file:
         return list(csv.DictReader(file))
 
@@ -85,7 +83,7 @@ def our_epochs(fer_dir: Path, epochs: int) -> list[float]:
 
 
 def ours_until(fer_dir: Path, goal: float) -> tuple[float, float]:
-    """(seconds of training, public accuracy) when the goal is reached, else at the end."""
+    """(seconds of training, public accuracy) when the goal is reached, or at the end."""
     from ferlab import checkpoints, data, inference
     from ferlab.recipes import RECIPES
 
@@ -94,15 +92,15 @@ def ours_until(fer_dir: Path, goal: float) -> tuple[float, float]:
     public = data.with_truth(test, fer_dir / "public_truth.csv").labelled()
     with tempfile.TemporaryDirectory() as folder:
         history = train(fer_dir, Path(folder), "--keep-epochs", str(epochs))
-        spent = accuracy = 0.0
+        seconds = accuracy = 0.0
         for epoch, row in enumerate(history):
-            spent += float(row["seconds"])
+            seconds += float(row["seconds"])
             (path,) = Path(folder).glob(f"*/{epoch}_*.h5")
             probabilities = inference.predict(checkpoints.load(path), public)
             accuracy = float((probabilities.argmax(axis=1) == public.labels).mean())
             if accuracy >= goal:
                 break
-        return spent, accuracy
+        return seconds, accuracy
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""Images a second of a whole epoch, validation included, against a plain Keras script, in turn.
+"""Throughput of a whole epoch, including validation, against a plain Keras script.
 
     python bench/training.py FER_DIR PEER.py [ROUNDS]
 
-PEER.py FER_DIR EPOCHS prints `epoch N  SECONDS s` lines, counted from its start, and before them
-`read after SECONDS s`. Two epochs a round; the first, which builds the graph, does not count.
+PEER.py FER_DIR EPOCHS must print lines of `epoch N SECONDS s`, counted from its start, such as
+bench/plain_keras.py does. Each round trains two epochs; the first, which builds the graph, is not
+counted.
 """
 
 import re
@@ -19,7 +20,7 @@ from ferlab import cli
 from ferlab.errors import entry_point
 
 ROOT = Path(__file__).parent.parent
-IMAGES = 26_309 + 2_400  # trained on and validated on in an epoch
+IMAGES = 26_309 + 2_400  # for training and for validation
 
 
 def peer_epoch(peer: Path, fer_dir: Path) -> float:
@@ -30,10 +31,9 @@ def peer_epoch(peer: Path, fer_dir: Path) -> float:
 
 def our_epoch(fer_dir: Path) -> float:
     with tempfile.TemporaryDirectory() as folder:
-        printed_by(
-            *(ROOT / "train.py", fer_dir / "train.csv", "--recipe", "cnn-report", "--epochs", 2),
-            *("--out-dir", folder, "--run-dir", f"{folder}/run"),
-        )
+        options = ("--recipe", "cnn-report", "--epochs", 2)
+        folders = ("--out-dir", folder, "--run-dir", f"{folder}/run")
+        printed_by(ROOT / "train.py", fer_dir / "train.csv", *options, *folders)
         header, _, second = (Path(folder) / "run" / "history.csv").read_text().splitlines()
     return float(second.split(",")[header.split(",").index("seconds")])
 
