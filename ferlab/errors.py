@@ -1,4 +1,4 @@
-"""What a user can mend, and how it is told: one line on stderr, exit code 2."""
+"""Errors of the user: one line on stderr, exit code 2."""
 
 import contextlib
 import errno
@@ -10,13 +10,13 @@ from typing import NoReturn
 
 
 class InputError(Exception):
-    """Something the user can mend. The message says where and what: `train.csv:17: ...`."""
+    """An error the user can correct. The message says where and what: `train.csv:17: ...`."""
 
 
 def entry_point(main: Callable[[], None]) -> Callable[[], None]:
-    """Wrap a script's `main`: InputError ends in one line and exit 2, Ctrl-C in exit 130.
+    """Wrap a script's `main`: an InputError ends in one line and exit 2, Ctrl-C in exit 130.
 
-    Anything else is a bug and keeps its traceback.
+    Any other exception is a bug and shows its traceback.
     """
 
     @functools.wraps(main)
@@ -28,34 +28,38 @@ def entry_point(main: Callable[[], None]) -> Callable[[], None]:
             _end(2, f"error: {_one_line(str(error))}")
         except KeyboardInterrupt:
             _end(130, "stopped")
-        except BrokenPipeError:  # the reader of our output went away: `... | head`
+        except BrokenPipeError:  # the reader of the output has ended: `... | head`
             _end(141)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            # Every file of ours has been named above, so this is `train.py ... > log.txt`.
+            # Files that ferlab writes raise InputError, so this is `train.py ... > log.txt`.
             _end(2, f"error: the output cannot be written: {error.strerror}")
 
     return run
 
 
 def _end(code: int, message: str | None = None) -> NoReturn:
-    with contextlib.suppress(OSError):  # stderr may lie on the full disk too
+    with contextlib.suppress(OSError):  # stderr may be on the full disk too
         if message:
             print(message, file=sys.stderr, flush=True)
     try:
         sys.stdout.flush()
-    except OSError:  # what is left in the buffer has nowhere to go, and Python will try again
+    except OSError:  # Python would try to write the buffer again at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)
 
 
 def a_few(names: list[str]) -> str:
-    """The first three names of a list that may be long."""
+    """The first three names of a list, and the number of the others.
+
+    >>> a_few(["a", "b", "c", "d", "e"])
+    'a, b, c and 2 more'
+    """
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(names[:3]) + more
 
 
 def _one_line(message: str) -> str:
-    """A path or a class name may hold a line break, or what a terminal would obey."""
+    """The message with line breaks and control characters of paths and class names escaped."""
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in message)

@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and a look at what a file really is."""
+"""Atomic writes of files and folders, and the actual type of a file."""
 
 import contextlib
 import errno
@@ -8,14 +8,14 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from ferlab.errors import InputError
 
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-_SCRAP = ".ferlab-"  # what a file's name begins with until it is whole
-_KINDS = (  # (offset, the bytes there, what such a file is)
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+_TEMPORARY = ".ferlab-"  # prefix of temporary files
+_KINDS = (  # (offset, bytes at the offset, type of file)
     (0, b"version https://git-lfs", "a Git LFS pointer (run `git lfs pull`)"),
     (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
     *(
@@ -40,36 +40,47 @@ _KINDS = (  # (offset, the bytes there, what such a file is)
     (0, b"PAR1", "a Parquet file"),
     *((0, bytes((0x80, protocol)), "a Python pickle") for protocol in range(2, 6)),
 )
-_CONTROL_BYTES = bytes(range(9)) + bytes(range(14, 27))  # never part of text
+_CONTROL_BYTES = bytes(range(9)) + bytes(range(14, 27))  # which text never contains
 
 
 @contextlib.contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; it takes the place of `path` if the block succeeds.
+    """Yield a temporary path beside `path` that replaces `path` if the block succeeds.
 
     The temporary file exists, is empty and has the suffix of `path`. If the block raises, the
-    file and the folders made for it go away and an older `path` stays as it was. A link is
-    written through. What is there afterwards is still there after a power cut. Raises InputError
-    for a place that cannot be written and for a full disk.
+    file and the folders created for it are removed, and an existing `path` stays as it was. Links
+    are followed. The new file survives a power failure. Raises InputError if the file cannot be
+    written or the disk is full.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp(), "notes.txt")
+    >>> with whole_file(path) as temporary:
+    ...     _ = temporary.write_text("complete")
+    ...     print(path.exists())
+    False
+    >>> path.read_text()
+    'complete'
     """
     with _new_file_beside(path) as (temporary, target, missing):
         try:
             yield temporary
-            with temporary.open("r+b") as file:  # Windows syncs no file open for reading alone
+            with temporary.open(
+                "r+b"
+            ) as file:  # Windows cannot sync a file opened for reading only
                 os.fsync(file.fileno())
             temporary.replace(target)
             for folder in (target.parent, *(folder.parent for folder in missing)):
                 _sync_folder(folder)
         except OSError as error:
-            # An error about another file is not ours to explain.
-            if error.errno in _NO_ROOM or str(error.filename) == str(temporary):
+            # Errors about other files belong to the caller.
+            if error.errno in _DISK_ERRORS or str(error.filename) == str(temporary):
                 raise _not_written(path, error) from error
             raise
 
 
 @contextlib.contextmanager
 def written(path: str | Path) -> Iterator[None]:
-    """Say of any OSError in the block, in one line, that `path` cannot be written."""
+    """Turn any OSError in the block into an InputError: `path` cannot be written."""
     try:
         yield
     except OSError as error:
@@ -77,7 +88,7 @@ def written(path: str | Path) -> Iterator[None]:
 
 
 def move(source: Path, path: Path) -> None:
-    """Put a finished file in the place of `path`, as `whole_file` does, from any file system."""
+    """Replace `path` by a finished file, as `whole_file` does; file systems may differ."""
     with written(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -94,15 +105,15 @@ def move(source: Path, path: Path) -> None:
 
 @contextlib.contextmanager
 def whole_folder(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `path`; it becomes `path` if the block succeeds.
+    """Yield a temporary folder beside `path` that becomes `path` if the block succeeds.
 
-    If the block raises, what it wrote and the folders made for it go away. Raises InputError if
-    `path` is anything but an empty folder already, and for a place that cannot be written.
+    If the block raises, the folder and the parents created for it are removed. Raises InputError if
+    `path` exists and is not an empty folder, or cannot be written.
     """
     require_new_folder(path)
     target = Path(os.path.realpath(path))
     missing = [folder for folder in target.parents if not folder.exists()]
-    temporary = target.with_name(f"{_scrap_prefix(target.name)}{secrets.token_hex(4)}")
+    temporary = target.with_name(f"{_temporary_prefix(target.name)}{secrets.token_hex(4)}")
     try:
         with written(path):
             temporary.mkdir(parents=True)
@@ -115,13 +126,13 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         for folder in missing:
-            with contextlib.suppress(OSError):  # never made, or something else has moved in
+            with contextlib.suppress(OSError):  # not created, or no longer empty
                 folder.rmdir()
         raise
 
 
 def require_new_folder(path: str | Path) -> None:
-    """Raise InputError if `whole_folder(path)` could not be written. Leaves nothing behind."""
+    """Raise InputError if `whole_folder(path)` would fail. Leaves nothing behind."""
     target = Path(os.path.realpath(path))
     with written(path):
         if target.exists() and not (target.is_dir() and next(target.iterdir(), None) is None):
@@ -131,33 +142,34 @@ def require_new_folder(path: str | Path) -> None:
 
 
 def sweep(folder: Path, name: str | None = None) -> None:
-    """Remove what killed writers of the file `name` left in a folder; without it, of any file.
+    """Remove the temporary files that killed processes left in a folder.
 
-    Raises InputError if one cannot be removed. The caller sees to it that no living one is at it.
+    name: only temporary files of this file. The caller makes sure that no running process is
+    writing there. Raises InputError if a file cannot be removed.
     """
-    pattern = f"{_SCRAP}*" if name is None else f"{_scrap_prefix(name)}*"
-    for scrap in folder.glob(pattern):
+    pattern = f"{_TEMPORARY}*" if name is None else f"{_temporary_prefix(name)}*"
+    for temporary in folder.glob(pattern):
         try:
-            scrap.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
         except OSError as error:
-            raise InputError(f"{scrap}: cannot be removed: {_reason(error)}") from error
+            raise InputError(f"{temporary}: cannot be removed: {_reason(error)}") from error
 
 
 def require_writable(path: str | Path) -> None:
-    """Raise InputError if `whole_file(path)` could not be written. Leaves nothing behind."""
+    """Raise InputError if `whole_file(path)` would fail. Leaves nothing behind."""
     with contextlib.suppress(_TrialEnds), _new_file_beside(path):
         raise _TrialEnds
 
 
 def require_other(path: str | Path, inputs: Iterable[str | Path | None]) -> None:
     """Raise InputError if writing `path` would replace one of the inputs."""
-    for used in inputs:
-        if used is not None and os.path.realpath(path) == os.path.realpath(used):
+    for source in inputs:
+        if source is not None and os.path.realpath(path) == os.path.realpath(source):
             raise InputError(f"{path}: is read here, so it cannot be written")
 
 
-def open_to_read(path: str | Path) -> BinaryIO:
-    """Open a file for reading bytes. Raises InputError for one that is missing or unreadable."""
+def open_to_read(path: str | Path) -> BufferedReader:
+    """Open a file for reading bytes. Raises InputError if it is missing or unreadable."""
     try:
         return Path(path).open("rb")
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
@@ -165,12 +177,13 @@ def open_to_read(path: str | Path) -> BinaryIO:
 
 
 def write_json(path: Path, value: dict) -> None:
+    """Write a dictionary as JSON, atomically."""
     with whole_file(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2) + "\n")
 
 
 def read_json(path: Path) -> dict:
-    """What `write_json` wrote. Raises InputError for anything else."""
+    """Read a JSON object. Raises InputError for any other content."""
     with open_to_read(path) as file:
         try:
             value = json.load(file)
@@ -182,7 +195,7 @@ def read_json(path: Path) -> dict:
 
 
 def sniff(path: str | Path) -> str | None:
-    """What a file is by its first bytes: 'an HDF5 file', 'an HTML page ...'; None for text.
+    """The type of a file by its first bytes, such as 'an HDF5 file'; None for text.
 
     Raises InputError for a file that cannot be read.
     """
@@ -195,38 +208,42 @@ def sniff(path: str | Path) -> str | None:
     for offset, signature, kind in _KINDS:
         if head.startswith(signature, offset):
             return kind
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")):  # UTF-16 text is full of NULs
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):  # UTF-16 text contains NULs
         return None
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if start.startswith((b"<!doctype html", b"<html", b"<head")):
-        return "an HTML page (a download that went wrong?)"
+        return "an HTML page (perhaps a failed download)"
     return "binary data" if len(head.translate(None, _CONTROL_BYTES)) < len(head) else None
 
 
 class _TrialEnds(Exception):
-    """Leaves the block of `_new_file_beside` so that it cleans up."""
+    """Ends the block of `_new_file_beside`, which then cleans up."""
 
 
 @contextlib.contextmanager
 def _new_file_beside(path: str | Path) -> Iterator[tuple[Path, Path, list[Path]]]:
-    """(an empty file, the real `path` beside it, new folders); on failure file and folders go."""
-    temporary, missing = None, []
+    """Yield (an empty file, the real `path` beside it, the folders created for it).
+
+    Removes the file and the folders if the block raises.
+    """
+    temporary: Path | None = None
+    missing: list[Path] = []
     try:
         try:
             target = Path(os.path.realpath(path))
             if target.is_dir():
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-            if target.exists() and not target.is_file():  # replacing /dev/null would be a disaster
+            if target.exists() and not target.is_file():  # never replace /dev/null
                 raise OSError(errno.EINVAL, "Not a regular file")
             if target.exists() and not os.access(target, os.W_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
             missing = [folder for folder in target.parents if not folder.exists()]
             if missing:
                 target.parent.mkdir(parents=True, exist_ok=True)
-            scrap = f"{_scrap_prefix(target.name)}{secrets.token_hex(4)}{target.suffix}"
-            name = target.with_name(scrap)
-            name.touch(exist_ok=False)  # the umask decides on its permissions, as for open()
-            temporary = name
+            prefix = _temporary_prefix(target.name)
+            file = target.with_name(f"{prefix}{secrets.token_hex(4)}{target.suffix}")
+            file.touch(exist_ok=False)  # with permissions by the umask, as open() does
+            temporary = file
         except (OSError, ValueError) as error:
             raise _not_written(path, error) from error
         yield temporary, target, missing
@@ -235,28 +252,31 @@ def _new_file_beside(path: str | Path) -> Iterator[tuple[Path, Path, list[Path]]
             if temporary:
                 temporary.unlink(missing_ok=True)
         for folder in missing:
-            with contextlib.suppress(OSError):  # never made, or something else has moved in
+            with contextlib.suppress(OSError):  # not created, or no longer empty
                 folder.rmdir()
         raise
 
 
-def _scrap_prefix(name: str) -> str:
-    """What the temporary files of a file called `name` begin with, however long that is."""
-    return f"{_SCRAP}{hashlib.blake2b(os.fsencode(name), digest_size=4).hexdigest()}-"
+def _temporary_prefix(name: str) -> str:
+    """Prefix of the temporary files of a file called `name`, of fixed length."""
+    return f"{_TEMPORARY}{hashlib.blake2b(os.fsencode(name), digest_size=4).hexdigest()}-"
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the names in a folder survive a power cut, where the platform can."""
+    """Make a folder's entries survive a power failure, if the platform supports it."""
     if not hasattr(os, "O_DIRECTORY"):  # Windows
         return
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except PermissionError:  # a folder to write into, not to look into
+    except PermissionError:  # a folder that can be written but not read
         return
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems cannot
+        if error.errno not in (
+            errno.EINVAL,
+            errno.ENOTSUP,
+        ):  # unsupported by some network file systems
             raise
     finally:
         os.close(descriptor)

@@ -15,7 +15,7 @@ def names_in(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_whole_file_appears_only_when_its_block_ends(tmp_path):
+def test_whole_file_appears_only_when_its_block_ends(tmp_path):
     target = tmp_path / "new" / "folder" / "model.keras"
     with whole_file(target) as temporary:
         assert temporary.parent == target.parent
@@ -28,7 +28,7 @@ def test_a_whole_file_appears_only_when_its_block_ends(tmp_path):
 
 
 @pytest.mark.parametrize("failure", [ValueError("no"), KeyboardInterrupt(), InputError("no")])
-def test_a_failure_keeps_the_old_file_and_leaves_nothing_else(tmp_path, failure):
+def test_whole_file_keeps_the_old_file_after_a_failure(tmp_path, failure):
     target = tmp_path / "model.h5"
     target.write_text("old")
 
@@ -47,7 +47,7 @@ def test_a_failure_keeps_the_old_file_and_leaves_nothing_else(tmp_path, failure)
     assert names_in(tmp_path) == ["model.h5"]
 
 
-def test_permissions_follow_the_umask(tmp_path):
+def test_whole_file_has_permissions_by_the_umask(tmp_path):
     former = os.umask(0o027)
     try:
         with whole_file(tmp_path / "a.txt") as temporary:
@@ -57,7 +57,7 @@ def test_permissions_follow_the_umask(tmp_path):
     assert stat.S_IMODE((tmp_path / "a.txt").stat().st_mode) == 0o640
 
 
-def test_a_link_is_written_through(tmp_path):
+def test_whole_file_follows_links(tmp_path):
     (tmp_path / "real.txt").write_text("old")
     (tmp_path / "link.txt").symlink_to("real.txt")
     with whole_file(tmp_path / "link.txt") as temporary:
@@ -79,7 +79,7 @@ def unwritable(tmp_path):
     }
 
 
-def test_a_place_that_cannot_be_written_is_an_input_error(tmp_path):
+def test_require_writable_and_whole_file_refuse_unwritable_places(tmp_path):
     for reason, path in unwritable(tmp_path).items():
         before = names_in(tmp_path)
         with pytest.raises(InputError, match=f"cannot be written: {reason}"):
@@ -89,7 +89,7 @@ def test_a_place_that_cannot_be_written_is_an_input_error(tmp_path):
         assert names_in(tmp_path) == before
 
 
-def test_a_full_disk_is_an_input_error_and_other_failures_are_not(tmp_path):
+def test_whole_file_turns_a_full_disk_into_an_input_error(tmp_path):
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     with (
         pytest.raises(InputError, match=r"a\.h5: cannot be written: No space left"),
@@ -144,14 +144,14 @@ def zipped():
         ("Gefühl,pixels\r\n".encode("latin-1"), None),
     ],
 )
-def test_sniff_tells_what_a_file_really_is(tmp_path, content, kind):
+def test_sniff_gives_the_type_of_a_file(tmp_path, content, kind):
     path = tmp_path / "model.h5"
     path.write_bytes(content)
-    found = sniff(path)
-    assert found == kind or (kind is not None and found.startswith(kind))
+    sniffed = sniff(path)
+    assert sniffed == kind or (kind is not None and sniffed.startswith(kind))
 
 
-def test_what_cannot_be_read_is_an_input_error(tmp_path):
+def test_open_to_read_and_sniff_refuse_what_cannot_be_read(tmp_path):
     assert sniff(tmp_path) == "a folder"
     for path in (tmp_path / "missing", tmp_path / "a\0b"):
         with pytest.raises(InputError, match="cannot be read"):

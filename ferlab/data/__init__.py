@@ -1,10 +1,10 @@
-"""Faces and their labels: read from CSV files, `.npz` archives and folders; split; written."""
+"""Images with labels: read from CSV files, `.npz` archives and folders, split, and written."""
 
 from ferlab.data.csv_files import csv_chunks, write_csv, write_csv_without, write_submission
-from ferlab.data.dataset import SCORING_USAGES, TRAINING_USAGES, Dataset, concatenate
+from ferlab.data.dataset import SCORING_USAGES, TRAINING_USAGES, Dataset, Role, concatenate
 from ferlab.data.folders import folder_files, image_files
 from ferlab.data.images import fit_image, fit_images, image_header, read_image
-from ferlab.data.sources import Role, read, read_parts, write_npz
+from ferlab.data.sources import read, read_parts, write_npz
 from ferlab.data.truth import read_truth, with_truth
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""CSV files of faces: read as a stream of small datasets, and written in the course's format."""
+"""CSV files of images: read as a stream of small datasets, written in the course's format."""
 
 import contextlib
 import csv
@@ -27,16 +27,18 @@ _NAMES = {
     "usage": ("usage", "split"),
 }
 _NUMBERED_PIXEL = re.compile(r"(?:(?:pixel|pix|px|p)[ _-]?)?(\d{1,7})")
-_LONGEST_LINE = 1 << 26  # bytes; a longer one is no row of a face, and would fill the memory
-_LONGEST_NAME = 200  # characters of an id or a usage: NumPy gives every row the longest one's room
+_MAX_LINE = 1 << 26  # bytes; a longer line is not an image and would fill the memory
+_MAX_NAME = 200  # characters of an id or usage; a NumPy array has room for the longest in every row
 _GREY_LEVELS = {str(level).encode(): level for level in range(256)}
-_CHUNK_BYTES = 1 << 18  # of pixel text: small enough to stay in the processor's cache
+_CHUNK_BYTES = 1 << 18  # of pixel text; fits into the processor's cache
 
 
 class _Columns(NamedTuple):
-    count: int
+    """Where the fields of a row are."""
+
+    number: int
     pixels: slice
-    separator: bytes  # between pixels: a space in one column, a comma once columns are joined
+    separator: bytes  # between pixels: a space within one column, a comma for joined columns
     label: int | None
     id: int | None
     usage: int | None
@@ -56,13 +58,13 @@ def csv_chunks(
     class_names: Sequence[str] | None = None,
     image_shape: tuple[int, int, int] | None = None,
 ) -> Iterator[Dataset]:
-    """Read a CSV file as consecutive datasets of some hundred kilobytes, never the whole text.
+    """Read a CSV file as consecutive datasets of a few hundred kilobytes, never the whole text.
 
-    class_names: what the labels count or name, EMOTIONS by default
-    image_shape: the only (height, width, channels) to accept; by default the first row's pixels
-        make a square of grey levels, and the others must have as many
+    class_names: the classes that labels number or name, by default EMOTIONS
+    image_shape: required (height, width, channels); by default a grey square, by the number of
+        pixels of the first row
 
-    Rows without an id are counted from 0. Raises InputError with file and line.
+    Without an id column, ids are row numbers from 0. Raises InputError with file and line.
     """
     names = tuple(class_names or EMOTIONS)
     if kind := files.sniff(path):
@@ -99,29 +101,38 @@ def write_csv(
     labels: Iterable[int] | None = None,
     ids: Iterable[object] | None = None,
 ) -> None:
-    """Write the course's format: `label,feature`, or `id,feature` where there are no labels.
+    """Write the course's format: `label,feature`, or `id,feature` without labels.
 
-    images: uint8 (n, height, width) or (n, height, width, 1), the images square
-    labels: -1 for none
-    ids: 0, 1, ... by default; given beside labels, they make `id,label,feature`
+    images: uint8 (n, side, side) or (n, side, side, 1)
+    labels: int (n,), -1 for no label
+    ids: by default 0, 1, ...; with both ids and labels, the columns are `id,label,feature`
+
+    Raises InputError for colour images and for a place that cannot be written.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp(), "train.csv")
+    >>> write_csv(path, np.zeros((1, 2, 2), np.uint8), labels=[3])
+    >>> path.read_text()
+    'label,feature\\n3,0 0 0 0\\n'
     """
     if images.ndim == 4 and images.shape[3] != 1:
         raise InputError(
-            f"{path}: a CSV file holds grey images. Received: {describe(images.shape[1:])}"
+            f"{path}: a CSV file stores grey images only. Received: {describe(images.shape[1:])}"
         )
     if ids is None and labels is None:
         ids = range(len(images))
-    columns = {"id": ids, "label": labels}
-    given = {name: column for name, column in columns.items() if column is not None}
+    columns = {
+        name: column for name, column in (("id", ids), ("label", labels)) if column is not None
+    }
     grey_levels = np.array([level.decode() for level in _GREY_LEVELS], dtype=object)
     features = (" ".join(grey_levels[image.ravel()]) for image in images)
-    _write_table(path, (*given, "feature"), zip(*given.values(), features, strict=True))
+    _write_table(path, (*columns, "feature"), zip(*columns.values(), features, strict=True))
 
 
 def write_csv_without(path: str | Path, source: str | Path, rows: Collection[int]) -> None:
-    """Write a CSV file of any known header again, less these rows, counted from 0.
+    """Copy a CSV file of any known header without some rows, counted from 0.
 
-    What stays is as it was, byte for byte, but in UTF-8. Raises InputError.
+    The other lines are copied byte for byte, in UTF-8. Raises InputError.
     """
     consumed: list[bytes] = []
 
@@ -130,13 +141,13 @@ def write_csv_without(path: str | Path, source: str | Path, rows: Collection[int
             consumed.append(line)
             yield number, line
 
-    remembered = lines()
-    header = next(line for line in remembered if not _is_blank(line[1]))
+    remaining = lines()
+    header = next(line for line in remaining if not _is_blank(line[1]))
     delimiter = _delimiter(header[1])
     with files.whole_file(path) as temporary, temporary.open("wb") as file:
-        records = _records(source, itertools.chain([header], remembered), delimiter)
+        records = _records(source, itertools.chain([header], remaining), delimiter)
         for index, _ in enumerate(records, start=-1):
-            if index not in rows:  # the header is -1
+            if index not in rows:  # the header has index -1
                 file.writelines(consumed)
             consumed.clear()
 
@@ -149,22 +160,30 @@ def write_submission(
     probabilities: np.ndarray | None = None,
     class_names: Sequence[str] = (),
 ) -> None:
-    """Write `id,label`, one row a test image, in the order given.
+    """Write `id,label`, one line per test image, in the given order.
 
-    probabilities: (n, num_classes); adds a column for each of class_names, to six decimals.
+    ids: (n,); labels: int (n,)
+    probabilities: float (n, num_classes); adds a column for each of class_names, to six decimals
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp(), "submission.csv")
+    >>> write_submission(path, ids=["a", "b"], labels=np.array([3, 6]))
+    >>> path.read_text()
+    'id,label\\na,3\\nb,6\\n'
     """
-    header, rows = ("id", "label"), zip(ids, map(int, labels), strict=True)
-    if probabilities is not None:
-        header = (*header, *class_names)
-        shares = ([f"{share:.6f}" for share in row] for row in probabilities)
-        rows = ((*row, *share) for row, share in zip(rows, shares, strict=True))
-    _write_table(path, header, rows)
+    rows: Iterable[tuple] = zip(ids, map(int, labels), strict=True)
+    if probabilities is None:
+        _write_table(path, ("id", "label"), rows)
+        return
+    decimals = ([f"{value:.6f}" for value in row] for row in probabilities)
+    rows = ((*row, *values) for row, values in zip(rows, decimals, strict=True))
+    _write_table(path, ("id", "label", *class_names), rows)
 
 
 def _write_table(path: str | Path, header: Sequence[str], rows: Iterable[Sequence]) -> None:
     with (
         files.whole_file(path) as temporary,
-        # A file name that is not UTF-8 may be an id.
+        # An id may be a file name that is not UTF-8.
         temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
     ):
         writer = csv.writer(file, lineterminator="\n")
@@ -173,28 +192,34 @@ def _write_table(path: str | Path, header: Sequence[str], rows: Iterable[Sequenc
 
 
 def _lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
-    """(line number, UTF-8 line), blank ones too."""
+    """(line number, UTF-8 line) of all lines, including blank ones."""
     with files.open_to_read(path) as file:
         number = 0
-        stream = file
-        if file.peek(2)[:2] in (b"\xff\xfe", b"\xfe\xff"):
-            stream = io.TextIOWrapper(file, encoding="utf-16", newline="\n")
         try:
-            while line := stream.readline(_LONGEST_LINE):
+            for line in _utf8_lines(file):
                 number += 1
-                if stream is not file:
-                    line = line.encode()
                 if number == 1:
                     line = line.removeprefix(b"\xef\xbb\xbf")
                     if b"\r" in line.rstrip(b"\r\n"):
                         raise InputError(f"{path}: lines must end in LF or CRLF. Received: CR")
-                if len(line) >= _LONGEST_LINE:
-                    raise InputError(f"{path}:{number}: is longer than {_LONGEST_LINE:,} bytes")
+                if len(line) >= _MAX_LINE:
+                    raise InputError(f"{path}:{number}: is longer than {_MAX_LINE:,} bytes")
                 if b"\0" in line:
-                    raise InputError(f"{path}:{number}: holds a NUL byte: a damaged file?")
+                    raise InputError(f"{path}:{number}: contains a NUL byte; the file is damaged")
                 yield number, line
         except UnicodeError as error:
             raise InputError(f"{path}:{number + 1}: is not UTF-16 text: {error}") from error
+
+
+def _utf8_lines(file: io.BufferedReader) -> Iterator[bytes]:
+    """The lines of a UTF-8 or UTF-16 file, at most _MAX_LINE long. Raises UnicodeError."""
+    if file.peek(2)[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        text = io.TextIOWrapper(file, encoding="utf-16", newline="\n")
+        while decoded := text.readline(_MAX_LINE):
+            yield decoded.encode()
+    else:
+        while line := file.readline(_MAX_LINE):
+            yield line
 
 
 def _delimiter(header: bytes) -> bytes:
@@ -202,24 +227,24 @@ def _delimiter(header: bytes) -> bytes:
 
 
 def _is_blank(line: bytes) -> bool:
-    """Whether a line holds nothing, or the bare delimiters that spreadsheets leave behind."""
+    """Whether a line is empty or has only delimiters, as spreadsheets leave behind."""
     return not line.strip(b' \t\r\n,;"')
 
 
 def _records(
     path: str | Path, lines: Iterator[tuple[int, bytes]], delimiter: bytes
 ) -> Iterator[tuple[int, list[bytes]]]:
-    """(line number, fields) for each line that is not blank; a quoted field may span lines."""
+    """(line number, fields) of each record, without blank lines; a quoted field may span lines."""
     for number, line in lines:
         if _is_blank(line):
             continue
         if b'"' not in line:
             yield number, line.rstrip(b"\r\n").split(delimiter)
             continue
-        # Only the csv module knows all about quotes, and it wants text.
+        # The csv module handles quotes, but requires text.
         record = (text.decode("latin-1") for _, text in itertools.chain([(number, line)], lines))
         try:
-            with _field_size_limit(_LONGEST_LINE):
+            with _field_size_limit(_MAX_LINE):
                 fields = next(
                     csv.reader(
                         record, delimiter=delimiter.decode(), skipinitialspace=True, strict=True
@@ -232,46 +257,46 @@ def _records(
 
 @contextlib.contextmanager
 def _field_size_limit(size: int) -> Iterator[None]:
-    former = csv.field_size_limit(size)
+    previous = csv.field_size_limit(size)
     try:
         yield
     finally:
-        csv.field_size_limit(former)
+        csv.field_size_limit(previous)
 
 
 def _columns(path: str | Path, line: int, fields: list[bytes]) -> _Columns:
-    """Find the columns in a header. Raises InputError if there are no pixels or two of a kind."""
+    """Find the columns in a header. Raises InputError without pixels and for repeated columns."""
     names = [field.decode(errors="replace").strip().strip('"').lower() for field in fields]
-    found = {}
+    columns: dict[str, int | None] = {}
     for kind, known in _NAMES.items():
         places = [place for place, name in enumerate(names) if name in known]
         if len(places) > 1:
-            twice = ", ".join(names[place] for place in places)
-            raise InputError(f"{path}:{line}: expected one {kind} column. Received: {twice}")
-        found[kind] = places[0] if places else None
+            repeated = ", ".join(names[place] for place in places)
+            raise InputError(f"{path}:{line}: expected one {kind} column. Received: {repeated}")
+        columns[kind] = places[0] if places else None
 
-    pixels = found.pop("pixels")
+    pixels = columns.pop("pixels")
     if pixels is not None:
-        return _Columns(len(names), slice(pixels, pixels + 1), b" ", **found)
+        return _Columns(len(names), slice(pixels, pixels + 1), b" ", **columns)
     matches = [(place, _NUMBERED_PIXEL.fullmatch(name)) for place, name in enumerate(names)]
     numbered = [(place, int(match[1])) for place, match in matches if match]
     if len(numbered) > 3:
         start, first = numbered[0]
         if numbered != [(start + step, first + step) for step in range(len(numbered))]:
-            raise InputError(
-                f"{path}:{line}: the pixel columns must be next to each other, in order"
-            )
-        return _Columns(len(names), slice(start, start + len(numbered)), b",", **found)
+            raise InputError(f"{path}:{line}: the pixel columns must be consecutive and in order")
+        return _Columns(len(names), slice(start, start + len(numbered)), b",", **columns)
 
     header = ", ".join(names)
     header = header if len(header) <= 60 else header[:60] + "..."
-    if found["label"] is not None and found["id"] is not None:
-        looks = "has labels and no pixels: a submission?"
+    if columns["label"] is not None and columns["id"] is not None:
+        problem = "has labels but no pixels; is it a submission?"
     elif re.fullmatch(r"[\d\s.,-]*", header.rstrip(".")):
-        looks = "has no header."
+        problem = "has no header."
     else:
-        looks = "has no column of pixels."
-    raise InputError(f"{path}:{line}: {looks} Known headers: {KNOWN_HEADERS}. Received: {header!r}")
+        problem = "has no pixel column."
+    raise InputError(
+        f"{path}:{line}: {problem} Known headers: {KNOWN_HEADERS}. Received: {header!r}"
+    )
 
 
 def _rows(
@@ -282,16 +307,17 @@ def _rows(
 ) -> Iterator[_Row]:
     known = _known_labels(class_names)
     for index, (line, fields) in enumerate(records):
-        if len(fields) != columns.count:
+        if len(fields) != columns.number:
             raise InputError(
-                f"{path}:{line}: expected {columns.count} columns, found {len(fields)}"
+                f"{path}:{line}: expected {columns.number} columns, found {len(fields)}"
             )
         label, usage, row_id = UNLABELLED, "", str(index)
         if columns.label is not None:
             text = fields[columns.label].strip()
-            label = known.get(text)
-            if label is None:
-                label = _odd_label(f"{path}:{line}", text, known, class_names)
+            if text in known:
+                label = known[text]
+            else:
+                label = _parse_label(f"{path}:{line}", text, known, class_names)
         if columns.id is not None:
             row_id = _name(f"{path}:{line}: id", fields[columns.id])
         if columns.usage is not None:
@@ -302,15 +328,15 @@ def _rows(
 
 def _known_labels(class_names: tuple[str, ...]) -> dict[bytes, int]:
     known = {name.encode(errors="surrogateescape"): i for i, name in enumerate(class_names)}
-    if not any(name.isdecimal() for name in class_names):  # '1' is then a name, not an index
+    if not any(name.isdecimal() for name in class_names):  # otherwise '1' is a name
         known |= {str(i).encode(): i for i in range(len(class_names))}
     return known | {b"": UNLABELLED, str(UNLABELLED).encode(): UNLABELLED}
 
 
-def _odd_label(
+def _parse_label(
     where: str, text: bytes, known: dict[bytes, int], class_names: tuple[str, ...]
 ) -> int:
-    """The label of '3.0', as pandas writes a column with gaps. Raises InputError for others."""
+    """The label of '3.0', as pandas writes columns with gaps. Raises InputError for others."""
     with contextlib.suppress(ValueError):
         number = float(text)
         if number.is_integer() and str(int(number)).encode() in known:
@@ -326,13 +352,13 @@ def _name(where: str, field: bytes) -> str:
         name = field.strip().decode()
     except UnicodeDecodeError:
         raise InputError(f"{where} is not UTF-8 text: {_shown(field)}") from None
-    if len(name) > _LONGEST_NAME:
-        raise InputError(f"{where} is longer than {_LONGEST_NAME} characters")
+    if len(name) > _MAX_NAME:
+        raise InputError(f"{where} is longer than {_MAX_NAME} characters")
     return name
 
 
 def _shown(field: bytes) -> str:
-    """A field as a message shows it: short, and nothing that a terminal would obey."""
+    """A field for a message: shortened, control characters escaped."""
     text = field.decode(errors="replace")
     return repr(text if len(text) <= 40 else text[:40] + "...")
 
@@ -346,22 +372,23 @@ def _square_shape(path: str | Path, row: _Row, separator: bytes) -> tuple[int, i
 
 
 def _batches(rows: Iterator[_Row], size: int) -> Iterator[list[_Row]]:
-    """Rows whose pixel text adds up to about `size` bytes."""
-    batch, held = [], 0
+    """Lists of rows with about `size` bytes of pixel text."""
+    batch: list[_Row] = []
+    batch_size = 0
     for row in rows:
         batch.append(row)
-        held += len(row.pixels)
-        if held >= size:
+        batch_size += len(row.pixels)
+        if batch_size >= size:
             yield batch
-            batch, held = [], 0
+            batch, batch_size = [], 0
     if batch:
         yield batch
 
 
 def _parse_pixels(path: str | Path, rows: list[_Row], count: int, separator: bytes) -> np.ndarray:
-    """uint8 (len(rows), count). Raises InputError for the first row that is not that."""
+    """uint8 (len(rows), count). Raises InputError for the first row with other pixels."""
     pixels = _parse_tidy_pixels([row.pixels for row in rows], count, separator)
-    if pixels is None:  # something is odd, perhaps wrong: look at every number
+    if pixels is None:  # unusual or wrong: parse number by number
         pixels = np.empty((len(rows), count), dtype=np.uint8)
         for row, values in zip(rows, pixels, strict=True):
             values[:] = _parse_row(f"{path}:{row.line}", row.pixels, count, separator)
@@ -369,10 +396,10 @@ def _parse_pixels(path: str | Path, rows: list[_Row], count: int, separator: byt
 
 
 def _parse_tidy_pixels(texts: list[bytes], count: int, separator: bytes) -> np.ndarray | None:
-    """Parse numbers of at most three digits, one separator between: uint8 (len(texts), count).
+    """Parse numbers of up to three digits with single separators: uint8 (len(texts), count).
 
-    None if any text is otherwise. Works on all bytes at once: at each byte, the number that would
-    end there is its digit plus ten times the one before plus a hundred times the one before that.
+    None for any other text. Vectorised over all bytes: the number that ends at a byte is its digit
+    plus ten times the digit before it plus a hundred times the digit before that.
     """
     padded = np.frombuffer(3 * separator + separator.join(texts) + separator, dtype=np.uint8)
     digits = padded - np.uint8(ord("0"))
@@ -409,16 +436,17 @@ def _cells(text: bytes, separator: bytes) -> list[bytes]:
 
 def _parse_row(where: str, text: bytes, count: int, separator: bytes) -> list[int]:
     cells = _cells(text, separator)
-    levels = [_GREY_LEVELS.get(cell) for cell in cells]
-    if None in levels:
-        levels = [_odd_level(f"{where}: pixel {i}", cell) for i, cell in enumerate(cells, start=1)]
+    levels = []
+    for number, cell in enumerate(cells, start=1):
+        level = _GREY_LEVELS.get(cell)
+        levels.append(_parse_level(f"{where}: pixel {number}", cell) if level is None else level)
     if len(cells) != count:
         raise InputError(f"{where}: expected {count} pixels, found {len(cells)}")
     return levels
 
 
-def _odd_level(where: str, cell: bytes) -> int:
-    """The grey level of '007' too. Raises InputError for what is none."""
+def _parse_level(where: str, cell: bytes) -> int:
+    """A grey level, possibly with leading zeros. Raises InputError for anything else."""
     if not cell.removeprefix(b"-").isdigit():
         raise InputError(f"{where} is {_shown(cell)}, expected a whole number from 0 to 255")
     level = _GREY_LEVELS.get(cell.lstrip(b"0") or b"0")

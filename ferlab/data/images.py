@@ -1,4 +1,4 @@
-"""Pictures, from files or from memory, as the pixels that a model takes."""
+"""Images from files or memory, converted to a model's image shape."""
 
 import dataclasses
 import warnings
@@ -13,40 +13,40 @@ from ferlab.errors import InputError
 
 
 def read_image(path: str | Path, image_shape: tuple[int, int, int]) -> np.ndarray:
-    """Decode an image file and fit it to (height, width, channels): uint8 of that shape.
+    """Decode an image file and convert it to uint8 (height, width, channels).
 
-    Of an animation, the first frame. Raises InputError for a file that is not a sound image.
+    Reads the first frame of an animation. Raises InputError for a file that is not a valid image.
     """
     height, width, channels = image_shape
     with files.open_to_read(path) as file, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's remarks on metadata
+        warnings.simplefilter("ignore")  # Pillow's warnings about metadata
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
             with Image.open(file) as image:
-                # A JPEG decodes at a fraction of its size for little; twice ours is enough.
+                # Decoding a JPEG at reduced size is faster; twice the target size is enough.
                 side = 2 * max(height, width)
                 image.draft("L" if channels == 1 else "RGB", (side, side))
                 return fit_image(image, image_shape)
-        except Exception as error:  # a damaged file makes Pillow's plugins raise almost anything
+        except Exception as error:  # Pillow's plugins raise almost any error for a damaged file
             raise InputError(f"{path}: is not an image: {_reason(path, error)}") from error
 
 
 def image_header(path: str | Path) -> tuple[int, int, str] | None:
-    """(width, height, Pillow's mode) of an image file, not decoded; None for what is no image."""
+    """(width, height, Pillow's mode) from an image file's header; None for other files."""
     with files.open_to_read(path) as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             with Image.open(file) as image:
                 return (*image.size, image.mode)
-        except Exception:  # a damaged file makes Pillow's plugins raise almost anything
+        except Exception:  # Pillow's plugins raise almost any error for a damaged file
             return None
 
 
 def fit_image(image: Image.Image, image_shape: tuple[int, int, int]) -> np.ndarray:
-    """Bring an image of any mode to (height, width, channels): uint8 of that shape.
+    """Convert an image of any mode to uint8 (height, width, channels).
 
-    Turned upright as its EXIF data says, on white where it is transparent, grey by luminance for
-    one channel, RGB for three; stretched with antialiasing.
+    Rotates by EXIF orientation, puts transparent images on white, converts to luminance for one
+    channel and to RGB for three, and resizes with antialiasing, without keeping the aspect ratio.
     """
     height, width, channels = image_shape
     image = ImageOps.exif_transpose(image)
@@ -62,7 +62,7 @@ def fit_image(image: Image.Image, image_shape: tuple[int, int, int]) -> np.ndarr
 
 
 def fit_images(dataset: Dataset, image_shape: tuple[int, int, int]) -> Dataset:
-    """The dataset with every image brought to (height, width, channels); itself if they are so."""
+    """The dataset with all images converted to (height, width, channels), if they are not yet."""
     if dataset.image_shape == image_shape:
         return dataset
     images = np.empty((len(dataset), *image_shape), np.uint8)

@@ -1,19 +1,16 @@
-"""What a path leads to, a CSV file, an `.npz` archive or a folder: read it, or write an `.npz`."""
+"""Read a CSV file, an `.npz` archive or a folder; write an archive."""
 
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from ferlab import files
 from ferlab.data.csv_files import csv_chunks
-from ferlab.data.dataset import Dataset, concatenate, require_alike
+from ferlab.data.dataset import Dataset, Role, concatenate, require_alike
 from ferlab.data.folders import folder_roles, read_folder
 from ferlab.data.npz_files import npz_roles, read_npz, write_array, write_part
-
-Role = Literal["train", "test"]
 
 
 def read(
@@ -23,15 +20,22 @@ def read(
     class_names: Sequence[str] | None = None,
     image_shape: tuple[int, int, int] | None = None,
 ) -> Dataset:
-    """Read faces from a folder, an `.npz` archive or else a CSV file.
+    """Read images with labels from a folder, an `.npz` archive, or otherwise a CSV file.
 
-    role: which part to read where there are two, `train` or `test`
-    class_names: the classes and their order; by default those an archive holds, the sorted names
-        of the folders to train on, or EMOTIONS
-    image_shape: (height, width, channels): what folders are resized to, 48x48 grey by default,
-        and what the others must have
+    role: the part to read from a source with a training and a test part
+    class_names: the classes in order; by default those stored in an archive, the sorted names of
+        the training folders, or EMOTIONS
+    image_shape: (height, width, channels); images of folders are resized to it (by default 48x48
+        grey), others must have it
 
-    Raises InputError that says where and what.
+    Raises InputError with the file and, if there is one, the line.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp(), "train.csv")
+    >>> _ = path.write_text("emotion,pixels\\n3,0 64 128 255\\n6,9 9 9 9\\n")
+    >>> dataset = read(path, role="train")
+    >>> dataset.images.shape, [dataset.class_names[label] for label in dataset.labels]
+    ((2, 2, 2, 1), ['happy', 'neutral'])
     """
     return concatenate(
         list(_chunks(path, role=role, class_names=class_names, image_shape=image_shape))
@@ -44,8 +48,8 @@ def read_parts(
     class_names: Sequence[str] | None = None,
     image_shape: tuple[int, int, int] | None = None,
 ) -> dict[Role, Dataset]:
-    """All that a path leads to: what `read` gives for each role there is. Raises InputError."""
-    roles = ["train"]
+    """Read both parts of a source that has two, otherwise the one. Raises InputError."""
+    roles: list[Role] = ["train"]
     if Path(path).is_dir():
         roles = folder_roles(path)
     elif Path(path).suffix.lower() == ".npz":
@@ -65,13 +69,17 @@ def write_npz(
     class_names: Sequence[str] | None = None,
     image_shape: tuple[int, int, int] | None = None,
 ) -> dict[str, int]:
-    """Write one or two parts, each a dataset or what `read` reads; return how many rows each has.
+    """Write an archive with one or two parts; return the number of rows of each.
 
-    The test part must have, or is read with, the classes and image shape of the training part.
-    Needs no more memory than the pixels of the larger part once. Raises InputError.
+    train, test: a dataset, or a path that `read` can read
+    class_names, image_shape: as for `read`; the test part must have those of the training part
+
+    Requires memory for the pixels of the larger part. Raises InputError.
     """
-    sources = {"train": train} if test is None else {"train": train, "test": test}
-    rows = {}
+    sources: dict[Role, str | Path | Dataset] = {"train": train}
+    if test is not None:
+        sources["test"] = test
+    rows: dict[str, int] = {}
     with files.whole_file(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for part, source in sources.items():
             if isinstance(source, Dataset):
@@ -85,7 +93,7 @@ def write_npz(
             class_names, image_shape = first.class_names, first.image_shape
             write_part(archive, part, chunks)
             rows[part] = sum(map(len, chunks))
-            del chunks, first  # the next part needs the room
+            del chunks, first  # the next part needs the memory
         write_array(archive, "class_names", np.array(class_names))
     return rows
 

@@ -1,4 +1,4 @@
-"""The labels of a test file that came without them: `id,label`, as a leaderboard keeps them."""
+"""Labels of a test set in a file of their own, `id,label`, as a leaderboard keeps them."""
 
 import dataclasses
 from pathlib import Path
@@ -12,10 +12,10 @@ from ferlab.labels import UNLABELLED
 
 
 def read_truth(path: str | Path, dataset: Dataset) -> np.ndarray:
-    """int64 (n,): the label of each of the dataset's rows, -1 for one the file does not have.
+    """int64 (n,): the label of each row of the dataset by its id, -1 for ids not in the file.
 
-    Raises InputError for a file that is no such table, a label outside the classes, an id given
-    twice, and a file that has none of the ids.
+    Raises InputError for a file without these columns, a label that is not the number of a class,
+    a repeated id, and a file without any of the dataset's ids.
     """
     import pandas as pd
 
@@ -28,26 +28,26 @@ def read_truth(path: str | Path, dataset: Dataset) -> np.ndarray:
     table.columns = table.columns.str.strip().str.lower()
     if not {"id", "label"} <= set(table.columns):
         raise InputError(f"{path}: expected the columns id and label")
-    twice = table["id"][table["id"].duplicated()]
-    if len(twice):
-        raise InputError(f"{path}: has the id {twice.iloc[0]!r} twice")
+    repeated = table["id"][table["id"].duplicated()]
+    if len(repeated):
+        raise InputError(f"{path}: contains the id {repeated.iloc[0]!r} twice")
     known = {str(label): label for label in range(dataset.num_classes)}
-    odd = ~table["label"].str.strip().isin(known)
-    if odd.any():
-        line = int(np.flatnonzero(odd)[0]) + 2
+    invalid = ~table["label"].str.strip().isin(known)
+    if invalid.any():
+        line = int(np.flatnonzero(invalid)[0]) + 2
         raise InputError(
             f"{path}:{line}: a label must be 0 to {dataset.num_classes - 1}. "
-            f"Received: {table['label'][odd].iloc[0]!r}"
+            f"Received: {table['label'][invalid].iloc[0]!r}"
         )
     truth = dict(zip(table["id"].str.strip(), table["label"].str.strip().map(known), strict=True))
     labels = np.array([truth.get(row, UNLABELLED) for row in dataset.ids.tolist()], dtype=np.int64)
     if (labels == UNLABELLED).all():
-        raise InputError(f"{path}: has none of the data's ids, such as {dataset.ids[0]!r}")
+        raise InputError(f"{path}: contains none of the data's ids, such as {dataset.ids[0]!r}")
     return labels
 
 
 def with_truth(dataset: Dataset, path: str | Path | None) -> Dataset:
-    """The dataset with the labels of `read_truth`; itself where no file is given."""
+    """The dataset with the labels of `read_truth`; the same dataset if no file is given."""
     if path is None:
         return dataset
     return dataclasses.replace(dataset, labels=read_truth(path, dataset))

@@ -85,7 +85,7 @@ UNLABELLED = {
 
 
 @pytest.mark.parametrize("variant", LABELLED)
-def test_labelled_variants_read_the_same(tmp_path, variant):
+def test_csv_chunks_reads_all_labelled_variants(tmp_path, variant):
     dataset = read(tmp_path, LABELLED[variant])
     np.testing.assert_array_equal(dataset.images[..., 0], IMAGES)
     assert dataset.labels.tolist() == LABELS
@@ -94,21 +94,21 @@ def test_labelled_variants_read_the_same(tmp_path, variant):
 
 
 @pytest.mark.parametrize("variant", UNLABELLED)
-def test_unlabelled_variants_read_the_same(tmp_path, variant):
+def test_csv_chunks_reads_all_unlabelled_variants(tmp_path, variant):
     dataset = read(tmp_path, UNLABELLED[variant])
     np.testing.assert_array_equal(dataset.images[..., 0], IMAGES)
     assert dataset.labels.tolist() == [-1, -1, -1]
     assert dataset.ids.tolist() == ["0", "1", "2"]
 
 
-def test_ids_and_usage_are_kept(tmp_path):
+def test_csv_chunks_keeps_ids_and_usage(tmp_path):
     dataset = read(tmp_path, table("id,Usage,pixels", "face {i}, PublicTest ,{pixels}"))
     assert dataset.ids.tolist() == ["face 0", "face 1", "face 2"]
     assert dataset.usage.tolist() == ["PublicTest"] * 3
     assert read(tmp_path, COURSE).usage is None
 
 
-def test_class_names_say_what_labels_mean(tmp_path):
+def test_csv_chunks_reads_labels_as_numbers_or_names(tmp_path):
     moods = read(tmp_path, "label,pixels\n1,5\nsad,6\n", class_names=("mad", "sad"))
     assert moods.labels.tolist() == [1, 1]
     assert moods.class_names == ("mad", "sad")
@@ -116,7 +116,7 @@ def test_class_names_say_what_labels_mean(tmp_path):
     assert digits.labels.tolist() == [0, 2]
 
 
-def test_an_image_shape_is_held_to(tmp_path):
+def test_csv_chunks_requires_the_image_shape(tmp_path):
     assert read(tmp_path, COURSE, image_shape=(2, 2, 1)).image_shape == (2, 2, 1)
     colour = "pixels\n" + " ".join(map(str, range(12))) + "\n"
     assert read(tmp_path, colour, image_shape=(2, 2, 3)).image_shape == (2, 2, 3)
@@ -154,7 +154,7 @@ DAMAGED = {
     "undecodable": (edit(3, "99", "~").encode().replace(b"~", b"\xff"), ":3: pixel 1 is"),
     "underscore": (edit(3, "100", "1_0"), ":3: pixel 2 is '1_0', expected a whole number"),
     "NUL": (edit(3, "99", "9\0"), ": is binary data, not a CSV file"),
-    "NUL far down": (COURSE + 500 * "0,1 2 3 4\n" + "0,1\0 2 3 4\n", ":505: holds a NUL byte"),
+    "NUL far down": (COURSE + 500 * "0,1 2 3 4\n" + "0,1\0 2 3 4\n", ":505: .*NUL"),
     "truncated": (COURSE[:-8], ":4: expected 4 pixels, found 2"),
     "label above": (edit(3, "0,", "7,"), ":3: label is '7', expected 0 to 6 or one of angry"),
     "label below": (edit(3, "0,", "-2,"), ":3: label is '-2', expected 0 to 6"),
@@ -175,13 +175,13 @@ DAMAGED = {
     "blank": ("\n \n", ": is empty. Known headers"),
     "header only": ("label,feature\n", ": has a header and no rows"),
     "no header": (COURSE.split("\n", 1)[1], ":1: has no header. Known headers: `label,feature`"),
-    "no pixel column": ("label,note\n1,2\n", ":1: has no column of pixels. Known headers"),
-    "submission": ("id,label\n0,3\n", ":1: has labels and no pixels: a submission"),
+    "no pixel column": ("label,note\n1,2\n", ":1: .*Known headers.*label, note"),
+    "submission": ("id,label\n0,3\n", ":1: .*submission"),
     "two labels": ("label,emotion,pixels\n", ":1: expected one label column. Received: label, em"),
     "label twice": ("label,label,pixels\n", ":1: expected one label column"),
     "pixels twice": ("pixels,feature\n", ":1: expected one pixels column"),
-    "pixel columns mixed up": ("p0,p2,p1,p3\n", ":1: the pixel columns must be next to each other"),
-    "pixel columns apart": ("p0,p1,label,p2,p3\n", ":1: the pixel columns must be next"),
+    "pixel columns mixed up": ("p0,p2,p1,p3\n", ":1: the pixel columns"),
+    "pixel columns apart": ("p0,p1,label,p2,p3\n", ":1: the pixel columns"),
     "old Mac": (COURSE.replace("\n", "\r"), ": lines must end in LF or CRLF"),
     "half of UTF-16": (COURSE.encode("utf-16")[:-1], ":4: is not UTF-16 text"),
     "HTML": ("<!DOCTYPE html><html>", ": is an HTML page"),
@@ -194,14 +194,14 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize("damage", DAMAGED)
-def test_damage_is_told_with_file_and_line(tmp_path, damage):
+def test_csv_chunks_reports_damage_with_file_and_line(tmp_path, damage):
     content, message = DAMAGED[damage]
     with pytest.raises(InputError, match=rf"train\.csv({message})") as raised:
         read(tmp_path, content)
     assert "\n" not in str(raised.value)
 
 
-def test_what_is_no_csv_file_is_told(tmp_path):
+def test_csv_chunks_reports_the_type_of_other_files(tmp_path):
     with pytest.raises(InputError, match="cannot be read: No such file"):
         data.read(tmp_path / "missing.csv", role="train")
     with pytest.raises(InputError, match="is a folder, not a CSV file"):
@@ -212,15 +212,15 @@ def test_what_is_no_csv_file_is_told(tmp_path):
         data.read(tmp_path / "train.csv", role="train")
 
 
-def test_an_endless_line_does_not_fill_the_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr("ferlab.data.csv_files._LONGEST_LINE", 1000)
+def test_csv_chunks_refuses_an_endless_line(tmp_path, monkeypatch):
+    monkeypatch.setattr("ferlab.data.csv_files._MAX_LINE", 1000)
     with pytest.raises(InputError, match=r":2: is longer than 1,000 bytes"):
         read(tmp_path, "pixels\n" + "1 " * 600)
     with pytest.raises(InputError, match=r":2: cannot be split into fields"):
         read(tmp_path, 'pixels\n"' + "1 1 1 1\n" * 600)
 
 
-def test_numbers_of_every_length_parse_wherever_they_stand(tmp_path):
+def test_csv_chunks_parses_numbers_of_every_length_anywhere(tmp_path):
     levels = np.random.default_rng(0).permutation(np.repeat(np.arange(256), 36)).astype(np.uint8)
     images = levels.reshape(-1, 6, 6)
     data.write_csv(tmp_path / "tidy.csv", images)
@@ -231,7 +231,7 @@ def test_numbers_of_every_length_parse_wherever_they_stand(tmp_path):
 
 @pytest.mark.parametrize("channels", [(), (1,)])
 @pytest.mark.parametrize("rows_per_chunk", [1, 2, 1000])
-def test_what_is_written_reads_back(tmp_path, monkeypatch, channels, rows_per_chunk):
+def test_write_csv_reads_back(tmp_path, monkeypatch, channels, rows_per_chunk):
     random_ = np.random.default_rng(rows_per_chunk)
     images = random_.integers(0, 256, (25, 4, 4, *channels), dtype=np.uint8)
     labels = random_.integers(-1, 7, 25)
@@ -246,19 +246,19 @@ def test_what_is_written_reads_back(tmp_path, monkeypatch, channels, rows_per_ch
     assert sum(1 for _ in data.csv_chunks(path)) >= 25 // (2 * rows_per_chunk)
 
 
-def test_files_are_written_in_the_format_of_the_course(tmp_path):
+def test_write_csv_uses_the_format_of_the_course(tmp_path):
     data.write_csv(tmp_path / "train.csv", IMAGES, labels=LABELS)
     assert (tmp_path / "train.csv").read_bytes() == COURSE.encode()
     data.write_csv(tmp_path / "test.csv", IMAGES)
     assert (tmp_path / "test.csv").read_bytes() == UNLABELLED["course"].encode()
     data.write_submission(tmp_path / "out.csv", ["7", "5"], np.array([3, 0]))
     assert (tmp_path / "out.csv").read_bytes() == b"id,label\n7,3\n5,0\n"
-    with pytest.raises(InputError, match=r"grey images\. Received: 2x2x3"):
+    with pytest.raises(InputError, match=r"grey images.*Received: 2x2x3"):
         data.write_csv(tmp_path / "colour.csv", np.zeros((1, 2, 2, 3), np.uint8))
     assert not (tmp_path / "colour.csv").exists()
 
 
-def test_the_text_is_never_held_whole(tmp_path):
+def test_csv_chunks_never_holds_the_whole_text(tmp_path):
     rows = 1500
     image = np.random.default_rng(0).integers(0, 256, (1, 48, 48), dtype=np.uint8)
     data.write_csv(tmp_path / "one.csv", image)
@@ -274,7 +274,7 @@ def test_the_text_is_never_held_whole(tmp_path):
     assert peak < 6_000_000
 
 
-def test_nothing_fed_in_ends_in_a_traceback(tmp_path):
+def test_csv_chunks_raises_nothing_but_input_errors(tmp_path):
     chance = random.Random(0)
     bits = [b'"', b",", b"\n", b"\r", b"\xff", b" ", b"256", b"-1", b".5", b"nan", b";", b"", b"\t"]
     seeds = [
@@ -295,7 +295,7 @@ def test_nothing_fed_in_ends_in_a_traceback(tmp_path):
     assert min(outcomes.values()) > 100
 
 
-def test_real_files_read(wild):
+def test_csv_chunks_reads_real_files(wild):
     train = data.read(wild / "csv" / "der3318_train100.csv", role="train")
     assert train.images.shape == (99, 48, 48, 1)
     assert np.bincount(train.labels).tolist() == [18, 0, 17, 19, 16, 12, 17]

@@ -27,7 +27,7 @@ def read(root, role="train", **options):
     return data.read(root, role=role, **options)
 
 
-def test_class_folders_are_sorted_classes(tmp_path):
+def test_read_folder_sorts_class_folders(tmp_path):
     draw(tmp_path, "sad/2.png", "sad/1.jpg", "mad/x.gif", level=200)
     draw(tmp_path, "glad/deep/er/1.PNG", "glad/1.bmp", "glad/b.webp", "mad/a.tiff")
     dataset = read(tmp_path)
@@ -41,16 +41,16 @@ def test_class_folders_are_sorted_classes(tmp_path):
     assert read(tmp_path, image_shape=(6, 8, 3)).image_shape == (6, 8, 3)
 
 
-def test_class_names_pin_the_order_and_bound_the_folders(tmp_path):
+def test_read_folder_uses_the_given_classes_and_their_order(tmp_path):
     draw(tmp_path, "sad/1.png", "mad/1.png")
     dataset = read(tmp_path, class_names=("sad", "glad", "mad"))
     assert dataset.class_names == ("sad", "glad", "mad")
     assert dataset.labels.tolist() == [2, 0]
-    with pytest.raises(InputError, match=r"mad: is none of the classes sad, glad"):
+    with pytest.raises(InputError, match=r"mad: .*sad, glad"):
         read(tmp_path, "test", class_names=("sad", "glad"))
 
 
-def test_what_browsers_and_archives_leave_behind_is_ignored(tmp_path):
+def test_read_folder_ignores_hidden_files(tmp_path):
     draw(tmp_path, "mad/1.png", "sad/1.png", "stray.png")
     draw(tmp_path, ".hidden/1.png", "__MACOSX/mad/1.png", "mad/.thumbs/1.png", "sad/._1.png")
     for name in (
@@ -65,12 +65,12 @@ def test_what_browsers_and_archives_leave_behind_is_ignored(tmp_path):
     assert read(tmp_path).ids.tolist() == ["mad/1", "sad/1"]
 
 
-def test_ids_keep_a_suffix_that_tells_files_apart(tmp_path):
+def test_read_folder_keeps_the_suffix_in_an_id_where_files_differ_in_nothing_else(tmp_path):
     draw(tmp_path, "mad/1.png", "mad/1.jpg", "sad/1.png")
     assert read(tmp_path).ids.tolist() == ["mad/1.jpg", "mad/1.png", "sad/1.png"]
 
 
-def test_the_role_picks_the_folder(tmp_path):
+def test_read_folder_selects_the_folder_by_role(tmp_path):
     draw(tmp_path, "train/mad/1.png", "train/sad/1.png", "val/sad/1.png", "Test/sad/7.png")
     train = read(tmp_path)
     assert train.ids.tolist() == ["train/mad/1", "train/sad/1", "val/sad/1"]
@@ -86,15 +86,15 @@ def test_the_role_picks_the_folder(tmp_path):
         train.split("test")
 
 
-def test_another_class_in_another_split_is_named(tmp_path):
+def test_read_folder_names_an_unknown_class_of_a_test_folder(tmp_path):
     draw(tmp_path, "train/mad/1.png", "train/sad/1.png", "val/smug/1.png", "test/coy/1.png")
     for role, name in (("train", "smug"), ("test", "coy")):
-        with pytest.raises(InputError, match=f"{name}: is none of the classes mad, sad"):
+        with pytest.raises(InputError, match=f"{name}: .*mad, sad"):
             read(tmp_path, role)
 
 
 @pytest.mark.parametrize("folder", [".", "test"])
-def test_images_side_by_side_have_no_labels(tmp_path, folder):
+def test_read_folder_gives_no_labels_without_class_folders(tmp_path, folder):
     draw(tmp_path / folder, "b.png", "a.jpg")
     dataset = read(tmp_path, "test")
     assert dataset.ids.tolist() == ["a", "b"]
@@ -109,16 +109,16 @@ def test_images_side_by_side_have_no_labels(tmp_path, folder):
         (["a.png", "b.png"], "train", "a folder for each of two or more classes.* no folders"),
         (["mad/1.png"], "train", "a folder for each of two or more classes.* Received: mad"),
         (["train/1.png"], "train", "a folder for each of two or more classes"),
-        (["train/a/1.png", "train/b/1.png", "val/1.png"], "train", "val: training needs a folder"),
+        (["train/a/1.png", "train/b/1.png", "val/1.png"], "train", "val: .*"),
         (["test/mad/1.png"], "train", "has no folder named train. Received: test"),
         (["train/a/1.png"], "test", "expected one folder named test.* Received: train"),
-        (["mad/1.png", "sad/1.txt.png/"], "train", "sad: a class folder without any image"),
-        (["no/"], "test", "no: a class folder without any image"),
+        (["mad/1.png", "sad/1.txt.png/"], "train", "sad: .*"),
+        (["no/"], "test", "no: .*"),
         ([], "train", "a folder for each of two or more classes"),
-        ([], "test", "holds no images"),
+        ([], "test", "no images"),
     ],
 )
-def test_another_arrangement_is_refused(tmp_path, names, role, message):
+def test_read_folder_refuses_other_arrangements(tmp_path, names, role, message):
     for name in names:
         if name.endswith("/"):
             (tmp_path / name).mkdir(parents=True)
@@ -159,7 +159,7 @@ MODES = {
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("mode", MODES)
-def test_every_mode_shows_the_same_picture(tmp_path, mode, channels):
+def test_read_image_reads_every_colour_mode(tmp_path, mode, channels):
     image, suffix, options = MODES[mode]
     path = tmp_path / f"face{suffix}"
     image.save(path, **options)
@@ -168,7 +168,7 @@ def test_every_mode_shows_the_same_picture(tmp_path, mode, channels):
     assert np.abs(pixels.astype(int) - RAMP[..., None]).max() <= 2
 
 
-def test_transparency_is_white_and_one_bit_is_black_and_white(tmp_path):
+def test_read_image_puts_transparent_images_on_white(tmp_path):
     clear = np.dstack([RAMP, np.full_like(RAMP, 255)])
     clear[:24, :, 1] = 0
     Image.fromarray(clear).save(tmp_path / "clear.png")
@@ -185,13 +185,13 @@ def test_transparency_is_white_and_one_bit_is_black_and_white(tmp_path):
     assert (data.read_image(tmp_path / "palette.png", (4, 4, 3)) == 255).all()
 
 
-def test_grey_is_luminance(tmp_path):
+def test_read_image_converts_to_luminance(tmp_path):
     Image.new("RGB", (4, 4), (0, 255, 0)).save(tmp_path / "green.png")
     assert (data.read_image(tmp_path / "green.png", (4, 4, 1)) == 150).all()  # 0.587 of 255
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
-def test_shrinking_averages(tmp_path, suffix):
+def test_read_image_averages_when_shrinking(tmp_path, suffix):
     board = np.indices((960, 960)).sum(axis=0) % 2 * 255
     Image.fromarray(board.astype(np.uint8)).save(tmp_path / f"board{suffix}", quality=100)
     pixels = data.read_image(tmp_path / f"board{suffix}", (48, 48, 1))
@@ -221,21 +221,21 @@ def png(width, height):
         (png(60_000, 60_000), "decompression bomb"),
     ],
 )
-def test_what_is_no_image_is_told(tmp_path, content, message):
+def test_read_image_refuses_other_files(tmp_path, content, message):
     draw(tmp_path, "mad/0.png", "sad/0.png")
     (tmp_path / "sad" / "1.jpg").write_bytes(content)
     with pytest.raises(InputError, match=rf"sad/1\.jpg: is not an image: .*({message})"):
         read(tmp_path)
 
 
-def test_a_broken_link_is_told(tmp_path):
+def test_read_image_refuses_a_broken_link(tmp_path):
     draw(tmp_path, "mad/0.png")
     (tmp_path / "mad" / "1.png").symlink_to("nowhere")
     with pytest.raises(InputError, match=r"1\.png: cannot be read: No such file"):
         read(tmp_path, "test")
 
 
-def test_folders_go_into_archives(tmp_path):
+def test_write_npz_packs_folders(tmp_path):
     draw(tmp_path / "faces", "train/mad/1.png", "train/sad/1.png", "test/1.png")
     data.write_npz(tmp_path / "faces.npz", train=tmp_path / "faces", test=tmp_path / "faces")
     for role in ("train", "test"):
@@ -259,7 +259,7 @@ def test_folders_go_into_archives(tmp_path):
         ("photos", "test", 5, EMOTIONS),
     ],
 )
-def test_real_folders_read(wild, folder, role, rows, class_names):
+def test_read_folder_reads_real_folders(wild, folder, role, rows, class_names):
     dataset = read(wild / "images" / folder, role)
     assert len(dataset) == rows
     assert dataset.class_names == class_names

@@ -1,5 +1,3 @@
-"""The labels of a test file, kept apart from it."""
-
 import pytest
 from support import faces
 
@@ -7,7 +5,7 @@ from ferlab import data
 from ferlab.errors import InputError
 
 
-def test_labels_by_id_and_none_for_the_rest(tmp_path):
+def test_read_truth_matches_labels_by_id(tmp_path):
     (tmp_path / "truth.csv").write_text("\ufeffid, Label\r\n2,6\r\n0,1\r\n77,3\r\n")
     labels = data.read_truth(tmp_path / "truth.csv", faces(4))
     assert labels.tolist() == [1, -1, 6, -1]
@@ -26,7 +24,7 @@ def test_labels_by_id_and_none_for_the_rest(tmp_path):
         ("<html>", "HTML"),
     ],
 )
-def test_bad_truth(tmp_path, text, rule):
+def test_read_truth_refuses_bad_files(tmp_path, text, rule):
     (tmp_path / "truth.csv").write_text(text)
     with pytest.raises(InputError, match=rule):
         data.read_truth(tmp_path / "truth.csv", faces(4))

@@ -668,9 +668,9 @@ def test_publishing_moves_across_file_systems_and_sweeps_what_a_kill_left(
     result = train(dataset, tmp_path / "run", recipe=recipe, keep_epochs=2)
     snapshots = {path.name: path.read_bytes() for path in result.snapshots}
     name = f"dnn_{result.val_accuracy:.6f}"
-    scraps = [disk / f"{files._scrap_prefix(f'{name}.h5')}0.h5"]
-    scraps += [disk / name / f"{files._scrap_prefix(snapshot)}0.h5" for snapshot in snapshots]
-    other = disk / f"{files._scrap_prefix('other.h5')}0.h5"  # perhaps of a living process
+    scraps = [disk / f"{files._temporary_prefix(f'{name}.h5')}0.h5"]
+    scraps += [disk / name / f"{files._temporary_prefix(snapshot)}0.h5" for snapshot in snapshots]
+    other = disk / f"{files._temporary_prefix('other.h5')}0.h5"  # perhaps of a living process
     (disk / name).mkdir()
     for path in (*scraps, other):
         path.touch()

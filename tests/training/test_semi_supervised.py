@@ -55,7 +55,7 @@ def test_the_seed_alone_chooses_which_labels_go():
     assert not np.array_equal(first, other)
     np.testing.assert_array_equal(dataset.without_labels(0, 1).labels, dataset.labels)
     assert set(dataset.without_labels(0.999, 1).labelled().labels) == set(range(7))
-    with pytest.raises(InputError, match="share of labels"):
+    with pytest.raises(InputError, match="labels to remove"):
         dataset.without_labels(1.0, 0)
 
 
