@@ -17,6 +17,7 @@ def main() -> None:
 
     from ferlab import checkpoints, data, files, inference
     from ferlab.evaluation import calibration, metrics
+    from ferlab.inference import matching
 
     files.require_writable(args.result)
     files.require_other(args.result, [args.data, args.checkpoint, args.truth])
@@ -27,9 +28,9 @@ def main() -> None:
         class_names=class_names,
         architecture=args.architecture,
     )
-    dataset = inference.read_for(
-        checkpoint, args.data, role="test", class_names=class_names, truth=args.truth
-    )
+    dataset = matching.read(
+        args.data, [checkpoint], role="test", class_names=class_names, truth=args.truth
+    ).dataset
     probabilities = inference.predict(
         checkpoint,
         dataset,

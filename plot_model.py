@@ -80,6 +80,7 @@ def main() -> None:
 
     from ferlab import checkpoints, files, inference
     from ferlab.evaluation import metrics
+    from ferlab.inference import matching
     from ferlab.reports import pictures
 
     paths = {what: args.out_dir / f"{args.checkpoint.stem}_{what}.png" for what in args.what}
@@ -93,7 +94,8 @@ def main() -> None:
         class_names=class_names,
         architecture=args.architecture,
     )
-    whole = inference.read_for(checkpoint, args.data, role="train", class_names=class_names)
+    match = matching.read(args.data, [checkpoint], role="train", class_names=class_names)
+    whole = match.at(checkpoint.image_shape)
     dataset, examples = whole.of_usage(args.usage), None
     if args.images:
         examples = whole.take(interpretation.rows_by_name(whole, args.images))

@@ -5,7 +5,6 @@ python retrain.py train.csv 0.643750.h5 20 30   ->   [val_acc]_0.643750.h5
 
 from ferlab import cli
 from ferlab.errors import InputError, entry_point
-from ferlab.labels import is_reordering
 from ferlab.recipes import RECIPES, SemiRecipe
 
 
@@ -41,7 +40,8 @@ def main() -> None:
             "since the model was trained on other rows"
         )
 
-    from ferlab import files, inference, training
+    from ferlab import files, training
+    from ferlab.inference import matching
 
     class_names = cli.chosen_class_names(args)
     previous = checkpoints.load(
@@ -51,9 +51,8 @@ def main() -> None:
         architecture=args.architecture,
         with_optimizer=True,
     )
-    dataset = inference.read_for(previous, args.data, role="train", class_names=class_names)
-    if is_reordering(previous.class_names, dataset.class_names):
-        dataset = dataset.in_order_of(previous.class_names)
+    match = matching.read(args.data, [previous], role="train", class_names=class_names)
+    dataset = match.in_order_of(previous)
     train, validation = dataset.split(recipe.validation)
 
     files.require_writable(args.out_dir / "checkpoint.h5")

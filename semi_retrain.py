@@ -8,7 +8,6 @@ import dataclasses
 
 from ferlab import cli
 from ferlab.errors import InputError, entry_point
-from ferlab.labels import is_reordering
 from ferlab.recipes import RECIPES, SemiRecipe, settings
 
 
@@ -49,7 +48,8 @@ def main() -> None:
             "since the model was trained on other rows"
         )
 
-    from ferlab import files, inference, plots
+    from ferlab import files, plots
+    from ferlab.inference import matching
     from ferlab.training import semi_supervised
 
     class_names = cli.chosen_class_names(args)
@@ -66,12 +66,11 @@ def main() -> None:
 
     existing, predictor = load(args.existing, with_optimizer=True), load(args.predictor)
     dataset, test = (
-        inference.read_for(existing, path, role=role, class_names=class_names, truth=truth)
+        matching.read(
+            path, [existing], role=role, class_names=class_names, truth=truth
+        ).in_order_of(existing)
         for path, role, truth in ((args.data, "train", None), (args.test, "test", args.truth))
     )
-    if is_reordering(existing.class_names, dataset.class_names):
-        dataset = dataset.in_order_of(existing.class_names)
-        test = test.in_order_of(existing.class_names)
 
     files.require_writable(args.out_dir / "checkpoint.h5")
     seed = (existing.record.seed or 0) if args.seed is None else args.seed

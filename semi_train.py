@@ -33,7 +33,8 @@ def main() -> None:
     args = parse_args()
     recipe = cli.chosen_recipe(args)
 
-    from ferlab import checkpoints, data, files, inference, plots
+    from ferlab import checkpoints, data, files, plots
+    from ferlab.inference import matching
     from ferlab.training import semi_supervised
     from models import build_model
 
@@ -49,11 +50,7 @@ def main() -> None:
     dataset = data.read(
         args.data,
         role="train",
-        class_names=inference.data_class_names(
-            class_names,
-            is_folder=Path(args.data).is_dir(),
-            is_the_models=not predictor.tells_classes,
-        ),
+        class_names=matching.names_to_read(args.data, [predictor], class_names),
         image_shape=cli.chosen_image_shape(args),
     )
     test = data.read(

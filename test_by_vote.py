@@ -45,22 +45,22 @@ def main() -> None:
 
     from ferlab import data, files
     from ferlab.evaluation import metrics
-    from ferlab.inference import voting
+    from ferlab.inference import model_list, vote_cache, voting
 
     files.require_writable(args.result)
     class_names = cli.chosen_class_names(args)
-    members = voting.read_model_list(args.model_list)
+    members = model_list.read(args.model_list)
     read = [args.data, args.model_list, args.truth, *(member.path for member in members)]
     files.require_other(args.result, read)
-    dataset = voting.read_for(members, args.data, class_names, truth=args.truth)
-    members = voting.with_flags(members, args.pixels, class_names)
+    dataset = voting.read(members, args.data, class_names, truth=args.truth).dataset
+    members = model_list.with_defaults(members, args.pixels, class_names)
     probabilities = voting.collect(
         members,
         dataset,
         batch_size=args.batch_size,
         tta=args.tta,
         engine=args.engine,
-        cache_dir=args.cache_dir or voting.default_cache_dir(),
+        cache_dir=args.cache_dir or vote_cache.default_folder(),
         report=print,
     )
     shares = voting.combine(probabilities, [member.weight for member in members], args.voting)

@@ -39,8 +39,9 @@ OURS = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from ferlab import checkpoints, engines, inference
+from ferlab import checkpoints, inference
 from ferlab.data import Dataset
+from ferlab.inference import engines
 
 images, path, out, engine = sys.argv[1:]
 images = np.load(images)

@@ -29,7 +29,7 @@ def main() -> None:
     args = parser.parse_args()
 
     from ferlab import backend, data, inference
-    from ferlab.inference import voting
+    from ferlab.inference import model_list, voting
 
     data.read(args.data, role="test")  # says what is wrong with it before networks are built
 
@@ -47,8 +47,8 @@ def main() -> None:
 
     def vote(list_path: Path, cache_dir: Path, add: int) -> float:
         start = time.perf_counter()
-        members = voting.read_model_list(list_path)
-        dataset = voting.read_for(members, args.data, None)
+        members = model_list.read(list_path)
+        dataset = voting.read(members, args.data, None).dataset
         probabilities = voting.collect(
             members,
             dataset,

@@ -176,6 +176,12 @@ def open_to_read(path: str | Path) -> BufferedReader:
         raise InputError(f"{path}: cannot be read: {_reason(error)}") from error
 
 
+def sha256(path: str | Path) -> str:
+    """The file's digest, in hexadecimal. Raises InputError for one that cannot be read."""
+    with open_to_read(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def write_json(path: Path, value: dict) -> None:
     """Write a dictionary as JSON, atomically."""
     with whole_file(path) as temporary:

@@ -5,7 +5,6 @@ the facts that the card tells. A name is known once its facts are there, and the
 as long as it is the one that they describe. Such files are never written again.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -39,7 +38,7 @@ def resolve(text: str | Path) -> Path:
         return Path(text)
     facts = read_facts(str(text).removeprefix(PREFIX))
     path = folder() / facts["file"]
-    if sha256(path) != facts["sha256"]:
+    if files.sha256(path) != facts["sha256"]:
         raise InputError(
             f"{path}: is not the file that was shipped as {text}: its SHA-256 is not the one in "
             f"{path.with_suffix('.json').name}; fetch it again"
@@ -107,9 +106,3 @@ def add(name: str, model: Path, facts: dict, card: str) -> list[Path]:
             path.unlink()
         raise
     return written
-
-
-def sha256(path: Path) -> str:
-    """The file's, in hexadecimal. Raises InputError for one that cannot be read."""
-    with files.open_to_read(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

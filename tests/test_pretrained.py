@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from support import ROOT, faces, fails
 
-from ferlab import checkpoints, data, inference, pretrained, training
+from ferlab import checkpoints, data, files, inference, pretrained, training
 from ferlab.errors import InputError
-from ferlab.inference import voting
+from ferlab.inference import model_list
 from ferlab.labels import EMOTIONS
 from models import build_model
 
@@ -31,7 +31,7 @@ def folder(tmp_path_factory):
     training.set_seed(0)
     model = build_model("dnn", (48, 48, 1), 7)
     checkpoints.save(model, shipped / "tiny.h5", METADATA, half=True)
-    facts = {"file": "tiny.h5", "sha256": pretrained.sha256(shipped / "tiny.h5")}
+    facts = {"file": "tiny.h5", "sha256": files.sha256(shipped / "tiny.h5")}
     (shipped / "tiny.json").write_text(json.dumps(facts))
     return path
 
@@ -125,13 +125,13 @@ def test_an_empty_folder_says_so(tmp_path, monkeypatch):
 
 def test_a_list_may_name_one_and_is_written_so(shipped, tmp_path):
     (tmp_path / "list.txt").write_text("2 pretrained:tiny pixels=raw\n")
-    (member,) = voting.read_model_list(tmp_path / "list.txt")
+    (member,) = model_list.read(tmp_path / "list.txt")
     assert (member.weight, member.path.name, member.pixels) == (2, "tiny.h5", "raw")
-    voting.write_model_list(tmp_path / "again.txt", [member], [])
+    model_list.write(tmp_path / "again.txt", [member], [])
     assert (tmp_path / "again.txt").read_text() == "2 pretrained:tiny pixels=raw\n"
     (tmp_path / "list.txt").write_text("1 pretrained:gone\n")
     with pytest.raises(InputError, match=r"list\.txt:1: pretrained:gone: no such model"):
-        voting.read_model_list(tmp_path / "list.txt")
+        model_list.read(tmp_path / "list.txt")
 
 
 @pytest.fixture

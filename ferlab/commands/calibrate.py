@@ -32,6 +32,7 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
 def run(args: argparse.Namespace) -> None:
     from ferlab import checkpoints, files, inference, pretrained
     from ferlab.evaluation import calibration, held_out
+    from ferlab.inference import matching
 
     if pretrained.is_shipped(args.checkpoint):
         raise InputError(f"{args.checkpoint}: is shipped as it is; copy it and calibrate the copy")
@@ -43,14 +44,16 @@ def run(args: argparse.Namespace) -> None:
         class_names=class_names,
         architecture=args.architecture,
     )
-    dataset = inference.read_for(
-        checkpoint, args.data, role="train", class_names=class_names, truth=args.truth
+    match = matching.read(
+        args.data, [checkpoint], role="train", class_names=class_names, truth=args.truth
     )
-    dataset = held_out.rows(dataset, [args.checkpoint], usage=args.usage, report=print)
+    dataset = held_out.tuning_rows(
+        match.at(checkpoint.image_shape), [args.checkpoint], usage=args.usage, report=print
+    )
     probabilities = inference.predict(checkpoint, dataset, batch_size=args.batch_size, report=print)
 
     temperature = calibration.fit_temperature(probabilities, dataset.labels)
-    # It holds for these pixels and classes alone, so a file that did not tell them does now.
+    # It is valid for these pixels and classes only, so they are recorded with it.
     checkpoints.update_record(
         args.checkpoint,
         temperature=temperature,
@@ -59,4 +62,4 @@ def run(args: argparse.Namespace) -> None:
     )
     for line in calibration.calibration_lines(probabilities, dataset.labels, temperature):
         print(line)
-    print(f"{args.checkpoint}: now carries its temperature")
+    print(f"{args.checkpoint}: temperature stored")

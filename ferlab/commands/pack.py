@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> None:
         facts = {
             "name": args.name,
             "file": path.name,
-            "sha256": pretrained.sha256(path),
+            "sha256": files.sha256(path),
             "bytes": path.stat().st_size,
             "parameters": half.model.count_params(),
             "multiply_adds": costs.multiply_adds(half.model),

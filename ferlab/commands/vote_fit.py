@@ -3,15 +3,9 @@
 import argparse
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ferlab import cli
 from ferlab.errors import InputError
-
-if TYPE_CHECKING:
-    import numpy as np
-
-FOLDS = 5  # for the estimate on rows that the weights were not found on
 
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
@@ -58,88 +52,56 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from ferlab import data, files
-    from ferlab.evaluation import held_out, metrics
-    from ferlab.inference import ensemble_selection, voting
+    from ferlab import files
+    from ferlab.evaluation import held_out
+    from ferlab.evaluation.votes import FOLDS, vote_scores
+    from ferlab.inference import ensemble_selection, model_list, vote_cache, voting
 
     files.require_writable(args.out)
     if args.out.suffix != ".txt":
         raise InputError(f"--out must end in .txt. Received: {args.out}")
-    members = [member for model in args.models for member in voting.members_of(model)]
+    members = [member for model in args.models for member in model_list.members_of(model)]
     if len(members) < 2:
         raise InputError(f"a vote needs two or more models. Received: {len(members)}")
     class_names = cli.chosen_class_names(args)
-    whole = voting.read_for(members, args.data, class_names, role="train", truth=args.truth)
-
-    def folder_at(image_shape: tuple[int, int, int]) -> data.Dataset:
-        return data.read(
-            args.data, role="train", class_names=whole.class_names, image_shape=image_shape
-        )
-
-    dataset = held_out.rows(
-        whole,
+    match = voting.read(members, args.data, class_names, role="train", truth=args.truth)
+    dataset = held_out.tuning_rows(
+        match.dataset,
         [member.path for member in members],
         usage=args.usage,
-        read_at=folder_at if Path(args.data).is_dir() else None,
+        images_at=match.at,
         report=print,
     )
-    members = voting.with_flags(members, args.pixels, class_names)
+    members = model_list.with_defaults(members, args.pixels, class_names)
     probabilities = voting.collect(
         members,
         dataset,
         batch_size=args.batch_size,
         tta=args.tta,
         engine=args.engine,
-        cache_dir=args.cache_dir or voting.default_cache_dir(),
+        cache_dir=args.cache_dir or vote_cache.default_folder(),
         report=print,
     )
+    weights = ensemble_selection.select(probabilities, dataset.labels, rounds=args.rounds)
+    scores = vote_scores(probabilities, dataset.labels, weights, args.rounds)
+    print(f"best member      {scores.best}")
+    print(f"                 {members[scores.best_member].path}")
+    print(f"equal weights    {scores.equal}")
+    print(f"fitted weights   {scores.fitted}, on the rows they were fitted on")
+    if scores.cross_validated:
+        folds = f"on rows they were not fitted on ({FOLDS} folds)"
+        print(f"fitted weights   {scores.cross_validated}, {folds}")
 
-    labels = dataset.labels
-    weights = ensemble_selection.select(probabilities, labels, rounds=args.rounds)
-
-    def accuracy(weights) -> str:
-        shares = voting.combine(probabilities, weights, "soft")
-        return str(metrics.accuracy(labels, shares.argmax(axis=1)))
-
-    alone = (probabilities.argmax(axis=2) == labels).mean(axis=1)
-    best = int(alone.argmax())
-    print(f"best member      {metrics.accuracy(labels, probabilities[best].argmax(axis=1))}")
-    print(f"                 {members[best].path}")
-    print(f"equal weights    {accuracy([1] * len(members))}")
-    print(f"fitted weights   {accuracy(weights)}, on the rows they were fitted on")
-    if len(labels) >= FOLDS:
-        found = metrics.accuracy(labels, _cross_validated(probabilities, labels, args.rounds))
-        print(f"fitted weights   {found}, on rows they were not fitted on ({FOLDS} folds)")
-    kept = [
+    weighted = [
         dataclasses.replace(member, weight=weight)
         for member, weight in zip(members, weights, strict=True)
         if weight
     ]
-    voting.write_model_list(
-        args.out,
-        kept,
-        [
-            f"weights fitted by `python -m ferlab vote-fit` on {len(labels)} rows of "
-            f"{Path(args.data).name}",
-            f"{accuracy(weights)} there, {accuracy([1] * len(members))} with equal weights",
-            f"{len(kept)} of {len(members)} members are kept",
-        ],
-    )
-    print(f"{args.out}: {len(kept)} of {len(members)} members")
-
-
-def _cross_validated(
-    probabilities: "np.ndarray", labels: "np.ndarray", rounds: int
-) -> "np.ndarray":
-    """int (n,): each fold's classes, by weights found on the other folds."""
-    import numpy as np
-
-    from ferlab.inference import ensemble_selection, voting
-
-    folds = np.random.default_rng(0).permutation(len(labels)) % FOLDS
-    predicted = np.empty(len(labels), dtype=int)
-    for fold in range(FOLDS):
-        own = folds == fold
-        weights = ensemble_selection.select(probabilities[:, ~own], labels[~own], rounds=rounds)
-        predicted[own] = voting.combine(probabilities[:, own], weights, "soft").argmax(axis=1)
-    return predicted
+    comments = [
+        f"weights fitted by `python -m ferlab vote-fit` on {len(dataset)} rows of "
+        f"{Path(args.data).name}",
+        f"{scores.fitted} there, {scores.equal} with equal weights",
+        f"{len(weighted)} of {len(members)} members are kept",
+    ]
+    model_list.write(args.out, weighted, comments)
+    print(f"{args.out}: {len(weighted)} of {len(members)} members")

@@ -262,10 +262,10 @@ def _save(out_dir: Path, vote: dict) -> None:
 
 
 def _listed(path: Path) -> list[Path]:
-    from ferlab.inference import voting
+    from ferlab.inference import model_list
 
     try:
-        return [member.path for member in voting.read_model_list(path)]
+        return [member.path for member in model_list.read(path)]
     except InputError:  # there is none, or none that can vote
         return []
 

@@ -1,7 +1,7 @@
-"""Rows that trained models are asked about: to decide something, or to score them.
+"""Held-out rows: for tuning, or for scoring.
 
-What decides, such as a vote's weights or a temperature, is found on rows that are neither kept for
-the final score nor trained on. A score is taken on rows that were not trained on.
+Rows for tuning, as of a vote's weights or a temperature, are neither kept for the final score nor
+rows that a model was trained on. Rows for scoring are not rows that a model was trained on.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,118 +13,132 @@ from ferlab import checkpoints
 from ferlab.data import SCORING_USAGES, TRAINING_USAGES, Dataset, fit_images
 from ferlab.errors import InputError, a_few
 
+ImagesAt = Callable[[tuple[int, int, int]], Dataset]
+Report = Callable[[str], None]
 
-def rows(
+
+def tuning_rows(
     dataset: Dataset,
     models: Sequence[Path],
     *,
     usage: str | None = None,
-    read_at: Callable[[tuple[int, int, int]], Dataset] | None = None,
-    report: Callable[[str], None],
+    images_at: ImagesAt | None = None,
+    report: Report,
 ) -> Dataset:
     """The labelled rows of a usage that none of the models was trained on.
 
-    usage: by default those that are neither for training nor for the final score, such as
-        PublicTest; where there are none, the training rows. `report` is told what is left out.
-    read_at: gives the dataset's rows, in their order, with images of another shape, by which a
-        model that was trained on such knows them again; by default the images are brought to it.
+    usage: by default the rows that are neither for training nor for the final score, such as
+        PublicTest; if there are none, the training rows.
+    images_at: gives the dataset with images of another shape, in which a model was trained;
+        by default the dataset's images are resized.
+    report: is given how many rows are left out, and notes.
 
-    Raises InputError for a usage kept for the final score, and when no row is left.
+    Raises InputError for a usage kept for the final score, and if no row is left.
     """
-    chosen = _of_usage(dataset, usage)
-    chosen, seen = _known_again(dataset, chosen, models, read_at, report)
-    if seen.all():
+    if _is_for_scoring(usage):
+        raise InputError(
+            f"{dataset.source}: rows kept for the final score are not for tuning. Received: {usage}"
+        )
+    rows = _labelled(dataset, _rows_of_usage(dataset, usage, "are not for tuning"))
+    is_trained_on = _trained_on(dataset, rows, models, images_at, report)
+    if is_trained_on.all():
         raise InputError(
             f"{dataset.source}: needs labelled rows that no model was trained on. "
-            f"Received: {len(chosen):,} labelled rows, {seen.sum():,} of them trained on"
+            f"Received: {len(rows):,} labelled rows, {is_trained_on.sum():,} of them trained on"
         )
-    return dataset.take(chosen[~seen])
+    return dataset.take(rows[~is_trained_on])
 
 
-def to_score(
+def scoring_rows(
     dataset: Dataset,
     models: Sequence[Path],
     *,
     usage: str | None = None,
-    read_at: Callable[[tuple[int, int, int]], Dataset] | None = None,
-    report: Callable[[str], None],
+    images_at: ImagesAt | None = None,
+    report: Report,
 ) -> tuple[np.ndarray, bool]:
-    """(indices of the rows to score on, whether they are rows that a model was trained on).
+    """(indices of the rows to score on, whether a model was trained on them).
 
-    As `rows`, but for two things, as a score decides nothing: rows kept for the final score are
-    taken where `usage` names them, and where all rows were trained on, all are taken. What is
-    measured on those is too good, and whoever asks must say so.
+    Like `tuning_rows`, with two differences: `usage` may name rows kept for the final score, and if
+    a model was trained on every row, all are taken. Scores on these are optimistic, which the
+    caller must report.
 
-    Raises InputError when no row has a label, and for data of the final score without a `usage`.
+    Raises InputError if no row has a label, and for rows of the final score alone without `usage`.
     """
-    chosen = _of_usage(dataset, usage, is_a_score=True)
-    chosen, seen = _known_again(dataset, chosen, models, read_at, report)
-    return (chosen, True) if seen.all() else (chosen[~seen], False)
+    rows = _labelled(dataset, _rows_of_usage(dataset, usage, "are scored if --usage names them"))
+    is_trained_on = _trained_on(dataset, rows, models, images_at, report)
+    if is_trained_on.all():
+        return rows, True
+    return rows[~is_trained_on], False
 
 
-def _known_again(
+def _labelled(dataset: Dataset, rows: np.ndarray) -> np.ndarray:
+    rows = rows[dataset.labels[rows] >= 0]
+    if not len(rows):
+        raise InputError(f"{dataset.source}: needs rows with labels; --truth adds them from a file")
+    return rows
+
+
+def _trained_on(
     dataset: Dataset,
-    chosen: np.ndarray,
+    rows: np.ndarray,
     models: Sequence[Path],
-    read_at: Callable[[tuple[int, int, int]], Dataset] | None,
-    report: Callable[[str], None],
-) -> tuple[np.ndarray, np.ndarray]:
-    """The chosen rows that have a label, and bool: those that one of the models was trained on."""
-    chosen = chosen[dataset.labels[chosen] >= 0]
-    if not len(chosen):
-        raise InputError(f"{dataset.source}: needs rows with labels; --truth may bring them")
-    seen = np.zeros(len(chosen), dtype=bool)
-    silent, pooled = [], []
+    images_at: ImagesAt | None,
+    report: Report,
+) -> np.ndarray:
+    """bool (rows,): whether one of the models was trained on the row."""
+    is_trained_on = np.zeros(len(rows), dtype=bool)
+    unknown, pooled = [], []
     digests = {dataset.image_shape: dataset.row_digests()}
     for model in models:
-        trained_on, record = checkpoints.read_training_rows(model), None
-        if trained_on is not None:
-            record = checkpoints.read_record(model)
+        training_rows = checkpoints.read_training_rows(model)
+        record = checkpoints.read_record(model)
+        if training_rows is not None:
             shape = record.image_shape or dataset.image_shape
             if shape not in digests:
-                other = read_at(shape) if read_at else fit_images(dataset, shape)
-                digests[shape] = other.row_digests()
-            seen |= np.isin(digests[shape][chosen], trained_on)
-        if record is None or record.has_unknown_rows:
-            silent.append(str(model))
-        if record and record.learned_from.has_unlabelled_images:
-            pooled.append(str(model))
-    if silent:
+                resized = images_at(shape) if images_at else fit_images(dataset, shape)
+                digests[shape] = resized.row_digests()
+            is_trained_on |= np.isin(digests[shape][rows], training_rows)
+            if record.learned_from.has_unlabelled_images:
+                pooled.append(str(model))
+        if training_rows is None or record.has_unknown_rows:
+            unknown.append(str(model))
+    if unknown:
         report(
-            f"note: not all rows that these were trained on are known: {a_few(silent)}. If those "
-            f"of {dataset.source} were among them, what is found on them is worth nothing"
+            f"note: not all training rows of these are known: {a_few(unknown)}. If rows of "
+            f"{dataset.source} were among them, the results are optimistic"
         )
     if pooled:
         report(
-            f"note: these have learned from unlabelled images too: {a_few(pooled)}. Where those of "
-            f"{dataset.source} were among them, they are surer of them than of others"
+            f"note: these were trained on unlabelled images too: {a_few(pooled)}. If images of "
+            f"{dataset.source} were among them, they are more confident on these"
         )
-    if seen.any() and not seen.all():
-        report(f"{seen.sum():,} of {len(seen):,} rows left out: a model was trained on them")
-    return chosen, seen
+    if is_trained_on.any() and not is_trained_on.all():
+        report(
+            f"{is_trained_on.sum():,} of {len(rows):,} rows left out: a model was trained on them"
+        )
+    return is_trained_on
 
 
-def _of_usage(dataset: Dataset, usage: str | None, *, is_a_score: bool = False) -> np.ndarray:
-    """Indices of the rows to use."""
-    every = np.arange(len(dataset))
-    if not is_a_score and usage is not None and usage.strip().lower() in SCORING_USAGES:
-        raise InputError(
-            f"{dataset.source}: rows kept for the final score decide nothing. Received: {usage}"
-        )
-    if dataset.usage is None and usage is None:
-        return every
+def _rows_of_usage(dataset: Dataset, usage: str | None, rule: str) -> np.ndarray:
+    """Indices of the rows of a usage. rule: completes the error for rows of the final score."""
     if usage is not None:
-        dataset.of_usage(usage)  # says when there are none
-    folded = np.strings.lower(np.strings.strip(dataset.usage))
+        dataset.of_usage(usage)  # raises InputError if there are none
+    if dataset.usage is None:
+        return np.arange(len(dataset))
+    usages = np.strings.lower(np.strings.strip(dataset.usage))
     if usage is not None:
-        return every[folded == usage.strip().lower()]
-    other = ~np.isin(folded, (*SCORING_USAGES, *TRAINING_USAGES))
-    if other.any():
-        return every[other]
-    if not np.isin(folded, TRAINING_USAGES).any():
-        rule = "are scored where --usage names them" if is_a_score else "decide nothing"
+        return np.flatnonzero(usages == usage.strip().lower())
+    others = np.flatnonzero(~np.isin(usages, (*SCORING_USAGES, *TRAINING_USAGES)))
+    if len(others):
+        return others
+    if not np.isin(usages, TRAINING_USAGES).any():
+        names = ", ".join(sorted(set(dataset.usage.tolist())))
         raise InputError(
-            f"{dataset.source}: rows kept for the final score {rule}. "
-            f"Received: {', '.join(sorted(set(dataset.usage.tolist())))} alone"
+            f"{dataset.source}: rows kept for the final score {rule}. Received: {names} alone"
         )
     return dataset.training_rows()
+
+
+def _is_for_scoring(usage: str | None) -> bool:
+    return usage is not None and usage.strip().lower() in SCORING_USAGES

@@ -1,4 +1,4 @@
-"""Checkpoints asked about labelled rows: what each says of them, and how good that is."""
+"""Checkpoints scored on labelled rows."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -7,19 +7,21 @@ from pathlib import Path
 
 import numpy as np
 
-from ferlab import data, inference
+from ferlab import inference
 from ferlab.checkpoints import Checkpoint
 from ferlab.data import SCORING_USAGES, Dataset
 from ferlab.evaluation import calibration, held_out, metrics
+from ferlab.inference import matching
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a checkpoint says of labelled rows.
+    """The predictions of a checkpoint for labelled rows, and their scores.
 
-    outputs: float32 (n, num_classes), its probabilities as they come, columns in the order of the
-        dataset's classes.
-    probabilities: the same at the checkpoint's temperature; `outputs` where it carries none.
+    outputs: float32 (n, num_classes), probabilities before temperature scaling, columns in the
+        order of the dataset's classes.
+    probabilities: the same at the checkpoint's temperature; `outputs` if it has none.
+    counts: int64 (num_classes, num_classes), the confusion matrix.
     calibration_error: the expected calibration error of `outputs`; scaled_error: that of
         `probabilities`, None without a temperature.
     loss: the mean cross-entropy of `outputs`, in nats, as in training.
@@ -40,8 +42,8 @@ class Evaluation:
         return self.outputs.argmax(axis=1)
 
     @property
-    def right(self) -> np.ndarray:
-        """bool (n,)"""
+    def correct(self) -> np.ndarray:
+        """bool (n,): whether the most probable class is the label."""
         return self.predicted == self.dataset.labels
 
 
@@ -54,52 +56,38 @@ def rows_to_score(
     usage: str | None = None,
     report: Callable[[str], None],
 ) -> tuple[list[Dataset], bool]:
-    """(the same labelled rows for each checkpoint, whether they are rows that one was trained on).
+    """(the same labelled rows for each checkpoint, whether one of them was trained on these).
 
-    Which rows, and what `report` is told, is said at `held_out.to_score`. Images of a folder are
-    read in each checkpoint's own size. Raises InputError for data without labels, and naming the
-    checkpoint that tells other classes apart.
+    `held_out.scoring_rows` chooses the rows; images of a folder are read in the size of each
+    checkpoint. Raises InputError for data without labels and for a checkpoint of other classes.
     """
-    is_folder = Path(path).is_dir()
-    told = [one for one in checkpoints if one.tells_classes]
-    names = class_names
-    if is_folder and names is None:
-        names = (told or checkpoints)[0].class_names
-    # Folders and archives may keep what is for the final score in a part of their own.
-    folded = (usage or "").strip().lower()
+    # Folders and archives may keep the rows of the final score in a part of their own.
+    folded, is_folder = (usage or "").strip().lower(), Path(path).is_dir()
     is_test_part = Path(path).suffix.lower() == ".npz" and folded in ("test", "testing")
-    role = "test" if is_test_part or (is_folder and folded in SCORING_USAGES) else "train"
-
-    def read_at(image_shape: tuple[int, int, int] | None) -> Dataset:
-        return data.read(
-            path,
-            role=role,
-            class_names=inference.data_class_names(
-                names, is_folder=is_folder, is_the_models=not told
-            ),
-            image_shape=image_shape,
-        )
-
-    dataset = read_at(checkpoints[0].image_shape if is_folder else None)
-    for one in checkpoints:
-        inference.require_same_task(one, dataset)
-    dataset = data.with_truth(dataset, truth)
-    if is_test_part and dataset.usage is None:
+    match = matching.read(
+        path,
+        checkpoints,
+        role="test" if is_test_part or (is_folder and folded in SCORING_USAGES) else "train",
+        class_names=class_names,
+        truth=truth,
+        image_shape=checkpoints[0].image_shape,
+    )
+    if is_test_part and match.dataset.usage is None:
         usage = None
-    chosen, is_trained_on = held_out.to_score(
-        dataset,
-        [one.path for one in checkpoints],
+    rows, is_trained_on = held_out.scoring_rows(
+        match.dataset,
+        [checkpoint.path for checkpoint in checkpoints],
         usage=usage,
-        read_at=read_at if is_folder else None,
+        images_at=match.at,
         report=report,
     )
-    parts = {dataset.image_shape: dataset.take(chosen)}
-    for one in checkpoints:
-        if is_folder and one.image_shape not in parts:
-            images = read_at(one.image_shape).images[chosen]
-            parts[one.image_shape] = dataclasses.replace(parts[dataset.image_shape], images=images)
-    whole = parts[dataset.image_shape]
-    return [parts.get(one.image_shape, whole) for one in checkpoints], is_trained_on
+    whole = match.dataset.take(rows)
+    datasets = {whole.image_shape: whole}
+    for checkpoint in checkpoints:
+        shape = checkpoint.image_shape
+        if is_folder and shape not in datasets:
+            datasets[shape] = dataclasses.replace(whole, images=match.at(shape).images[rows])
+    return [datasets.get(one.image_shape, whole) for one in checkpoints], is_trained_on
 
 
 def evaluate(
@@ -109,7 +97,11 @@ def evaluate(
     batch_size: int = 256,
     report: Callable[[str], None] | None = None,
 ) -> Evaluation:
-    """Ask a checkpoint about rows that all have a label. Raises InputError if they do not fit."""
+    """Score a checkpoint on rows that all have a label.
+
+    report: is given the notes and the speed of `inference.predict`. Raises InputError if data and
+    model do not match.
+    """
     outputs = inference.predict(checkpoint, dataset, batch_size=batch_size, report=report)
     counts = metrics.confusion_counts(dataset.labels, outputs.argmax(axis=1), dataset.num_classes)
     probabilities, temperature = outputs, checkpoint.temperature

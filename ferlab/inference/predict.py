@@ -1,6 +1,5 @@
-"""The only place that predicts: raw grey levels in, probabilities out."""
+"""Predict: raw images in, probabilities out. No other module calls `predict` of Keras."""
 
-import dataclasses
 import sys
 import time
 from collections.abc import Callable
@@ -13,96 +12,11 @@ from ferlab import data
 from ferlab.checkpoints import Checkpoint
 from ferlab.data import Dataset
 from ferlab.errors import InputError
-from ferlab.inference import engines
+from ferlab.inference import engines, matching
 from ferlab.inference.tta import VIEWS, views
-from ferlab.labels import EMOTIONS, is_reordering, require_same_classes
+from ferlab.labels import UNLABELLED
 
-WARM_UP = 3  # batches before the clock runs: the first builds the graph
-
-
-def read_for(
-    checkpoint: Checkpoint,
-    path: str,
-    *,
-    role: str,
-    class_names: tuple[str, ...] | None = None,
-    truth: str | None = None,
-) -> Dataset:
-    """Read data to use with this checkpoint: its image size and channels, its class folders.
-
-    A table's numbers keep their own meaning, so one in another order than the checkpoint's is
-    found out rather than read wrongly; one without labels has the checkpoint's classes. Raises
-    InputError when the two do not fit. truth: a file of labels that the data lacks.
-    """
-    is_folder = Path(path).is_dir()
-    dataset = data.read(
-        path,
-        role=role,
-        class_names=data_class_names(
-            class_names or (checkpoint.class_names if is_folder else None),
-            is_folder=is_folder,
-            is_the_models=not checkpoint.tells_classes,
-        ),
-        image_shape=checkpoint.image_shape if is_folder else None,
-    )
-    dataset = data.with_truth(dataset, truth)
-    require_same_task(checkpoint, dataset)
-    if checkpoint.class_names:
-        dataset = with_models_classes(dataset, checkpoint.class_names)
-    return data.fit_images(dataset, checkpoint.image_shape)
-
-
-def with_models_classes(dataset: Dataset, class_names: tuple[str, ...]) -> Dataset:
-    """Data without labels under a model's classes; data with some as it is, as they mean its own.
-
-    Where both name the same classes the data keeps its order, in which answers are then given.
-    """
-    if dataset.has_labels or sorted(class_names) == sorted(dataset.class_names):
-        return dataset
-    return dataclasses.replace(dataset, class_names=class_names)
-
-
-def data_class_names(
-    class_names: tuple[str, ...] | None, *, is_folder: bool, is_the_models: bool
-) -> tuple[str, ...] | None:
-    """The names to read data with, of those the user gave; None for the data's own.
-
-    A table of the seven emotions has one order. When a user tells another for a model that does
-    not tell its own (`is_the_models`), it is the model's outputs that are in that order.
-    """
-    if is_the_models and not is_folder and is_reordering(class_names, EMOTIONS):
-        return None
-    return class_names
-
-
-def note_classes(dataset: Dataset, report: Callable[[str], None]) -> None:
-    """Report what a submission's numbers mean for data without labels that are no emotions'."""
-    if not dataset.has_labels and set(dataset.class_names) != set(EMOTIONS):
-        numbered = ", ".join(f"{number} {name}" for number, name in enumerate(dataset.class_names))
-        report(f"note: the labels mean {numbered}")
-
-
-def require_same_task(
-    checkpoint: Checkpoint, dataset: Dataset, *, may_reorder: bool | None = None
-) -> None:
-    """Raise InputError unless the checkpoint tells the dataset's classes apart.
-
-    may_reorder: whether outputs in another order are put into the data's, rather than an error;
-        by default if it is the user who told the order and not the file. Rows without labels may
-        be asked about with other classes.
-    """
-    names, where = checkpoint.class_names, f"{dataset.source} with {checkpoint.path}"
-    if names is None and checkpoint.num_classes != dataset.num_classes:
-        raise InputError(
-            f"{where}: the model has {checkpoint.num_classes} outputs, the data "
-            f"{dataset.num_classes} classes ({', '.join(dataset.class_names)}); say what the "
-            "outputs are with --class-names"
-        )
-    may_reorder = not checkpoint.tells_classes if may_reorder is None else may_reorder
-    if may_reorder and is_reordering(names, dataset.class_names):
-        return
-    if names is not None and (dataset.has_labels or sorted(names) == sorted(dataset.class_names)):
-        require_same_classes(where, dataset.class_names, names)
+WARM_UP = 3  # batches before the clock starts; the first one compiles
 
 
 def predict(
@@ -111,46 +25,47 @@ def predict(
     *,
     batch_size: int = 256,
     tta: str = "none",
-    may_reorder: bool | None = None,
     engine: str = "keras",
+    columns: np.ndarray | None = None,
     report: Callable[[str], None] | None = None,
 ) -> np.ndarray:
-    """float32 (n, num_classes), rows in order, columns in the order of the dataset's classes.
+    """float32 (n, num_classes): rows in order, columns in the order of the dataset's classes.
 
-    tta: the mean over which views of an image, one of `test_time_augmentation.VIEWS`.
+    Images of another size or number of channels are brought to the model's.
 
-    Images of another size or number of channels are brought to the model's. Raises InputError if
-    data and model do not fit; may_reorder as in `require_same_task`.
-    engine: a key of ENGINES; InputError too if it is not installed or cannot take the model.
-    With `report`, a terminal shows a progress bar, and `report` is told the speed.
+    tta: a key of `tta.VIEWS`; the mean over these views of an image. engine: a key of ENGINES.
+    columns: the output for each class of the dataset; by default `matching.columns` of the two.
+    report: is given notes and the speed, and a terminal shows a progress bar.
+
+    Raises InputError if data and model do not match, and for an engine that is not installed or
+    cannot run the model.
     """
     engines.require_engine(engine)
-    require_same_task(checkpoint, dataset, may_reorder=may_reorder)
+    if columns is None:
+        columns = matching.columns(checkpoint, dataset)
     dataset = data.fit_images(dataset, checkpoint.image_shape)
-    names = checkpoint.class_names
-    if report and names is None:
+    if report and checkpoint.class_names is None:
         report(
-            f"{checkpoint.path} does not tell its classes; taken as "
-            f"{', '.join(dataset.class_names)}; --class-names says otherwise, and "
-            "`python -m ferlab inspect` finds out"
+            f"{checkpoint.path} records no class names, taken as "
+            f"{', '.join(dataset.class_names)}; set --class-names for another order, which "
+            "`python -m ferlab inspect` finds"
         )
-    if report and names is not None:
-        note_classes(dataset, report)
+    elif report:
+        matching.report_numbering(dataset, report)
     start = time.perf_counter()
-    outputs_of, total = _network(checkpoint, dataset.images, batch_size, engine, report), 0.0
+    outputs_of = _network(checkpoint, dataset.images, batch_size, engine, report)
+    total: np.ndarray | float = 0.0
     for images in views(dataset.images, tta):
-        probabilities, kind = _as_probabilities(outputs_of(images), checkpoint.path)
+        probabilities, conversion = _as_probabilities(outputs_of(images), checkpoint.path)
         total = total + probabilities
-    probabilities = total / VIEWS[tta]
+    mean = np.take(total / VIEWS[tta], columns, axis=1)
     seconds = time.perf_counter() - start
-    if is_reordering(names, dataset.class_names):
-        probabilities = probabilities[:, [names.index(name) for name in dataset.class_names]]
     if report:
         count = len(dataset)
         report(f"{count:,} images in {seconds:.1f} s, {count / seconds:,.0f} a second")
-        if kind:
-            report(f"note: {checkpoint.path} gives {kind}")
-    return probabilities.astype("float32")
+        if conversion:
+            report(f"note: {checkpoint.path} gives {conversion}")
+    return mean.astype("float32")
 
 
 def _network(
@@ -160,7 +75,7 @@ def _network(
     engine: str,
     report: Callable[[str], None] | None,
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """What gives the model's outputs of raw grey levels. images: some that it will be asked."""
+    """The function from raw images to the model's outputs. images: some, to check an engine on."""
     model = checkpoint.raw_pixel_model()
     if engine == "keras":
         from ferlab.data.batches import Batches, feed  # imports Keras
@@ -178,7 +93,7 @@ def _network(
 
 @dataclass(frozen=True)
 class Speed:
-    """Milliseconds an image, with batches of this size: the median and the quartiles."""
+    """Milliseconds an image with batches of this size: the median and the quartiles."""
 
     batch_size: int
     batches: int
@@ -192,10 +107,9 @@ class Speed:
 
 
 def speed(checkpoint: Checkpoint, *, batch_size: int, seconds: float) -> Speed:
-    """How fast the model is on this machine, on grey levels in memory, timed for about `seconds`.
+    """Time the model on this machine, for about `seconds` and at least five batches.
 
-    Reading and resizing images is not in it, handing them to the device is. Five batches or more
-    are timed, whatever they take.
+    Includes the copy of images from memory to the device, not reading and resizing them.
     """
     model = checkpoint.raw_pixel_model()
     shape = (batch_size, *checkpoint.image_shape)
@@ -212,26 +126,22 @@ def speed(checkpoint: Checkpoint, *, batch_size: int, seconds: float) -> Speed:
 
 
 def output_indices(checkpoint: Checkpoint, dataset: Dataset) -> np.ndarray:
-    """int64 (n,): which of the model's outputs stands for each row's label.
+    """int64 (n,): the index of the model's output for each row's label.
 
-    Of a row without a label, the largest output. Raises InputError as `predict` does.
+    For a row without a label, that of the largest output. Raises InputError as `predict` does.
     """
-    require_same_task(checkpoint, dataset)
-    names = checkpoint.class_names
-    order = np.arange(dataset.num_classes)
-    if is_reordering(names, dataset.class_names):
-        order = np.array([names.index(name) for name in dataset.class_names])
-    labels = dataset.labels
+    columns, labels = matching.columns(checkpoint, dataset), dataset.labels
     if not dataset.is_labelled:
-        labels = np.where(labels < 0, predict(checkpoint, dataset).argmax(axis=1), labels)
-    return order[labels]
+        predicted = predict(checkpoint, dataset, columns=columns).argmax(axis=1)
+        labels = np.where(labels == UNLABELLED, predicted, labels)
+    return columns[labels]
 
 
 def output_kind(outputs: np.ndarray) -> str:
-    """What a model gives, by its outputs (n, num_classes).
+    """The kind of a model's outputs, float (n, num_classes).
 
-    'probabilities' that add up to 1, 'independent' ones of each class by itself, else 'scores',
-    whose softmax are probabilities.
+    'probabilities' add up to 1; 'independent' are a probability for each class by itself; 'scores'
+    are anything else, and their softmax gives probabilities.
     """
     if (outputs < 0).any() or not np.isfinite(outputs).all():
         return "scores"
@@ -242,23 +152,25 @@ def output_kind(outputs: np.ndarray) -> str:
 
 
 def features(checkpoint: Checkpoint, dataset: Dataset, *, batch_size: int = 256) -> np.ndarray:
-    """float32 (n, k): what the model's last layer with weights sees, then its log-probabilities.
+    """float32 (n, k): the input of the model's last layer with weights, and log-probabilities.
 
-    They serve data of other classes than the model's, too. Of a map of features, the mean over its
-    places. Where the last such layer is itself a model, or joins several, the log-probabilities
-    alone.
+    Of feature maps, the mean over height and width. Only the log-probabilities if the last layer
+    with weights is itself a model or has several inputs. They suit data of any classes.
     """
     from ferlab.backend import keras
     from ferlab.data.batches import Batches, feed
 
-    model, last = checkpoint.model, [layer for layer in checkpoint.model.layers if layer.weights]
-    seen = [] if not last or isinstance(last[-1], keras.Model) else [last[-1].input]
-    if seen and isinstance(seen[0], (list, tuple, dict)):
-        seen = []
-    body = keras.Model(model.inputs, [*seen, model.outputs[0]])
-    both = checkpoint.with_model(body)
+    model = checkpoint.model
+    weighted = [layer for layer in model.layers if layer.weights]
+    inputs = [] if not weighted or isinstance(weighted[-1], keras.Model) else [weighted[-1].input]
+    if inputs and isinstance(inputs[0], (list, tuple, dict)):
+        inputs = []
+    body = keras.Model(model.inputs, [*inputs, model.outputs[0]])
+    truncated = checkpoint.with_model(body)
     images = data.fit_images(dataset, checkpoint.image_shape).images
-    outputs = both.raw_pixel_model().predict(feed(Batches(images, None, batch_size)), verbose=0)
+    outputs = truncated.raw_pixel_model().predict(
+        feed(Batches(images, None, batch_size)), verbose=0
+    )
     *maps, last_outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
     probabilities, _ = _as_probabilities(last_outputs, checkpoint.path)
     columns = [places.mean(axis=tuple(range(1, places.ndim - 1))) for places in maps]
@@ -267,15 +179,16 @@ def features(checkpoint: Checkpoint, dataset: Dataset, *, batch_size: int = 256)
 
 
 def _as_probabilities(outputs: np.ndarray, path: Path) -> tuple[np.ndarray, str]:
-    """Rows that add up to 1, and what was done to have them so; '' when they were."""
+    """(rows that add up to 1, how they were converted; '' if they were probabilities)."""
     outputs = np.asarray(outputs, dtype="float64")
     if not np.isfinite(outputs).all():
-        raise InputError(f"{path}: its outputs must be numbers. Received: nan or infinity")
+        raise InputError(f"{path}: outputs must be finite numbers. Received: nan or infinity")
     kind = output_kind(outputs)
     if kind == "probabilities":
         return outputs, ""
     if kind == "independent":
         sums = outputs.sum(axis=1, keepdims=True)
-        return outputs / sums, "a probability for each class by itself; divided by their sum"
-    scores = np.exp(outputs - outputs.max(axis=1, keepdims=True))
-    return scores / scores.sum(axis=1, keepdims=True), "scores; softmax makes them probabilities"
+        return outputs / sums, "an independent probability for each class; divided by their sum"
+    from scipy.special import softmax
+
+    return softmax(outputs, axis=1), "scores; their softmax is taken"

@@ -160,7 +160,7 @@ def scores(found: Evaluation, copies: np.ndarray) -> dict:
     """An evaluation as facts. copies: as `copies_of` gives them for its rows."""
     told = dataclasses.asdict(found.scores)
     classes = dict(zip(found.dataset.class_names, told.pop("classes"), strict=True))
-    right = found.right[~copies]
+    right = found.correct[~copies]
     return {
         "source": Path(found.dataset.source).name,
         "fingerprint": found.dataset.fingerprint(),
@@ -183,7 +183,7 @@ def scores(found: Evaluation, copies: np.ndarray) -> dict:
 def difference(whole: list[Evaluation], half: list[Evaluation]) -> dict:
     """What float16 has changed, over the rows of all evaluations, pair by pair."""
     before, after = (
-        [np.concatenate([getattr(one, name) for one in found]) for name in ("predicted", "right")]
+        [np.concatenate([getattr(one, name) for one in found]) for name in ("predicted", "correct")]
         for found in (whole, half)
     )
     return {

@@ -7,7 +7,7 @@ import numpy as np
 
 from ferlab import checkpoints, pretrained
 from ferlab.data import Dataset
-from ferlab.inference import voting
+from ferlab.inference import model_list, vote_cache, voting
 from ferlab.recipes import Recipe
 from ferlab.training.objectives import Teacher
 
@@ -21,13 +21,13 @@ def teacher(
     """
     if not paths:
         return None
-    members = [member for path in paths for member in voting.members_of(path) if member.weight]
+    members = [member for path in paths for member in model_list.members_of(path) if member.weight]
     probabilities = voting.collect(
         members,
         dataset,
         batch_size=256,
         tta="flip" if recipe.horizontal_flip else "none",
-        cache_dir=voting.default_cache_dir(),
+        cache_dir=vote_cache.default_folder(),
         report=report,
     )
     rows = [_rows_of(member.path, dataset) for member in members]

@@ -7,7 +7,6 @@ A training that was stopped, however suddenly, goes on from there when it is beg
 
 import csv
 import datetime
-import hashlib
 import math
 import shutil
 import sys
@@ -350,11 +349,9 @@ def checkpoint_settings(role: str, checkpoint: Checkpoint | None) -> dict:
     """What an outcome follows from that begins with a checkpoint, for `runs.open_run`."""
     if checkpoint is None:
         return {role: None}
-    with files.open_to_read(checkpoint.path) as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {
         role: checkpoint.path.name,
-        f"{role}_sha256": digest,
+        f"{role}_sha256": files.sha256(checkpoint.path),
         f"{role}_pixels": checkpoint.pixels,  # it may not tell them itself
     }
 

@@ -13,6 +13,7 @@ from ferlab.checkpoints import Checkpoint
 from ferlab.data import Dataset, concatenate
 from ferlab.errors import InputError
 from ferlab.evaluation import metrics
+from ferlab.inference import matching
 from ferlab.labels import UNLABELLED
 from ferlab.recipes import Recipe, SemiRecipe
 from ferlab.training import runs
@@ -190,7 +191,7 @@ class Experiment:
     def require_sound(self) -> None:
         """Raise InputError for what would fail later, before anything is written."""
         predictor, recipe, names = self.predictor, self.recipe, self.rows.labelled.class_names
-        inference.require_same_task(predictor, self.rows.labelled)  # by rows that have labels
+        matching.columns(predictor, self.rows.labelled)  # by rows that have labels
         thresholds(recipe, names)
         training.require_epochs(self.existing, self.initial_epoch, recipe)
         if recipe.ramp_epochs >= recipe.epochs - self.initial_epoch:

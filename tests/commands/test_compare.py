@@ -12,6 +12,7 @@ from support import faces
 from ferlab import checkpoints, data, files, inference, training
 from ferlab.checkpoints import TrainingRecord
 from ferlab.evaluation import metrics
+from ferlab.inference import matching
 from ferlab.labels import EMOTIONS
 from ferlab.reports import comparison
 from models import build_model
@@ -152,7 +153,7 @@ def test_compare_reads_images_of_a_folder_in_each_models_size(folder, rows, comm
     command("compare", *arguments, cwd=folder)
     for cells in table(folder / "folder.csv"):
         checkpoint = checkpoints.load(folder / cells["path"])
-        read = inference.read_for(checkpoint, str(folder / "faces"), role="train")
+        read = matching.read(str(folder / "faces"), [checkpoint], role="train").dataset
         answers = inference.predict(checkpoint, read)
         loss = -np.log(answers[np.arange(40), read.labels]).mean()
         assert float(cells["loss"]) == pytest.approx(loss, rel=1e-4)

@@ -61,7 +61,7 @@ def test_the_facts_are_what_the_file_does(shipped, folder):
     facts = json.loads((shipped / "quick.json").read_text())
     path = pretrained.resolve("pretrained:quick")
     model = checkpoints.load(path)
-    assert facts["sha256"] == pretrained.sha256(path)
+    assert facts["sha256"] == files.sha256(path)
     assert facts["bytes"] == path.stat().st_size < 2.2 * facts["parameters"]
     assert facts["recipe"] == RECIPE.as_dict()
     assert (facts["seed"], facts["data"]["rows"], facts["data"]["name"]) == (3, 120, None)

@@ -15,7 +15,7 @@ import support
 from support import ROOT, call, faces, run
 
 from ferlab import checkpoints, data
-from ferlab.inference import voting
+from ferlab.inference import model_list
 from ferlab.training import runs
 
 VOTE = ("--recipes", "dnn-report", "--members", 3, "--snapshots", 2)
@@ -49,7 +49,7 @@ def member_lines(folder):
 
 
 def weights_of(folder):
-    members = voting.read_model_list(folder / "model_list.txt")
+    members = model_list.read(folder / "model_list.txt")
     return [checkpoints.load(member.path).model.get_weights() for member in members]
 
 
@@ -99,7 +99,7 @@ def test_the_list_names_the_last_epochs_and_can_vote(work):
             line,
         ).groups()
         accuracies.append(float(accuracy))
-    members = voting.read_model_list(work / "vote" / "model_list.txt")
+    members = model_list.read(work / "vote" / "model_list.txt")
     histories = [checkpoints.read_record(member.path).history for member in members]
     measured = [100 * history["val_accuracy"][-1] for history in histories]
     assert accuracies == pytest.approx(measured, abs=0.01)
@@ -183,7 +183,7 @@ def test_more_members_are_added(work, tmp_path):
     assert [line.split("/")[1][0] for line in member_lines(copy)] == ["6", "7", "6", "7"]
     five = vote_train("train.csv", *VOTE, "--members", 5, *SHORT, cwd=tmp_path)
     assert "training 3 of 3" in five
-    assert len(voting.read_model_list(copy / "model_list.txt")) == 5
+    assert len(model_list.read(copy / "model_list.txt")) == 5
     assert "--members must be 5 or more" in fails("train.csv", *VOTE, *SHORT, cwd=tmp_path)
 
 

@@ -29,18 +29,18 @@ def saved(path, training_rows=None):
 @pytest.mark.parametrize("usage", ["PrivateTest", "privatetest ", "test"])
 def test_rows_of_the_final_score_decide_nothing(rows, usage):
     with pytest.raises(InputError, match="kept for the final score"):
-        held_out.rows(rows, [], usage=usage, report=print)
+        held_out.tuning_rows(rows, [], usage=usage, report=print)
 
 
 def test_a_file_of_the_final_score_alone_is_refused(rows):
     with pytest.raises(InputError, match="kept for the final score"):
-        held_out.rows(rows.take(rows.usage == "PrivateTest"), [], report=print)
+        held_out.tuning_rows(rows.take(rows.usage == "PrivateTest"), [], report=print)
 
 
 def test_without_a_usage_the_rows_for_neither_are_taken(rows):
-    assert set(held_out.rows(rows, [], report=print).usage) == {"PublicTest"}
+    assert set(held_out.tuning_rows(rows, [], report=print).usage) == {"PublicTest"}
     training = rows.take(rows.usage != "PublicTest")
-    assert set(held_out.rows(training, [], report=print).usage) == {"Training"}
+    assert set(held_out.tuning_rows(training, [], report=print).usage) == {"Training"}
 
 
 @pytest.mark.parametrize("suffix", checkpoints.SUFFIXES)
@@ -48,7 +48,7 @@ def test_rows_that_a_model_was_trained_on_are_left_out(tmp_path, suffix):
     data, lines = faces(20, seed=3), []
     first = saved(tmp_path / f"a{suffix}", data.take(range(12)).row_digests())
     second = saved(tmp_path / f"b{suffix}", data.take(range(10, 15)).row_digests())
-    left = held_out.rows(data, [first, second], report=lines.append)
+    left = held_out.tuning_rows(data, [first, second], report=lines.append)
     np.testing.assert_array_equal(left.images, data.images[15:])
     assert lines == ["15 of 20 rows left out: a model was trained on them"]
 
@@ -57,14 +57,14 @@ def test_when_all_were_trained_on_it_says_so(tmp_path):
     data = faces(8, seed=3)
     model = saved(tmp_path / "m.h5", data.row_digests())
     with pytest.raises(InputError, match="8 of them trained on"):
-        held_out.rows(data, [model], report=print)
+        held_out.tuning_rows(data, [model], report=print)
 
 
 def test_a_model_that_does_not_tell_is_named(tmp_path):
     lines = []
     model = saved(tmp_path / "m.h5")
-    assert len(held_out.rows(faces(8), [model], report=lines.append)) == 8
-    assert "not all rows that these were trained on are known: " in lines[0]
+    assert len(held_out.tuning_rows(faces(8), [model], report=lines.append)) == 8
+    assert lines[0].startswith("note: not all training rows")
     assert "m.h5" in lines[0]
 
 
@@ -74,7 +74,7 @@ def test_a_model_that_went_on_from_unknown_rows_is_named_and_its_own_rows_known(
     record = TrainingRecord(pixels="raw", has_unknown_rows=True)
     digests = data.take(range(6)).row_digests()
     checkpoints.save(model, tmp_path / "m.h5", record, training_rows=digests)
-    assert len(held_out.rows(data, [tmp_path / "m.h5"], report=lines.append)) == 14
+    assert len(held_out.tuning_rows(data, [tmp_path / "m.h5"], report=lines.append)) == 14
     assert len(lines) == 2
 
 
@@ -85,21 +85,23 @@ def test_a_model_of_another_image_size_knows_its_rows(tmp_path):
     record = TrainingRecord(pixels="raw", image_shape=(24, 24, 1))
     digests = small.take(range(9)).row_digests()
     checkpoints.save(model, tmp_path / "m.h5", record, training_rows=digests)
-    for read_at in (None, lambda shape: fit_images(data, shape)):
-        left = held_out.rows(data, [tmp_path / "m.h5"], read_at=read_at, report=print)
+    for images_at in (None, lambda shape: fit_images(data, shape)):
+        left = held_out.tuning_rows(data, [tmp_path / "m.h5"], images_at=images_at, report=print)
         np.testing.assert_array_equal(left.images, data.images[9:])
 
 
 def test_without_any_label_it_says_so():
     data = faces(4)
-    with pytest.raises(InputError, match="needs rows with labels; --truth"):
-        held_out.rows(dataclasses.replace(data, labels=np.full(4, -1)), [], report=print)
+    with pytest.raises(InputError, match=r"needs rows with labels.*--truth"):
+        held_out.tuning_rows(dataclasses.replace(data, labels=np.full(4, -1)), [], report=print)
 
 
 def test_rows_without_labels_are_left_out():
     data = faces(8)
     labels = np.where(np.arange(8) < 3, -1, data.labels)
-    assert len(held_out.rows(dataclasses.replace(data, labels=labels), [], report=print)) == 5
+    assert (
+        len(held_out.tuning_rows(dataclasses.replace(data, labels=labels), [], report=print)) == 5
+    )
 
 
 def test_digests_tell_images_apart_and_know_copies():
@@ -113,28 +115,28 @@ def test_digests_tell_images_apart_and_know_copies():
 
 
 def test_a_score_takes_rows_of_the_final_score_when_they_are_named_and_only_then(rows):
-    taken, is_trained_on = held_out.to_score(rows, [], report=print)
+    taken, is_trained_on = held_out.scoring_rows(rows, [], report=print)
     assert set(rows.usage[taken]) == {"PublicTest"}
     assert not is_trained_on
-    taken, _ = held_out.to_score(rows, [], usage="privatetest", report=print)
+    taken, _ = held_out.scoring_rows(rows, [], usage="privatetest", report=print)
     np.testing.assert_array_equal(taken, range(16, 20))
     final = rows.take(rows.usage == "PrivateTest")
-    with pytest.raises(InputError, match="scored where --usage names them"):
-        held_out.to_score(final, [], report=print)
+    with pytest.raises(InputError, match=r"kept for the final score.*--usage"):
+        held_out.scoring_rows(final, [], report=print)
 
 
 def test_a_score_leaves_trained_rows_out_and_says_when_there_are_no_others(tmp_path):
     data, lines = faces(20, seed=3), []
     model = saved(tmp_path / "m.h5", data.take(range(12)).row_digests())
-    taken, is_trained_on = held_out.to_score(data, [model], report=lines.append)
+    taken, is_trained_on = held_out.scoring_rows(data, [model], report=lines.append)
     np.testing.assert_array_equal(taken, range(12, 20))
     assert not is_trained_on
     assert lines == ["12 of 20 rows left out: a model was trained on them"]
-    taken, is_trained_on = held_out.to_score(data.take(range(12)), [model], report=lines.append)
+    taken, is_trained_on = held_out.scoring_rows(data.take(range(12)), [model], report=lines.append)
     np.testing.assert_array_equal(taken, range(12))
     assert is_trained_on
     labels = np.where(np.arange(20) % 2, data.labels, -1)
-    taken, _ = held_out.to_score(
+    taken, _ = held_out.scoring_rows(
         dataclasses.replace(data, labels=labels), [model], report=lines.append
     )
     np.testing.assert_array_equal(taken, [13, 15, 17, 19])

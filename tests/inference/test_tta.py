@@ -6,6 +6,7 @@ from support import faces
 
 from ferlab import checkpoints, inference
 from ferlab.inference import voting
+from ferlab.inference.model_list import Member
 from ferlab.inference.tta import VIEWS, views
 
 
@@ -41,7 +42,7 @@ def test_a_prediction_is_the_mean_over_the_views(cnn):
 
 
 def test_a_vote_keeps_the_answers_over_views_apart(cnn, tmp_path):
-    dataset, members = faces(12), [voting.Member(1, cnn, "here")]
+    dataset, members = faces(12), [Member(1, cnn, "here")]
     answers = {
         name: voting.collect(
             members, dataset, batch_size=8, tta=name, cache_dir=tmp_path, report=lambda line: None

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from support import faces
 
-from ferlab import checkpoints, data
+from ferlab import checkpoints, data, files
 from ferlab.checkpoints import TrainingRecord
 from ferlab.errors import InputError
-from ferlab.inference import voting
+from ferlab.inference import model_list, voting
+from ferlab.inference.model_list import Member
 from ferlab.labels import EMOTIONS
 from models import build_model
 
@@ -37,10 +38,10 @@ def folder(tmp_path):
 
 def collect(folder, text, **options):
     (folder / "model_list.txt").write_text(text)
-    members = voting.read_model_list(folder / "model_list.txt")
+    members = model_list.read(folder / "model_list.txt")
     lines = []
     settings = {"batch_size": 16, "report": lines.append}
-    dataset = voting.read_for(members, str(folder / "test.csv"), None)
+    dataset = voting.read(members, str(folder / "test.csv"), None).dataset
     probabilities = voting.collect(
         members, dataset, cache_dir=folder / "cache", **{**settings, **options}
     )
@@ -51,7 +52,7 @@ def test_list_with_comments_blanks_tabs_and_spaces_in_names(tmp_path):
     (tmp_path / "my model.h5").touch()
     text = "\ufeff# mine\n\n 2 my model.h5  # best\n1.5\tmy model.h5\r\n"
     (tmp_path / "list.txt").write_text(text)
-    members = voting.read_model_list(tmp_path / "list.txt")
+    members = model_list.read(tmp_path / "list.txt")
     assert [(member.weight, member.path.name) for member in members] == [
         (2, "my model.h5"),
         (1.5, "my model.h5"),
@@ -77,7 +78,7 @@ def test_bad_lists(tmp_path, text, rule):
     (tmp_path / "a.h5").touch()
     (tmp_path / "list.txt").write_text(text)
     with pytest.raises(InputError, match=rule):
-        voting.read_model_list(tmp_path / "list.txt")
+        model_list.read(tmp_path / "list.txt")
 
 
 def test_a_line_may_say_how_its_member_was_trained(tmp_path):
@@ -87,14 +88,14 @@ def test_a_line_may_say_how_its_member_was_trained(tmp_path):
     names = ",".join(sorted(EMOTIONS))
     text = f"2 my model.h5 classes={names} pixels=symmetric\tarchitecture=m.json # best\n"
     (tmp_path / "list.txt").write_text(text)
-    (member,) = voting.read_model_list(tmp_path / "list.txt")
+    (member,) = model_list.read(tmp_path / "list.txt")
     assert member.path.name == "my model.h5"
     assert member.pixels == "symmetric"
     assert member.class_names == tuple(sorted(EMOTIONS))
     assert member.architecture.name == "m.json"
     (tmp_path / "sub").mkdir()
-    voting.write_model_list(tmp_path / "sub" / "again.txt", [member], ["a comment"])
-    (again,) = voting.read_model_list(tmp_path / "sub" / "again.txt")
+    model_list.write(tmp_path / "sub" / "again.txt", [member], ["a comment"])
+    (again,) = model_list.read(tmp_path / "sub" / "again.txt")
     assert again.path.resolve() == member.path.resolve()
     assert (again.weight, again.pixels, again.class_names) == (2, "symmetric", member.class_names)
 
@@ -102,11 +103,11 @@ def test_a_line_may_say_how_its_member_was_trained(tmp_path):
 @pytest.mark.parametrize(
     ("options", "rule"),
     [
-        ("pixels=grey", ":1: pixels must be one of unit"),
-        ("classes=a", ":1: class names must be two or more"),
-        ("pixels=unit pixels=raw", ":1: pixels= must be said once"),
+        ("pixels=grey", ":1: pixels .*unit.*grey"),
+        ("classes=a", ":1: .*two or more"),
+        ("pixels=unit pixels=raw", ":1: pixels= "),
         ("architecture=gone.json", ":1: gone.json: no such file"),
-        ("architecture=", ":1: architecture= says nothing"),
+        ("architecture=", ":1: architecture= "),
         ("x" * 5000, "no such file"),
     ],
 )
@@ -114,7 +115,7 @@ def test_bad_options(tmp_path, options, rule):
     (tmp_path / "a.h5").touch()
     (tmp_path / "list.txt").write_text(f"1 a.h5 {options}\n")
     with pytest.raises(InputError, match=rule):
-        voting.read_model_list(tmp_path / "list.txt")
+        model_list.read(tmp_path / "list.txt")
 
 
 def test_members_of_other_sizes_orders_and_scales_vote_together(folder):
@@ -164,14 +165,14 @@ def test_a_list_holds_only_what_it_can_read(tmp_path):
     for name in ("a#1.h5", "b #2.h5", "my model.json"):
         (tmp_path / name).touch()
     where = tmp_path / "list.txt"
-    voting.write_model_list(where, [voting.Member(1, tmp_path / "a#1.h5", "")], [])
-    assert voting.read_model_list(where)[0].path.name == "a#1.h5"
+    model_list.write(where, [Member(1, tmp_path / "a#1.h5", "")], [])
+    assert model_list.read(where)[0].path.name == "a#1.h5"
     for member in (
-        voting.Member(1, tmp_path / "b #2.h5", ""),
-        voting.Member(1, tmp_path / "a#1.h5", "", architecture=tmp_path / "my model.json"),
+        Member(1, tmp_path / "b #2.h5", ""),
+        Member(1, tmp_path / "a#1.h5", "", architecture=tmp_path / "my model.json"),
     ):
         with pytest.raises(InputError, match="cannot list"):
-            voting.write_model_list(where, [member], [])
+            model_list.write(where, [member], [])
 
 
 def test_soft_and_hard():
@@ -243,7 +244,7 @@ def test_digests_are_remembered_until_a_file_changes(folder, monkeypatch):
     os.utime(folder / "a.h5", (settled, settled))
     first, _ = collect(folder, "1 a.h5\n")
     with monkeypatch.context() as patch:
-        patch.setattr(voting.hashlib, "file_digest", lambda *_: pytest.fail("read again"))
+        patch.setattr(files, "sha256", lambda *_: pytest.fail("read again"))
         collect(folder, "2 a.h5\n")
     save_dnn(folder / "a.h5", 7)
     os.utime(folder / "a.h5", (settled, settled))
@@ -280,7 +281,7 @@ def test_members_that_do_not_tell_their_classes_are_noted(folder):
     layers = [keras.layers.Flatten(), keras.layers.Dense(7, activation="softmax")]
     keras.Sequential([keras.Input((48, 48, 1)), *layers]).save(folder / "m.h5")
     _, lines = collect(folder, "1 a.h5\n1 m.h5\n")
-    assert re.search(r"note: these do not tell their classes, .*: [^,]*m\.h5; classes=", lines[0])
+    assert re.search(r"note: .*angry, disgust.*: [^,]*m\.h5; .*classes=", lines[0])
     _, lines = collect(folder, f"1 a.h5\n1 m.h5 classes={','.join(EMOTIONS)}\n")
     assert "note" not in lines[0]
 

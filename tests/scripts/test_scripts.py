@@ -64,7 +64,7 @@ def test_train_says_device_and_forecast_and_writes_the_reports_names(work, cnn):
 
 def test_a_checkpoint_knows_its_rows_and_its_temperature(work, cnn):
     dataset = data.read(work / "train.csv", role="train")
-    left = held_out.rows(dataset, [cnn], report=print)
+    left = held_out.tuning_rows(dataset, [cnn], report=print)
     np.testing.assert_array_equal(left.images, dataset.images[:40])
     assert checkpoints.load(cnn).temperature > 0
 

@@ -1,0 +1,173 @@
+"""Data and models brought together: whose classes, in which order, at which image size.
+
+Class names come from three sides: the data (its folders, an archive's own, the seven emotions of a
+table), the checkpoint that records those it was trained on, and the user (`--class-names`, or
+`classes=` on a line of `model_list.txt`). The rules:
+
+- Class folders are read in the order of the user's names, else of the first model's.
+- The numbers of a table keep their meaning. If no model records its classes, names of the seven
+  emotions in another order describe the models' outputs, not the table.
+- Recorded names must match labelled data in the same order. Stated names may be in another order,
+  and the outputs are then put into the data's. Without any, only the number must match.
+- Data without labels takes the classes of the first model, unless both have the same ones.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ferlab import data
+from ferlab.checkpoints import Checkpoint
+from ferlab.data import Dataset
+from ferlab.data.sources import Role
+from ferlab.errors import InputError
+from ferlab.labels import EMOTIONS, is_reordering, require_same_classes
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The classes of a model's outputs, in their order.
+
+    where: the model in messages: `model.h5`, or `model_list.txt:3: model.h5`.
+    recorded: the names in the checkpoint. stated: the names that the user gives for the model.
+    count: the number of outputs; None before the checkpoint is opened.
+    image_shape: (height, width, channels); None if unknown.
+    """
+
+    where: str
+    recorded: tuple[str, ...] | None = None
+    stated: tuple[str, ...] | None = None
+    count: int | None = None
+    image_shape: tuple[int, int, int] | None = None
+
+
+Model = Checkpoint | Outputs
+
+
+@dataclass(frozen=True)
+class Match:
+    """Data that was read for models: `dataset` has the classes that their answers are given in."""
+
+    dataset: Dataset
+    path: str
+    role: Role
+
+    def at(self, image_shape: tuple[int, int, int]) -> Dataset:
+        """The same rows with images of this shape; those of a folder are decoded anew."""
+        if image_shape == self.dataset.image_shape or not Path(self.path).is_dir():
+            return data.fit_images(self.dataset, image_shape)
+        names = self.dataset.class_names
+        decoded = data.read(self.path, role=self.role, class_names=names, image_shape=image_shape)
+        return dataclasses.replace(self.dataset, images=decoded.images)
+
+    def in_order_of(self, checkpoint: Checkpoint) -> Dataset:
+        """The rows with the model's image shape and labels that number its outputs."""
+        names, dataset = checkpoint.class_names, self.at(checkpoint.image_shape)
+        if names is not None and is_reordering(names, dataset.class_names):
+            return dataset.in_order_of(names)
+        return dataset
+
+
+def read(
+    path: str,
+    models: Sequence[Model],
+    *,
+    role: Role,
+    class_names: tuple[str, ...] | None = None,
+    truth: str | Path | None = None,
+    image_shape: tuple[int, int, int] | None = None,
+) -> Match:
+    """Read data for one or several models, or for none that is known yet.
+
+    class_names: as the user states them. truth: a file of labels that the data lacks.
+    image_shape: what the images of a folder are resized to; by default the largest of the models'.
+
+    Raises InputError for data that cannot be read and for a model that does not fit it.
+    """
+    known = _known_names(models)
+    is_folder = Path(path).is_dir()
+    if is_folder:
+        class_names = class_names or known
+        shapes = [model.image_shape for model in models if model.image_shape]
+        image_shape = image_shape or max(shapes, key=math.prod, default=None)
+    dataset = data.read(
+        path,
+        role=role,
+        class_names=names_to_read(path, models, class_names),
+        image_shape=image_shape if is_folder else None,
+    )
+    dataset = data.with_truth(dataset, truth)
+    if known and not dataset.has_labels and sorted(known) != sorted(dataset.class_names):
+        dataset = dataclasses.replace(dataset, class_names=known)
+    for model in models:
+        columns(model, dataset)
+    return Match(dataset, path, role)
+
+
+def names_to_read(
+    path: str, models: Sequence[Model], class_names: tuple[str, ...] | None
+) -> tuple[str, ...] | None:
+    """The class names to read data with, of those that the user states; None for the data's own."""
+    is_table = not Path(path).is_dir()
+    is_recorded = any(outputs_of(model).recorded for model in models)
+    if is_table and not is_recorded and is_reordering(class_names, EMOTIONS):
+        return None
+    return class_names
+
+
+def columns(model: Model, dataset: Dataset) -> np.ndarray:
+    """int64 (num_classes,): the output of the model that stands for each class of the dataset.
+
+    Rows without labels may be of other classes; the outputs then stay as they are. Raises
+    InputError unless the model tells the dataset's classes apart.
+    """
+    outputs = outputs_of(model)
+    names, where = outputs.recorded or outputs.stated, f"{dataset.source} with {outputs.where}"
+    if names is None:
+        if outputs.count not in (None, dataset.num_classes):
+            raise InputError(
+                f"{where}: the model has {outputs.count} outputs, the data {dataset.num_classes} "
+                f"classes ({', '.join(dataset.class_names)}); name the outputs with --class-names"
+            )
+        return np.arange(dataset.num_classes)
+    has_others = sorted(names) != sorted(dataset.class_names)
+    if has_others and not dataset.has_labels:
+        return np.arange(len(names))
+    if has_others or outputs.stated is None:
+        require_same_classes(where, dataset.class_names, names)
+    return np.array([names.index(name) for name in dataset.class_names])
+
+
+def outputs_of(model: Model) -> Outputs:
+    """What is known of a model's outputs; the names of a checkpoint are its own or the user's."""
+    if isinstance(model, Outputs):
+        return model
+    is_recorded = model.tells_classes
+    return Outputs(
+        where=str(model.path),
+        recorded=model.class_names if is_recorded else None,
+        stated=None if is_recorded else model.class_names,
+        count=model.num_classes,
+        image_shape=model.image_shape,
+    )
+
+
+def report_numbering(dataset: Dataset, report: Callable[[str], None]) -> None:
+    """Report what the numbers of a submission mean, for data without labels of other classes."""
+    if not dataset.has_labels and set(dataset.class_names) != set(EMOTIONS):
+        numbered = ", ".join(f"{number} {name}" for number, name in enumerate(dataset.class_names))
+        report(f"note: the labels mean {numbered}")
+
+
+def _known_names(models: Sequence[Model]) -> tuple[str, ...] | None:
+    """The class names of the first model that records them, else of an opened checkpoint.
+
+    `classes=` on a line of a list holds for that model alone.
+    """
+    names = [outputs_of(model).recorded for model in models]
+    names += [model.class_names for model in models if isinstance(model, Checkpoint)]
+    return next(filter(None, names), None)

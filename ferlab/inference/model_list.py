@@ -1,0 +1,171 @@
+"""`model_list.txt`: the members of a vote and their weights, read and written."""
+
+import contextlib
+import math
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ferlab import checkpoints, files, pretrained
+from ferlab.errors import InputError
+from ferlab.labels import parse_class_names
+
+_OPTION = re.compile(r"\s(pixels|classes|architecture)=(\S*)$", re.IGNORECASE)
+_COMMENT = re.compile(r"(^|\s)#.*")
+SIZE_LIMIT = 2**20  # bytes; a longer file is no list of models
+
+
+@dataclass(frozen=True)
+class Member:
+    """One model of a vote: a line of `model_list.txt`, or a checkpoint by itself.
+
+    where: begins messages, such as `model_list.txt:3`. pixels, class_names, architecture: options
+    of the line, as in `checkpoints.load`; None if the line has none.
+    """
+
+    weight: float
+    path: Path
+    where: str
+    pixels: str | None = None
+    class_names: tuple[str, ...] | None = None
+    architecture: Path | None = None
+
+
+def read(path: Path) -> list[Member]:
+    """Read `weight path` lines; `#` comments and blank lines are skipped.
+
+    After the path a line may have `pixels=unit`, `classes=angry,happy,...` in the order of the
+    model's outputs, and `architecture=model.json`. Paths are relative to the list, or else to the
+    working folder; `pretrained:NAME` is a shipped model. Raises InputError with file and line.
+    """
+    try:
+        with files.open_to_read(path) as file:
+            lines = file.read(SIZE_LIMIT).decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        kind = files.sniff(path) or "not UTF-8 text"
+        raise InputError(
+            f"{path}: expected a list of `weight path` lines, this is {kind}"
+        ) from error
+    members = [
+        _member(line, path.parent, f"{path}:{number}")
+        for number, line in enumerate((_COMMENT.sub("", line).strip() for line in lines), start=1)
+        if line
+    ]
+    if not members:
+        raise InputError(f"{path}: names no model; expected lines of `weight path`")
+    if not any(member.weight for member in members):
+        raise InputError(f"{path}: at least one weight must be above 0")
+    return members
+
+
+def members_of(path: Path) -> list[Member]:
+    """A checkpoint as one member of weight 1; of a list, which ends in .txt, its members."""
+    if path.suffix == ".txt":
+        return read(path)
+    checkpoints.read_record(path)  # raises InputError for a file that is no checkpoint
+    return [Member(1, path, str(path))]
+
+
+def with_defaults(
+    members: Sequence[Member], pixels: str | None, class_names: tuple[str, ...] | None
+) -> list[Member]:
+    """The members with --pixels and --class-names filled in where a line leaves them out."""
+    return [
+        replace(
+            member,
+            pixels=member.pixels or pixels,
+            class_names=member.class_names or class_names,
+        )
+        for member in members
+    ]
+
+
+def write(path: Path, members: Sequence[Member], comments: Sequence[str]) -> None:
+    """Write what `read` reads, whole or not at all; paths are relative to the list.
+
+    Raises InputError for a member whose path or options a line cannot hold.
+    """
+    lines = [f"# {comment}" for comment in comments]
+    lines += [_line(path, member) for member in members]
+    with files.whole_file(path) as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _member(line: str, folder: Path, where: str) -> Member:
+    line, options = _split_options(line, where)
+    weight_text, *rest = line.split(maxsplit=1)
+    try:
+        weight = float(weight_text)
+    except ValueError:
+        weight = math.nan
+    if not (0 <= weight < math.inf) or not rest:
+        raise InputError(f"{where}: expected `weight path`, the weight 0 or more. Received: {line}")
+    try:
+        pixels = options.get("pixels")
+        if pixels is not None and pixels not in checkpoints.PIXEL_SCALES:
+            scales = ", ".join(checkpoints.PIXEL_SCALES)
+            raise InputError(f"pixels must be one of {scales}. Received: {pixels!r}")
+        class_names = parse_class_names(options["classes"]) if "classes" in options else None
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+    architecture = options.get("architecture")
+    return Member(
+        weight,
+        _existing_path(rest[0], folder, where),
+        where,
+        pixels,
+        class_names,
+        _existing_path(architecture, folder, where) if architecture else None,
+    )
+
+
+def _split_options(line: str, where: str) -> tuple[str, dict[str, str]]:
+    """(`weight path`, the options after it)."""
+    options: dict[str, str] = {}
+    while match := _OPTION.search(line):
+        name, value = match[1].lower(), match[2]
+        if not value:
+            raise InputError(f"{where}: {name}= requires a value. Received: {line}")
+        if name in options:
+            raise InputError(f"{where}: {name}= may occur once. Received: {line}")
+        options[name], line = value, line[: match.start()].rstrip()
+    return line, options
+
+
+def _existing_path(name: str, folder: Path, where: str) -> Path:
+    if name.startswith(pretrained.PREFIX):
+        try:
+            return pretrained.resolve(name)
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from error
+    with contextlib.suppress(OSError):  # a name too long to be one
+        for base in (folder, Path()):
+            if (base / name).is_file():
+                return base / name
+    raise InputError(f"{where}: {name[:200]}: no such file")
+
+
+def _line(path: Path, member: Member) -> str:
+    options = {
+        "pixels": member.pixels,
+        "classes": member.class_names and ",".join(member.class_names),
+        "architecture": member.architecture and _written_path(path, member.architecture),
+    }
+    line = f"{member.weight:g} {_written_path(path, member.path)}"
+    for name, value in options.items():
+        if value and re.search(r"\s", value):
+            raise InputError(f"{path}: cannot list {name}={value!r}: it must have no spaces")
+        line += f" {name}={value}" if value else ""
+    if _COMMENT.search(line):
+        raise InputError(f"{path}: cannot list {member.path}: ` #` begins a comment")
+    return line
+
+
+def _written_path(path: Path, file: Path) -> str:
+    """The file relative to the folder of the list `path`; `pretrained:NAME` for a shipped one."""
+    return (
+        pretrained.spoken(file)
+        or Path(os.path.relpath(file.resolve(), path.resolve().parent)).as_posix()
+    )

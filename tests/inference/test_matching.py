@@ -1,0 +1,185 @@
+"""Whose classes, in which order, at which image size: data and models brought together."""
+
+import dataclasses
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+from support import faces
+
+from ferlab import data, inference
+from ferlab.checkpoints import Checkpoint, TrainingRecord
+from ferlab.errors import InputError
+from ferlab.inference import matching
+from ferlab.labels import EMOTIONS
+
+ALPHABETICAL = tuple(sorted(EMOTIONS))
+MOODS = ("calm", "grim", "wild")
+COUNT = 21
+
+
+def checkpoint(names=None, *, recorded=False, count=7, shape=(48, 48, 1)):
+    """A model whose last layer gives a distinct probability for each of its outputs."""
+    images = keras.Input(shape)
+    scores = keras.layers.Dense(count, kernel_initializer="zeros")
+    model = keras.Model(images, keras.layers.Softmax()(scores(keras.layers.Flatten()(images))))
+    scores.set_weights([scores.kernel.numpy(), np.arange(count, dtype="float32")])
+    record = TrainingRecord(class_names=names if recorded else None)
+    return Checkpoint(Path("m.h5"), model, names, "raw", record)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The same faces as a table, as class folders and as an archive, with and without labels."""
+    folder = tmp_path_factory.mktemp("data")
+    rows = faces(COUNT, seed=3)
+    data.write_csv(folder / "labelled.csv", rows.images, labels=rows.labels)
+    data.write_csv(folder / "unlabelled.csv", rows.images, ids=rows.ids)
+    data.write_npz(folder / "labelled.npz", train=rows)
+    unlabelled = dataclasses.replace(rows, labels=np.full(COUNT, -1))
+    data.write_npz(folder / "unlabelled.npz", train=unlabelled)
+    for row, (image, label) in enumerate(zip(rows.images, rows.labels, strict=True)):
+        for path in (
+            folder / "labelled" / EMOTIONS[label] / f"{row:02}.png",
+            folder / "unlabelled" / f"{row:02}.png",
+        ):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image[:, :, 0]).save(path)
+    return folder
+
+
+def read(folder, name, models, **options):
+    role = "test" if name == "unlabelled" else "train"
+    return matching.read(str(folder / name), models, role=role, **options)
+
+
+RECORDED = {"recorded": True}
+REORDERED = [ALPHABETICAL.index(name) for name in EMOTIONS]
+SAME = list(range(7))
+# data, names of the model, who gives them (the file or the user) -> classes, columns; or the error
+TABLE = [
+    ("labelled.csv", None, None, EMOTIONS, SAME),
+    ("labelled.csv", EMOTIONS, "file", EMOTIONS, SAME),
+    ("labelled.csv", EMOTIONS, "user", EMOTIONS, SAME),
+    ("labelled.csv", ALPHABETICAL, "file", "the same order", None),
+    ("labelled.csv", ALPHABETICAL, "user", EMOTIONS, REORDERED),
+    ("labelled.csv", MOODS, "file", "the same classes", None),
+    ("labelled.csv", MOODS, "user", "label", None),
+    ("unlabelled.csv", None, None, EMOTIONS, SAME),
+    ("unlabelled.csv", EMOTIONS, "file", EMOTIONS, SAME),
+    ("unlabelled.csv", ALPHABETICAL, "file", "the same order", None),
+    ("unlabelled.csv", ALPHABETICAL, "user", EMOTIONS, REORDERED),
+    ("unlabelled.csv", MOODS, "file", MOODS, [0, 1, 2]),
+    ("unlabelled.csv", MOODS, "user", MOODS, [0, 1, 2]),
+    ("labelled.npz", None, None, EMOTIONS, SAME),
+    ("labelled.npz", EMOTIONS, "file", EMOTIONS, SAME),
+    ("labelled.npz", ALPHABETICAL, "file", "the same order", None),
+    ("labelled.npz", ALPHABETICAL, "user", EMOTIONS, REORDERED),
+    ("labelled.npz", MOODS, "file", "the same classes", None),
+    ("labelled.npz", MOODS, "user", "the same classes", None),
+    ("unlabelled.npz", ALPHABETICAL, "file", "the same order", None),
+    ("unlabelled.npz", ALPHABETICAL, "user", EMOTIONS, REORDERED),
+    ("unlabelled.npz", MOODS, "file", MOODS, [0, 1, 2]),
+    ("labelled", None, None, ALPHABETICAL, SAME),
+    ("labelled", EMOTIONS, "file", EMOTIONS, SAME),
+    ("labelled", EMOTIONS, "user", EMOTIONS, SAME),
+    ("labelled", ALPHABETICAL, "file", ALPHABETICAL, SAME),
+    ("labelled", ALPHABETICAL, "user", ALPHABETICAL, SAME),
+    ("labelled", MOODS, "file", "calm, grim, wild", None),
+    ("labelled", MOODS, "user", "calm, grim, wild", None),
+    ("unlabelled", None, None, EMOTIONS, SAME),
+    ("unlabelled", ALPHABETICAL, "file", ALPHABETICAL, SAME),
+    ("unlabelled", ALPHABETICAL, "user", ALPHABETICAL, SAME),
+    ("unlabelled", MOODS, "file", MOODS, [0, 1, 2]),
+    ("unlabelled", MOODS, "user", MOODS, [0, 1, 2]),
+]
+
+
+@pytest.mark.parametrize(("name", "names", "by", "expected", "columns"), TABLE)
+def test_reading_for_a_model(folder, name, names, by, expected, columns):
+    model = checkpoint(names, recorded=by == "file", count=len(names or EMOTIONS))
+    stated = names if by == "user" else None
+    if columns is None:
+        with pytest.raises(InputError, match=expected):
+            read(folder, name, [model], class_names=stated)
+        return
+    dataset = read(folder, name, [model], class_names=stated).dataset
+    assert dataset.class_names == expected
+    assert matching.columns(model, dataset).tolist() == columns
+    biases = np.exp(np.arange(len(columns)))
+    probabilities = inference.predict(model, dataset)
+    np.testing.assert_allclose(probabilities[0], (biases / biases.sum())[columns], rtol=1e-5)
+
+
+def test_labels_keep_their_meaning_whatever_the_order(folder):
+    expected = [EMOTIONS[label] for label in faces(COUNT, seed=3).labels]
+    for name in ("labelled.csv", "labelled.npz", "labelled"):
+        for names in (None, ALPHABETICAL):
+            model = checkpoint(names)
+            dataset = read(folder, name, [model], class_names=names).dataset
+            found = [dataset.class_names[label] for label in dataset.labels]
+            assert sorted(found) == sorted(expected)
+
+
+def test_a_model_without_names_needs_as_many_outputs_as_there_are_classes(folder):
+    with pytest.raises(InputError, match=r"3 outputs.* 7 classes.*--class-names"):
+        read(folder, "labelled.csv", [checkpoint(count=3)])
+
+
+def test_rows_in_the_order_of_a_model_number_its_outputs_and_have_its_size(folder):
+    model = checkpoint(ALPHABETICAL, shape=(24, 24, 3))
+    match = read(folder, "labelled.csv", [model], class_names=ALPHABETICAL)
+    dataset = match.in_order_of(model)
+    assert (dataset.class_names, dataset.image_shape) == (ALPHABETICAL, (24, 24, 3))
+    names = [ALPHABETICAL[label] for label in dataset.labels]
+    assert names == [EMOTIONS[label] for label in match.dataset.labels]
+
+
+def test_a_folder_is_read_in_the_largest_size_and_decoded_anew_in_another(folder):
+    small, large = (checkpoint(EMOTIONS, recorded=True, shape=(side, side, 1)) for side in (12, 24))
+    match = read(folder, "labelled", [small, large])
+    assert match.dataset.image_shape == (24, 24, 1)
+    decoded = data.read(
+        folder / "labelled", role="train", class_names=EMOTIONS, image_shape=(12, 12, 1)
+    )
+    np.testing.assert_array_equal(match.at((12, 12, 1)).images, decoded.images)
+    np.testing.assert_array_equal(match.at((12, 12, 1)).labels, match.dataset.labels)
+
+
+def test_one_of_several_models_that_does_not_fit_is_named(folder):
+    good, other = checkpoint(EMOTIONS, recorded=True), checkpoint(ALPHABETICAL, recorded=True)
+    other = dataclasses.replace(other, path=Path("other.h5"))
+    with pytest.raises(InputError, match=r"other\.h5.*the same order"):
+        read(folder, "labelled.csv", [good, other])
+
+
+def test_truth_gives_labels_of_the_datas_classes(folder, tmp_path):
+    (tmp_path / "truth.csv").write_text("id,label\n0,3\n5,6\n")
+    model = checkpoint(EMOTIONS, recorded=True)
+    dataset = read(folder, "unlabelled.csv", [model], truth=tmp_path / "truth.csv").dataset
+    assert dataset.labels[[0, 5]].tolist() == [3, 6]
+    assert (dataset.labels >= 0).sum() == 2
+    moods = checkpoint(MOODS, recorded=True, count=3)
+    with pytest.raises(InputError, match="the same classes"):
+        read(folder, "unlabelled.csv", [moods], truth=tmp_path / "truth.csv")
+
+
+def test_names_to_read_a_table_with_are_the_models_if_it_records_none(folder):
+    table, silent = str(folder / "labelled.csv"), checkpoint()
+    assert matching.names_to_read(table, [silent], ALPHABETICAL) is None
+    assert matching.names_to_read(table, [silent], MOODS) == MOODS
+    known = checkpoint(ALPHABETICAL, recorded=True)
+    assert matching.names_to_read(table, [known], ALPHABETICAL) == ALPHABETICAL
+    assert matching.names_to_read(str(folder), [silent], ALPHABETICAL) == ALPHABETICAL
+
+
+def test_output_indices_are_the_models_own(folder):
+    model = checkpoint(ALPHABETICAL)
+    dataset = read(folder, "labelled.csv", [model], class_names=ALPHABETICAL).dataset
+    indices = inference.output_indices(model, dataset)
+    expected = [EMOTIONS[label] for label in dataset.labels]
+    assert [ALPHABETICAL[index] for index in indices] == expected
+    unlabelled = dataclasses.replace(dataset, labels=np.full(COUNT, -1))
+    assert set(inference.output_indices(model, unlabelled)) == {6}  # the largest bias
