@@ -170,7 +170,7 @@ def evaluate(
         result = scoring.evaluate(network, dataset, batch_size=batch_size, report=report)
         gain = None
         if results:
-            gain = metrics.paired_difference(result.right, results[0].evaluation.right)
+            gain = metrics.paired_difference(result.correct, results[0].evaluation.correct)
         results.append(dataclasses.replace(candidate, evaluation=result, gain=gain))
     return results
 

@@ -186,7 +186,7 @@ def _calibration(report: Page, evaluation: Evaluation, checkpoint: Checkpoint) -
 def _mistakes(report: Page, evaluation: Evaluation) -> None:
     report.heading("Most confident mistakes")
     dataset, predicted = evaluation.dataset, evaluation.predicted
-    mistakes = np.flatnonzero(~evaluation.right)
+    mistakes = np.flatnonzero(~evaluation.correct)
     if not len(mistakes):
         report.paragraph("None: every row is predicted correctly.")
         return
@@ -215,7 +215,7 @@ def _mistakes(report: Page, evaluation: Evaluation) -> None:
 def _saliency(report: Page, evaluation: Evaluation, checkpoint: Checkpoint) -> None:
     # The first rows rather than the clearest maps, so that the choice is not biased.
     rows = []
-    for candidates in (np.flatnonzero(evaluation.right), np.flatnonzero(~evaluation.right)):
+    for candidates in (np.flatnonzero(evaluation.correct), np.flatnonzero(~evaluation.correct)):
         _, first = np.unique(evaluation.dataset.labels[candidates], return_index=True)
         rows += candidates[np.sort(first)][:EXPLAINED].tolist()
     dataset = data.fit_images(evaluation.dataset.take(rows), checkpoint.image_shape)
@@ -292,7 +292,7 @@ def _settings(report: Page, checkpoint: Checkpoint, evaluation: Evaluation) -> N
     report.heading("Settings and versions")
     facts = {
         "model": str(checkpoint.path),
-        "SHA-256": pretrained.sha256(checkpoint.path),
+        "SHA-256": files.sha256(checkpoint.path),
         "written by": checkpoint.vintage,
         "images": "x".join(map(str, checkpoint.image_shape)),
         "pixels": checkpoint.pixels + ("" if record.pixels else assumed),

@@ -248,7 +248,7 @@ def test_what_fixmatch_begins_with_has_seen_its_rows_too(tmp_path, predictor):
 
     notes = []
     held_out.tuning_rows(faces(50, seed=1), [said], report=notes.append)
-    assert "learned from unlabelled images too" in notes[0]
+    assert "unlabelled images too" in notes[0]
     unknown = experiment(tmp_path / "unknown", predictor, FIXMATCH.override(epochs=1))
     path, _ = semi_supervised.run(unknown, out_dir=tmp_path)
     assert checkpoints.read_record(path).has_unknown_rows
