@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ferlab import backend, data, inference, interpretation, plots, pretrained
+from ferlab import backend, data, files, inference, interpretation, plots
 from ferlab.checkpoints import Checkpoint
 from ferlab.evaluation import calibration, costs, metrics
 from ferlab.evaluation.metrics import Measure
