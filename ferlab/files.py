@@ -52,14 +52,16 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     are followed. The new file survives a power failure. Raises InputError if the file cannot be
     written or the disk is full.
 
-    >>> import tempfile
-    >>> path = Path(tempfile.mkdtemp(), "notes.txt")
+    >>> from tempfile import TemporaryDirectory
+    >>> folder = TemporaryDirectory()
+    >>> path = Path(folder.name, "notes.txt")
     >>> with whole_file(path) as temporary:
     ...     _ = temporary.write_text("complete")
     ...     print(path.exists())
     False
     >>> path.read_text()
     'complete'
+    >>> folder.cleanup()
     """
     with _new_file_beside(path) as (temporary, target, missing):
         try:

@@ -59,9 +59,9 @@ def removals(
     removed: dict[int, Removal] = {}
 
     def remove(
-        chosen: Iterable[int], reason: str, replacements: dict[int, int] | None = None
+        selected: Iterable[int], reason: str, replacements: dict[int, int] | None = None
     ) -> None:
-        for row in map(int, chosen):
+        for row in map(int, selected):
             if candidates[row]:
                 removed[row] = Removal(row, reason, replacements[row] if replacements else None)
                 candidates[row] = False

@@ -109,11 +109,13 @@ def write_csv(
 
     Raises InputError for colour images and for a place that cannot be written.
 
-    >>> import tempfile
-    >>> path = Path(tempfile.mkdtemp(), "train.csv")
+    >>> from tempfile import TemporaryDirectory
+    >>> folder = TemporaryDirectory()
+    >>> path = Path(folder.name, "train.csv")
     >>> write_csv(path, np.zeros((1, 2, 2), np.uint8), labels=[3])
     >>> path.read_text()
     'label,feature\\n3,0 0 0 0\\n'
+    >>> folder.cleanup()
     """
     if images.ndim == 4 and images.shape[3] != 1:
         raise InputError(
@@ -165,11 +167,13 @@ def write_submission(
     ids: (n,); labels: int (n,)
     probabilities: float (n, num_classes); adds a column for each of class_names, to six decimals
 
-    >>> import tempfile
-    >>> path = Path(tempfile.mkdtemp(), "submission.csv")
+    >>> from tempfile import TemporaryDirectory
+    >>> folder = TemporaryDirectory()
+    >>> path = Path(folder.name, "submission.csv")
     >>> write_submission(path, ids=["a", "b"], labels=np.array([3, 6]))
     >>> path.read_text()
     'id,label\\na,3\\nb,6\\n'
+    >>> folder.cleanup()
     """
     rows: Iterable[tuple] = zip(ids, map(int, labels), strict=True)
     if probabilities is None:

@@ -30,12 +30,14 @@ def read(
 
     Raises InputError with the file and, if there is one, the line.
 
-    >>> import tempfile
-    >>> path = Path(tempfile.mkdtemp(), "train.csv")
+    >>> from tempfile import TemporaryDirectory
+    >>> folder = TemporaryDirectory()
+    >>> path = Path(folder.name, "train.csv")
     >>> _ = path.write_text("emotion,pixels\\n3,0 64 128 255\\n6,9 9 9 9\\n")
     >>> dataset = read(path, role="train")
     >>> dataset.images.shape, [dataset.class_names[label] for label in dataset.labels]
     ((2, 2, 2, 1), ['happy', 'neutral'])
+    >>> folder.cleanup()
     """
     return concatenate(
         list(_chunks(path, role=role, class_names=class_names, image_shape=image_shape))
