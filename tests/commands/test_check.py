@@ -1,4 +1,4 @@
-"""`check` finds what was planted, and a cleaned copy lacks that and nothing else."""
+"""`check` finds planted copies and labels, and a cleaned copy lacks these rows and no others."""
 
 import dataclasses
 import re
@@ -29,7 +29,8 @@ def summary(rows):
 
 @pytest.fixture(scope="module")
 def planted():
-    """(training, test): 0 to 3 are copied in 60 to 63; 4 in 64 with another label; test 5 is 5."""
+    """(training, test): copies of rows 0 to 3 in 60 to 63, of 4 in 64 with another label, of 5 in
+    row 5 of test."""
     training, test = faces(90, seed=11), faces(30, seed=12)
     changes = {60 + k: change(training.images[k]) for k, change in enumerate(CHANGES.values())}
     changes |= {64: recompressed(training.images[4]), 70: 0 * training.images[70]}
@@ -41,7 +42,7 @@ def planted():
     return training, test
 
 
-EXPECTED = [  # by default: (row counted from 1, reason, the row that stays)
+EXPECTED = [  # by default: (row number, reason, row number of the copy that stays)
     (6, "across", "6"),
     (61, "copies", "1"),
     (62, "near", "2"),
@@ -101,7 +102,7 @@ def test_check_splits_kaggles_csv_and_removes_training_rows_only(planted, tmp_pa
     gone = [int(row["row"]) for row in removed_rows(tmp_path / "clean")]
     assert after == [line for number, line in enumerate(before) if number not in gone]
     assert all(usage[order[row - 1]] == "Training" for row in gone)
-    # The first of a group stays, which here need not be the one that was copied.
+    # The first of each group stays, which need not be the original in this order.
     groups = [{5}, {0, 60}, {1, 61}, {2, 62}, {3, 63}, {4, 64}, {70}]
     places = {original: place for place, original in enumerate(order)}
     expected = {5, 70} | {max(group, key=places.get) for group in groups if len(group) == 2}
@@ -131,7 +132,7 @@ def test_check_keeps_the_other_files_of_a_folder(planted, tmp_path, command):
     write_folder(tmp_path / "faces", training, "train")
     write_folder(tmp_path / "faces", test, "test")
     command("check", "faces", "--clean", "clean", cwd=tmp_path)
-    # Rows come class by class, so that of a contradictory pair the first class's stays.
+    # Rows are sorted by class, so the first class of a contradictory pair stays.
     names = {row: EMOTIONS[training.labels[row]] for row in range(90)}
     gone = {row for row in range(90) if row not in KEPT} - {64} | {max(4, 64, key=names.get)}
     gone = {tmp_path / "faces" / "train" / names[row] / f"{row:03}.png" for row in gone}

@@ -1,4 +1,4 @@
-"""CSV files as people have them: variants that must read, and damage that must be told."""
+"""CSV files: common variants are read, and damage is reported with file and line."""
 
 import itertools
 import random
@@ -18,7 +18,7 @@ PIXELS = ["0 7 42 255", "99 100 10 1", "200 249 250 9"]
 
 
 def table(header, row):
-    """Three rows made from a template of {i}, {label} and {pixels}."""
+    """Three rows from a template with {i}, {label} and {pixels}."""
     rows = [
         row.format(i=i, label=label, pixels=pixels)
         for i, (label, pixels) in enumerate(zip(LABELS, PIXELS, strict=True))

@@ -163,7 +163,7 @@ def test_split_refuses_rows_without_a_label():
     with pytest.raises(InputError, match=r"2 of 8 rows .*row 3 .id row2"):
         data.split(2)
     usage = ["train", "train", "test", "train", "other", "val", "val", "val"]
-    dataclasses.replace(data, usage=np.array(usage)).split("val")  # the others are not used
+    dataclasses.replace(data, usage=np.array(usage)).split("val")  # the other rows are not used
 
 
 def test_fingerprint_depends_on_the_content_only():

@@ -174,7 +174,7 @@ def test_drawn_faces_require_edges_not_single_pixels(train):
 
 
 def edge_histograms(images):
-    """A plain histogram of oriented gradients in 8x8 cells."""
+    """Histograms of oriented gradients in 8x8 cells."""
     pixels = images[..., 0].astype(np.float32) / 255
     down, across = np.gradient(pixels, axis=(1, 2))
     strength = np.hypot(down, across)

@@ -131,7 +131,7 @@ def test_read_folder_refuses_other_arrangements(tmp_path, names, role, message):
 GREY = Image.fromarray(RAMP)
 COLOUR = Image.merge("RGB", [GREY] * 3)
 TURNED = Image.Exif()
-TURNED[0x0112] = 6  # the camera was held upright: turn by 90 degrees to look at it
+TURNED[0x0112] = 6  # rotated by 90 degrees
 MODES = {
     "grey": (GREY, ".png", {}),
     "colour": (COLOUR, ".png", {}),
@@ -199,7 +199,7 @@ def test_read_image_averages_when_shrinking(tmp_path, suffix):
 
 
 def png(width, height):
-    """A PNG that claims a size and holds no pixels."""
+    """A PNG with a size in its header and no pixels."""
     file = io.BytesIO()
     Image.new("L", (1, 1)).save(file, "png")
     content = bytearray(file.getvalue())
@@ -264,4 +264,4 @@ def test_read_folder_reads_real_folders(wild, folder, role, rows, class_names):
     assert len(dataset) == rows
     assert dataset.class_names == class_names
     assert dataset.is_labelled == (folder != "photos")
-    assert (dataset.images.std(axis=(1, 2, 3)) > 5).all()  # every one shows something
+    assert (dataset.images.std(axis=(1, 2, 3)) > 5).all()  # none is blank

@@ -1,4 +1,4 @@
-"""`.npz` archives: ours, those of others, and what is refused."""
+"""`.npz` archives of ferlab and of others, and the errors for anything else."""
 
 import io
 import tracemalloc
