@@ -1,4 +1,4 @@
-"""Pack tables into one .npz, which the other scripts read at once.
+"""Pack tables into one .npz archive, which the other scripts read faster.
 
 python csv_to_npz.py train.csv test.csv   ->   data.npz
 """
@@ -10,11 +10,15 @@ from ferlab.errors import InputError, entry_point
 
 
 def parse_args():
-    parser = cli.parser(__doc__, cli.data_options(), cli.image_options())
+    parser = cli.parser(__doc__, *cli.FOLDER_FLAGS)
     parser.add_argument("train", metavar="TRAIN", help="CSV, .npz or folder")
     parser.add_argument("test", metavar="TEST", nargs="?", help="CSV, .npz or folder")
     parser.add_argument(
-        "--out", type=Path, default=Path("data.npz"), metavar="FILE", help="(default: data.npz)"
+        "--out",
+        type=Path,
+        default=Path("data.npz"),
+        metavar="FILE",
+        help="archive to write (default: data.npz)",
     )
     return parser.parse_args()
 
@@ -31,8 +35,8 @@ def main() -> None:
         args.out,
         train=args.train,
         test=args.test,
-        class_names=cli.chosen_class_names(args),
-        image_shape=cli.chosen_image_shape(args),
+        class_names=cli.class_names(args),
+        image_shape=cli.image_shape(args),
     )
     print(args.out, *(f"{part}: {rows:,} rows" for part, rows in counts.items()), sep="  ")
 

@@ -3,60 +3,12 @@
 python dnn_test.py test.csv result.csv dnn_0.384200.h5   ->   result.csv
 """
 
-from ferlab import cli
-from ferlab.errors import entry_point
+import runpy
+from pathlib import Path
 
 
-def parse_args():
-    return cli.prediction_parser(__doc__).parse_args()
-
-
-@entry_point
 def main() -> None:
-    args = parse_args()
-
-    from ferlab import checkpoints, data, files, inference
-    from ferlab.evaluation import calibration, metrics
-    from ferlab.inference import matching
-
-    files.require_writable(args.result)
-    files.require_other(args.result, [args.data, args.checkpoint, args.truth])
-    class_names = cli.chosen_class_names(args)
-    checkpoint = checkpoints.load(
-        args.checkpoint,
-        pixels=args.pixels,
-        class_names=class_names,
-        architecture=args.architecture,
-    )
-    dataset = matching.read(
-        args.data, [checkpoint], role="test", class_names=class_names, truth=args.truth
-    ).dataset
-    probabilities = inference.predict(
-        checkpoint,
-        dataset,
-        batch_size=args.batch_size,
-        tta=args.tta,
-        engine=args.engine,
-        report=print,
-    )
-    predicted = probabilities.argmax(axis=1)
-    calibrated = None
-    if args.probabilities:
-        calibrated = calibration.with_temperature(probabilities, checkpoint.temperature or 1)
-    data.write_submission(
-        args.result,
-        dataset.ids,
-        predicted,
-        probabilities=calibrated,
-        class_names=dataset.class_names,
-    )
-    print(args.result)
-    for line in metrics.accuracy_lines(dataset.labels, predicted, dataset.usage):
-        print(line)
-    if args.probabilities:
-        temperature = checkpoint.temperature
-        for line in calibration.calibration_lines(probabilities, dataset.labels, temperature):
-            print(line)
+    runpy.run_path(str(Path(__file__).with_name("test.py")))["main"](__doc__)
 
 
 if __name__ == "__main__":

@@ -5,19 +5,13 @@ python gradient_ascent.py 0.643750.h5 --output happy   ->   0.643750_happy.png
 """
 
 import time
-from pathlib import Path
 
 from ferlab import cli
 from ferlab.errors import entry_point
 
 
 def parse_args():
-    parser = cli.parser(
-        __doc__, cli.data_options(), cli.checkpoint_options(), cli.architecture_options()
-    )
-    parser.add_argument(
-        "checkpoint", type=cli.model_file, metavar="MODEL", help="checkpoint to draw"
-    )
+    parser = cli.parser(__doc__, "checkpoint", "--class-names", *cli.CHECKPOINT_FLAGS, "--out-dir")
     target = parser.add_mutually_exclusive_group()
     target.add_argument(
         "--layer",
@@ -41,13 +35,6 @@ def parse_args():
         metavar="N",
         help="seed of the initial noise (default: 0)",
     )
-    parser.add_argument(
-        "--out-dir",
-        type=Path,
-        default=Path(),
-        metavar="DIR",
-        help="folder for the picture (default: the working folder)",
-    )
     return parser.parse_args()
 
 
@@ -55,15 +42,10 @@ def parse_args():
 def main() -> None:
     args = parse_args()
 
-    from ferlab import checkpoints, files, interpretation
+    from ferlab import files, interpretation
     from ferlab.reports import pictures
 
-    checkpoint = checkpoints.load(
-        args.checkpoint,
-        pixels=args.pixels,
-        class_names=cli.chosen_class_names(args),
-        architecture=args.architecture,
-    )
+    checkpoint = cli.load_checkpoint(args)
     target = interpretation.select_target(
         checkpoint, layer=args.layer, output=args.output, report=print
     )

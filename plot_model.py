@@ -20,14 +20,12 @@ PICTURES = {
 def parse_args():
     parser = cli.parser(
         __doc__,
-        cli.data_options(),
-        cli.checkpoint_options(),
-        cli.architecture_options(),
-        cli.prediction_options(),
-    )
-    parser.add_argument("data", metavar="DATA", help="labelled CSV, .npz or folder")
-    parser.add_argument(
-        "checkpoint", type=cli.model_file, metavar="MODEL", help="checkpoint to draw"
+        "data",
+        "checkpoint",
+        "--class-names",
+        *cli.CHECKPOINT_FLAGS,
+        "--batch-size",
+        "--out-dir",
     )
     pictures = ", ".join(f"{name} ({meaning})" for name, meaning in PICTURES.items())
     parser.add_argument(
@@ -37,10 +35,10 @@ def parse_args():
         metavar="NAME,NAME,...",
         help=f"pictures to draw: {pictures} (default: all)",
     )
-    parser.add_argument(
+    parser.group("data").add_argument(
         "--usage", metavar="NAME", help="rows to evaluate, such as PublicTest (default: Training)"
     )
-    saliency = parser.add_argument_group("saliency")
+    saliency = parser.group("saliency")
     saliency.add_argument(
         "--images",
         type=lambda text: tuple(map(str.strip, text.split(","))),
@@ -68,9 +66,6 @@ def parse_args():
         help="noisy copies for smoothgrad; 50 take five times as long and give smoother maps "
         "(default: 10)",
     )
-    parser.add_argument(
-        "--out-dir", type=Path, default=Path(), metavar="DIR", help="(default: here)"
-    )
     return parser.parse_args()
 
 
@@ -78,7 +73,7 @@ def parse_args():
 def main() -> None:
     args = parse_args()
 
-    from ferlab import checkpoints, files, inference
+    from ferlab import files, inference
     from ferlab.evaluation import metrics
     from ferlab.inference import matching
     from ferlab.reports import pictures
@@ -87,13 +82,8 @@ def main() -> None:
     for path in paths.values():
         files.require_other(path, [args.data, args.checkpoint, args.architecture])
         files.require_writable(path)
-    class_names = cli.chosen_class_names(args)
-    checkpoint = checkpoints.load(
-        args.checkpoint,
-        pixels=args.pixels,
-        class_names=class_names,
-        architecture=args.architecture,
-    )
+    class_names = cli.class_names(args)
+    checkpoint = cli.load_checkpoint(args)
     match = matching.read(args.data, [checkpoint], role="train", class_names=class_names)
     whole = match.at(checkpoint.image_shape)
     dataset, examples = whole.of_usage(args.usage), None

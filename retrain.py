@@ -5,18 +5,26 @@ python retrain.py train.csv 0.643750.h5 20 30   ->   [val_acc]_0.643750.h5
 
 from ferlab import cli
 from ferlab.errors import InputError, entry_point
-from ferlab.recipes import RECIPES, SemiRecipe
+from ferlab.recipes import MAX_EPOCHS, RECIPES, SemiRecipe
 
 
 def parse_args():
-    parser = cli.training_parser(
-        __doc__, None, cli.checkpoint_options(), cli.architecture_options()
+    parser = cli.parser(
+        __doc__, "data", "checkpoint", "--class-names", *cli.CHECKPOINT_FLAGS, *cli.RUN_FLAGS
     )
     parser.add_argument(
-        "checkpoint", type=cli.model_file, metavar="MODEL", help="checkpoint to go on with"
+        "previous_epoch",
+        type=cli.whole_number(0, MAX_EPOCHS),
+        metavar="PREVIOUS_EPOCH",
+        help="epochs that MODEL has been trained for",
     )
-    parser.add_argument("previous_epoch", type=cli.whole_number(0), metavar="PREVIOUS_EPOCH")
-    parser.add_argument("last_epoch", type=cli.whole_number(1), metavar="LAST_EPOCH")
+    parser.add_argument(
+        "last_epoch",
+        type=cli.whole_number(1, MAX_EPOCHS),
+        metavar="LAST_EPOCH",
+        help="epochs after this training, those of MODEL included",
+    )
+    cli.add_recipe(parser, None, without=("epochs", "teacher_weight"))
     return parser.parse_args()
 
 
@@ -32,7 +40,7 @@ def main() -> None:
             f"{args.checkpoint}: has learned from unlabelled images; "
             "semi_retrain.py goes on with it"
         )
-    recipe = cli.chosen_recipe(args, recorded or RECIPES["cnn-report"])
+    recipe = cli.recipe(args, recorded or RECIPES["cnn-report"])
     recipe = recipe.override(epochs=args.last_epoch)
     if recorded and recipe.validation != recorded.validation:
         raise InputError(
@@ -43,14 +51,8 @@ def main() -> None:
     from ferlab import files, training
     from ferlab.inference import matching
 
-    class_names = cli.chosen_class_names(args)
-    previous = checkpoints.load(
-        args.checkpoint,
-        pixels=args.pixels,
-        class_names=class_names,
-        architecture=args.architecture,
-        with_optimizer=True,
-    )
+    class_names = cli.class_names(args)
+    previous = cli.load_checkpoint(args, with_optimizer=True)
     match = matching.read(args.data, [previous], role="train", class_names=class_names)
     dataset = match.in_order_of(previous)
     train, validation = dataset.split(recipe.validation)

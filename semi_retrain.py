@@ -5,31 +5,44 @@ python semi_retrain.py train.csv test.csv 0.643750.h5 semi_0.642500.h5 20 30
 """
 
 import dataclasses
+import functools
 
 from ferlab import cli
 from ferlab.errors import InputError, entry_point
-from ferlab.recipes import RECIPES, SemiRecipe, settings
+from ferlab.recipes import MAX_EPOCHS, RECIPES, SemiRecipe, settings
 
 
 def parse_args():
-    parser = cli.training_parser(
+    parser = cli.parser(
         __doc__,
-        None,
-        cli.semi_supervised_options(several_rounds=False),
-        cli.checkpoint_options(),
-        cli.architecture_options(),
-        cli.truth_options(),
-        kind=SemiRecipe,
-    )
-    parser.add_argument("test", metavar="TEST", help="unlabelled CSV, .npz or folder")
-    parser.add_argument(
-        "predictor", type=cli.model_file, metavar="PREDICTOR", help="checkpoint that labels"
+        "data",
+        "test",
+        "predictor",
+        "--class-names",
+        "--truth",
+        *cli.CHECKPOINT_FLAGS,
+        *cli.RUN_FLAGS,
     )
     parser.add_argument(
-        "existing", type=cli.model_file, metavar="EXISTING", help="checkpoint to go on with"
+        "existing",
+        type=cli.model_file,
+        metavar="EXISTING",
+        help="checkpoint to train for more epochs",
     )
-    parser.add_argument("previous_epoch", type=cli.whole_number(0), metavar="PREVIOUS_EPOCH")
-    parser.add_argument("last_epoch", type=cli.whole_number(1), metavar="LAST_EPOCH")
+    parser.add_argument(
+        "previous_epoch",
+        type=cli.whole_number(0, MAX_EPOCHS),
+        metavar="PREVIOUS_EPOCH",
+        help="epochs that EXISTING has been trained for",
+    )
+    parser.add_argument(
+        "last_epoch",
+        type=cli.whole_number(1, MAX_EPOCHS),
+        metavar="LAST_EPOCH",
+        help="epochs after this training, those of EXISTING included",
+    )
+    cli.add_recipe(parser, None, kind=SemiRecipe, without=("epochs", "rounds"))
+    cli.add(parser, "--control")
     return parser.parse_args()
 
 
@@ -41,7 +54,7 @@ def main() -> None:
 
     recorded = checkpoints.recorded_recipe(args.existing)
     base = semi_recipe(recorded).override(epochs=args.last_epoch, rounds=1, ramp_epochs=0)
-    recipe = cli.chosen_recipe(args, base)
+    recipe = cli.recipe(args, base)
     if recorded and recipe.validation != recorded.validation:
         raise InputError(
             f"{args.existing}: --validation must stay {recorded.validation}, "
@@ -52,18 +65,9 @@ def main() -> None:
     from ferlab.inference import matching
     from ferlab.training import semi_supervised
 
-    class_names = cli.chosen_class_names(args)
+    class_names = cli.class_names(args)
 
-    def load(path, **options):
-        told = checkpoints.read_record(path).class_names  # the names are for the other
-        return checkpoints.load(
-            path,
-            pixels=args.pixels,
-            class_names=None if told else class_names,
-            architecture=args.architecture,
-            **options,
-        )
-
+    load = functools.partial(cli.load_checkpoint, args, fill_in=True)
     existing, predictor = load(args.existing, with_optimizer=True), load(args.predictor)
     dataset, test = (
         matching.read(

@@ -3,7 +3,6 @@
 python semi_train.py train.csv test.csv 0.643750.h5   ->   semi_[val_acc].h5
 """
 
-import functools
 from pathlib import Path
 
 from ferlab import cli
@@ -12,46 +11,38 @@ from ferlab.recipes import SemiRecipe
 
 
 def parse_args():
-    parser = cli.training_parser(
+    parser = cli.parser(
         __doc__,
-        "semi-report",
-        cli.semi_supervised_options(),
-        cli.checkpoint_options(),
-        cli.architecture_options(),
-        cli.truth_options(),
-        kind=SemiRecipe,
+        "data",
+        "test",
+        "predictor",
+        *cli.FOLDER_FLAGS,
+        "--truth",
+        *cli.CHECKPOINT_FLAGS,
+        *cli.RUN_FLAGS,
     )
-    parser.add_argument("test", metavar="TEST", help="unlabelled CSV, .npz or folder")
-    parser.add_argument(
-        "predictor", type=cli.model_file, metavar="PREDICTOR", help="checkpoint that labels"
-    )
+    cli.add_recipe(parser, "semi-report", kind=SemiRecipe)
+    cli.add(parser, "--control")
     return parser.parse_args()
 
 
 @entry_point
 def main() -> None:
     args = parse_args()
-    recipe = cli.chosen_recipe(args)
+    recipe = cli.recipe(args)
 
-    from ferlab import checkpoints, data, files, plots
+    from ferlab import data, files, plots
     from ferlab.inference import matching
     from ferlab.training import semi_supervised
     from models import build_model
 
-    class_names = cli.chosen_class_names(args)
-    load = functools.partial(
-        checkpoints.load,
-        args.predictor,
-        pixels=args.pixels,
-        class_names=class_names,
-        architecture=args.architecture,
-    )
-    predictor = load()
+    class_names = cli.class_names(args)
+    predictor = cli.load_checkpoint(args, args.predictor)
     dataset = data.read(
         args.data,
         role="train",
         class_names=matching.names_to_read(args.data, [predictor], class_names),
-        image_shape=cli.chosen_image_shape(args),
+        image_shape=cli.image_shape(args),
     )
     test = data.read(
         args.test,
@@ -68,7 +59,7 @@ def main() -> None:
 
     def start():
         if recipe.method == "fixmatch":
-            return load().raw_pixel_model(), None
+            return cli.load_checkpoint(args, args.predictor).raw_pixel_model(), None
         train = rows.labelled
         return build_model(recipe.model, train.image_shape, train.num_classes), None
 

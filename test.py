@@ -7,27 +7,33 @@ from ferlab import cli
 from ferlab.errors import entry_point
 
 
-def parse_args():
-    return cli.prediction_parser(__doc__).parse_args()
+def parse_args(description: str):
+    parser = cli.parser(
+        description,
+        "data",
+        "result",
+        "checkpoint",
+        "--class-names",
+        "--truth",
+        *cli.CHECKPOINT_FLAGS,
+        *cli.PREDICTION_FLAGS,
+        "--probabilities",
+    )
+    return parser.parse_args()
 
 
 @entry_point
-def main() -> None:
-    args = parse_args()
+def main(description: str = __doc__) -> None:
+    args = parse_args(description)
 
-    from ferlab import checkpoints, data, files, inference
+    from ferlab import data, files, inference
     from ferlab.evaluation import calibration, metrics
     from ferlab.inference import matching
 
     files.require_writable(args.result)
     files.require_other(args.result, [args.data, args.checkpoint, args.truth])
-    class_names = cli.chosen_class_names(args)
-    checkpoint = checkpoints.load(
-        args.checkpoint,
-        pixels=args.pixels,
-        class_names=class_names,
-        architecture=args.architecture,
-    )
+    class_names = cli.class_names(args)
+    checkpoint = cli.load_checkpoint(args)
     dataset = matching.read(
         args.data, [checkpoint], role="test", class_names=class_names, truth=args.truth
     ).dataset

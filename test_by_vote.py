@@ -16,25 +16,23 @@ from ferlab.errors import entry_point
 def parse_args():
     parser = cli.parser(
         __doc__,
-        cli.data_options(),
-        cli.checkpoint_options(),
-        cli.prediction_options(),
-        cli.tta_options(),
-        cli.engine_options(),
-        cli.truth_options(),
-        cli.submission_options(),
-        cli.cache_options(),
+        "data",
+        "result",
+        "--class-names",
+        "--truth",
+        "--pixels",
+        *cli.PREDICTION_FLAGS,
+        "--cache-dir",
+        "--probabilities",
     )
-    parser.add_argument("data", metavar="DATA", help="CSV, .npz or folder of images")
     parser.add_argument(
-        "result", type=cli.submission_file, metavar="RESULT", help="submission to write"
+        "model_list", type=Path, metavar="MODEL_LIST", help="text file with the weighted models"
     )
-    parser.add_argument("model_list", type=Path, metavar="MODEL_LIST")
     parser.add_argument(
         "--voting",
         choices=("soft", "hard"),
         default="soft",
-        help="soft: weighted mean of probabilities (the default); hard: weighted majority",
+        help="soft: weighted mean of the probabilities; hard: weighted majority (default: soft)",
     )
     return parser.parse_args()
 
@@ -48,7 +46,7 @@ def main() -> None:
     from ferlab.inference import model_list, vote_cache, voting
 
     files.require_writable(args.result)
-    class_names = cli.chosen_class_names(args)
+    class_names = cli.class_names(args)
     members = model_list.read(args.model_list)
     read = [args.data, args.model_list, args.truth, *(member.path for member in members)]
     files.require_other(args.result, read)

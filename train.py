@@ -7,46 +7,21 @@ The recipe says which: `best` trains a small residual network for about an hour 
 """
 
 from ferlab import cli
-from ferlab.errors import InputError, entry_point
-from ferlab.recipes import Recipe, settings
+from ferlab.errors import entry_point
 
 
-def parse_args():
-    parser = cli.training_parser(__doc__, "best")
-    group = parser.add_argument_group("distillation")
-    group.add_argument(
-        "--teacher",
-        type=cli.model_file,
-        action="append",
-        default=[],
-        metavar="MODEL",
-        help="learn the probabilities of this checkpoint, or of a vote (a model_list.txt), beside "
-        "the labels; given several times, of all of them as one vote",
-    )
-    group.add_argument(
-        "--teacher-weight",
-        type=float,
-        metavar="FRACTION",
-        help=settings(Recipe)["teacher_weight"].help,
-    )
+def parse_args(description: str, default_recipe: str):
+    parser = cli.parser(description, "data", *cli.FOLDER_FLAGS, *cli.RUN_FLAGS, "--teacher")
+    cli.add_recipe(parser, default_recipe)
     return parser.parse_args()
 
 
 @entry_point
-def main() -> None:
-    args = parse_args()
-    if args.teacher_weight is not None and not args.teacher:
-        raise InputError("--teacher-weight requires --teacher")
-    recipe = cli.chosen_recipe(args)
-
-    from ferlab import data
-
-    dataset = data.read(
-        args.data,
-        role="train",
-        class_names=cli.chosen_class_names(args),
-        image_shape=cli.chosen_image_shape(args),
-    )
+def main(description: str = __doc__, default_recipe: str = "best") -> None:
+    args = parse_args(description, default_recipe)
+    cli.require_with(args, "--teacher", "--teacher-weight")
+    recipe = cli.recipe(args)
+    dataset = cli.read_training_data(args)
     train, validation = dataset.split(recipe.validation)
 
     from ferlab import files, training

@@ -1,4 +1,4 @@
-"""The menu of what goes beyond the report's scripts.   python -m ferlab --help"""
+"""The menu of commands beyond the report's scripts.   python -m ferlab --help"""
 
 from ferlab import cli
 from ferlab.commands import (
@@ -16,14 +16,22 @@ from ferlab.commands import (
 from ferlab.errors import entry_point
 
 COMMANDS = (
-    *(check, sample, inspect, vote_train, vote_fit, calibrate, report, compare),
-    *(pack, reproduce),
+    check,
+    sample,
+    inspect,
+    vote_train,
+    vote_fit,
+    calibrate,
+    report,
+    compare,
+    pack,
+    reproduce,
 )
 
 
 @entry_point
 def main() -> None:
-    parser = cli.parser("What goes beyond the report's scripts.")
+    parser = cli.parser("Commands beyond the report's scripts.")
     parser.prog = "python -m ferlab"
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in COMMANDS:

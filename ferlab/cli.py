@@ -1,4 +1,10 @@
-"""The flags the scripts share: one name and one default everywhere. No heavy import."""
+"""The arguments that scripts and commands share, in one table. No heavy import.
+
+    parser = cli.parser(__doc__, "data", "checkpoint", "--pixels", "--architecture")
+    cli.add_recipe(parser, "best")
+
+The flags of a recipe follow from the settings declared in `ferlab/recipes.py`.
+"""
 
 import argparse
 import dataclasses
@@ -6,7 +12,7 @@ import shlex
 import sys
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ferlab import pretrained
 from ferlab.checkpoints import PIXEL_SCALES, SUFFIXES
@@ -25,11 +31,15 @@ from ferlab.recipes import (
     settings,
 )
 
+if TYPE_CHECKING:
+    from ferlab.checkpoints import Checkpoint
+    from ferlab.data import Dataset
 
-class _Parser(argparse.ArgumentParser):
-    """An argument error is one line, like every other error of the user's."""
 
-    def parse_known_args(self, args=None, namespace=None):
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, like all errors that a user can mend."""
+
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[override]
         words = sys.argv[1:] if args is None else args
         if any(not word or (word.startswith("--") and word.endswith("=")) for word in words):
             self.error("an argument is empty, perhaps a variable that is not set")
@@ -38,130 +48,292 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"error: {message} (see {self.prog} --help)\n")
 
-
-def parser(description: str, *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    """A script's parser; `description` is its docstring, whose command line stays as written."""
-    return _Parser(
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        parents=parents,
-    )
+    def group(self, heading: str) -> argparse._ArgumentGroup:
+        """The group of that heading in --help, which is added if there is none."""
+        for group in self._action_groups:
+            if group.title == heading:
+                return group
+        return self.add_argument_group(heading)
 
 
-def training_parser(
+def whole_number(low: int, high: int = 2**32 - 1) -> Callable[[str], int]:
+    """An argparse type: a whole number from low to high."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = low - 1
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(
+                f"expected a whole number from {low:,} to {high:,}. Received: {text!r}"
+            )
+        return value
+
+    return parse
+
+
+def number(low: float, high: float) -> Callable[[str], float]:
+    """An argparse type: a number from low to high."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = low - 1
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(
+                f"expected a number from {low:g} to {high:g}. Received: {text!r}"
+            )
+        return value
+
+    return parse
+
+
+def names_of(choices: Iterable[str]) -> Callable[[str], tuple[str, ...]]:
+    """An argparse type: comma-separated names, each one of the choices; repetitions are dropped."""
+
+    def parse(text: str) -> tuple[str, ...]:
+        names = tuple(dict.fromkeys(map(str.strip, text.split(","))))
+        for name in names:
+            if name not in choices:
+                raise argparse.ArgumentTypeError(
+                    f"expected names from {', '.join(choices)}. Received: {name!r}"
+                )
+        return names
+
+    return parse
+
+
+def submission_file(text: str) -> Path:
+    """An argparse type: a path to write to. Raises InputError for the name of a model."""
+    if text.endswith(SUFFIXES):
+        raise InputError(f"{text}: is a model's name, and a submission would replace the model")
+    return Path(text)
+
+
+def model_file(text: str) -> Path:
+    """An argparse type: the path of a model, also of `pretrained:NAME`. Raises InputError."""
+    return pretrained.resolve(text)
+
+
+def _meanings(table: dict[str, str]) -> str:
+    return "; ".join(f"{name}: {meaning}" for name, meaning in table.items())
+
+
+FOLDER_FLAGS = ("--class-names", "--image-size", "--channels")
+CHECKPOINT_FLAGS = ("--pixels", "--architecture")
+PREDICTION_FLAGS = ("--batch-size", "--tta", "--engine")
+RUN_FLAGS = ("--out-dir", "--run-dir", "--keep-epochs", "--seed")
+
+POSITIONALS: dict[str, dict[str, Any]] = {
+    "data": {"metavar": "DATA", "help": "CSV, .npz or folder"},
+    "test": {"metavar": "TEST", "help": "unlabelled CSV, .npz or folder"},
+    "result": {"metavar": "RESULT", "type": submission_file, "help": "submission to write"},
+    "checkpoint": {"metavar": "MODEL", "type": model_file, "help": "checkpoint"},
+    "predictor": {
+        "metavar": "PREDICTOR",
+        "type": model_file,
+        "help": "checkpoint that labels the unlabelled images",
+    },
+    "training": {"metavar": "TRAIN", "help": "data that the model was trained on"},
+}
+
+FLAGS: dict[str, dict[str, dict[str, Any]]] = {  # by heading
+    "data": {
+        "--class-names": {
+            "metavar": "A,B,...",
+            "help": "class names in the order of their numbers (default: the seven emotions for a "
+            "table, the sorted class folders for a folder); for a checkpoint that does not record "
+            "its class names, the order of its outputs",
+        },
+        "--image-size": {
+            "type": whole_number(1, 4096),
+            "metavar": "PIXELS",
+            "help": "side that the images of a folder are resized to (default: 48)",
+        },
+        "--channels": {
+            "type": int,
+            "choices": (1, 3),
+            "help": "channels that the images of a folder are read with: 1 for grey, 3 for colour "
+            "(default: 1)",
+        },
+        "--data": {"metavar": "DATA", "help": "CSV, .npz or folder with labelled rows"},
+        "--truth": {
+            "metavar": "FILE",
+            "help": "CSV with `id,label` rows: labels for rows of the data that have none",
+        },
+        "--usage": {
+            "metavar": "NAME",
+            "help": "rows to use, such as PublicTest (default: those neither for training nor for "
+            "the final score, else the training rows), except rows that a model was trained on",
+        },
+    },
+    "checkpoint": {
+        "--pixels": {
+            "choices": tuple(PIXEL_SCALES),
+            "help": "pixel scale of a checkpoint that does not record it. "
+            f"{_meanings(PIXEL_SCALES)} (default: raw for a model that rescales, else unit)",
+        },
+        "--architecture": {
+            "type": Path,
+            "metavar": "JSON",
+            "help": "model.to_json() for a file that holds weights alone (default: a JSON file "
+            "beside it)",
+        },
+    },
+    "prediction": {
+        "--batch-size": {
+            "type": whole_number(1),
+            "default": 256,
+            "metavar": "N",
+            "help": "images per step (default: 256)",
+        },
+        "--tta": {
+            "choices": tuple(VIEWS),
+            "default": "none",
+            "help": "test-time augmentation: mean over an image and its mirror image, or over ten "
+            "shifted and mirrored views (default: none)",
+        },
+        "--engine": {
+            "choices": tuple(ENGINES),
+            "default": "keras",
+            "help": f"engine that runs the network. {_meanings(ENGINES)} (default: keras)",
+        },
+        "--cache-dir": {
+            "type": Path,
+            "metavar": "DIR",
+            "help": "folder for the members' probabilities (default: ~/.cache/ferlab/votes)",
+        },
+    },
+    "output": {
+        "--probabilities": {
+            "action": "store_true",
+            "help": "also write the probability of each class to the submission",
+        },
+        "--out-dir": {
+            "type": Path,
+            "default": Path(),
+            "metavar": "DIR",
+            "help": "folder for the files to write (default: the current one)",
+        },
+        "--run-dir": {
+            "type": Path,
+            "metavar": "DIR",
+            "help": "folder for config, history and log of the run (default: in runs/, the folder "
+            "of a stopped training with the same settings, else a new one)",
+        },
+        "--keep-epochs": {
+            "type": whole_number(0),
+            "default": 0,
+            "metavar": "N",
+            "help": "also keep the checkpoints of the last N epochs (default: 0)",
+        },
+    },
+    "randomness": {
+        "--seed": {
+            "type": whole_number(0),
+            "metavar": "N",
+            "help": "random seed (default: 0, or the checkpoint's)",
+        },
+    },
+    "distillation": {
+        "--teacher": {
+            "type": model_file,
+            "action": "append",
+            "default": [],
+            "metavar": "MODEL",
+            "help": "checkpoint, or vote (a model_list.txt), whose probabilities are learned "
+            "beside the labels; several form one vote",
+        },
+    },
+    "unlabelled images": {
+        "--control": {
+            "action": "store_true",
+            "help": "also train on the given labels alone for as many steps, and print the "
+            "difference",
+        },
+    },
+}
+
+
+def parser(description: str, *names: str) -> Parser:
+    """The parser of a script, with arguments of the table in the order of --help.
+
+    description: the script's docstring, whose command line stays as it is written.
+    """
+    made = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add(made, *names)
+    return made
+
+
+def command(
+    subparsers: "argparse._SubParsersAction",
+    name: str,
+    *names: str,
+    help: str,
     description: str,
-    default_recipe: str | None,
-    *parents: argparse.ArgumentParser,
+    run: Callable[[argparse.Namespace], None],
+) -> Parser:
+    """The parser of a command of `python -m ferlab`, with arguments of the table.
+
+    help: for the menu. description: for the command's own --help. run: does the work.
+    """
+    made = subparsers.add_parser(name, help=help, description=description)
+    made.set_defaults(run=run)
+    add(made, *names)
+    return made
+
+
+def add(parser: Parser, *names: str) -> None:
+    """Add arguments of the table: positional ones by name, flags with their dashes."""
+    for name in names:
+        if not name.startswith("-"):
+            parser.add_argument(name, **POSITIONALS[name])
+            continue
+        (heading,) = (heading for heading, flags in FLAGS.items() if name in flags)
+        parser.group(heading).add_argument(name, **FLAGS[heading][name])
+
+
+def add_recipe(
+    parser: Parser,
+    default: str | None,
+    *,
     kind: type[Recipe] = Recipe,
-) -> argparse.ArgumentParser:
-    """The parser of a script that trains: DATA, and the flags of data, recipe and run.
-
-    kind: of the recipes that it takes.
-    """
-    images = [image_options()] if default_recipe else []  # a checkpoint knows its images' size
-    recipe = recipe_options(default_recipe, kind=kind)
-    own = parser(description, data_options(), *images, recipe, run_options(), *parents)
-    own.add_argument("data", metavar="DATA", help="CSV, .npz or folder of class folders")
-    return own
-
-
-def prediction_parser(description: str) -> argparse.ArgumentParser:
-    """The parser of a script that writes a submission with one checkpoint."""
-    shared = (data_options(), checkpoint_options(), architecture_options(), prediction_options())
-    own = parser(
-        description, *shared, tta_options(), engine_options(), truth_options(), submission_options()
-    )
-    own.add_argument("data", metavar="DATA", help="CSV, .npz or folder of images")
-    own.add_argument("result", type=submission_file, metavar="RESULT", help="submission to write")
-    own.add_argument("checkpoint", type=model_file, metavar="MODEL", help="checkpoint to ask")
-    return own
-
-
-def data_options() -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(add_help=False)
-    group = options.add_argument_group("data")
-    group.add_argument(
-        "--class-names",
-        metavar="A,B,...",
-        help="the classes in the order of their numbers (default: the seven emotions for a table, "
-        "the sorted class folders for a folder); of a model that does not tell, the order of its "
-        "outputs",
-    )
-    return options
-
-
-def image_options() -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(add_help=False)
-    group = options.add_argument_group("images of a folder")
-    group.add_argument(
-        "--image-size",
-        type=whole_number(1, 4096),
-        metavar="PIXELS",
-        help="side they are brought to (default: 48)",
-    )
-    group.add_argument(
-        "--channels", type=int, choices=(1, 3), help="1 for grey, 3 for colour (default: 1)"
-    )
-    return options
-
-
-def recipe_options(
-    default: str | None, *, kind: type[Recipe] = Recipe, several: bool = False
-) -> argparse.ArgumentParser:
-    """The recipe and the settings that a flag overrides; without a default, a checkpoint's own.
-
-    several: `--recipes` instead of `--recipe`, for a command that trains by many.
-    """
-    options = argparse.ArgumentParser(add_help=False)
-    options.set_defaults(recipe_kind=kind)
-    group = options.add_argument_group("recipe")
-    if default:
-        group.add_argument(
-            "--recipes" if several else "--recipe",
-            default=default,
-            metavar="NAME,NAME,..." if several else "NAME",
-            help=f"{' or '.join(recipe_names(kind))} (default: {default}); the "
-            "flags below override it",
-        )
-    without = {"teacher_weight"} if default else {"teacher_weight", "epochs"}
-    _add_settings(group, kind, without=without)
-    return options
-
-
-def semi_supervised_options(*, several_rounds: bool = True) -> argparse.ArgumentParser:
-    """How unlabelled images are learned from; the flags override the recipe."""
-    options = argparse.ArgumentParser(add_help=False)
-    group = options.add_argument_group("unlabelled images")
-    _add_settings(group, SemiRecipe, without=set() if several_rounds else {"rounds"})
-    group.add_argument(
-        "--control",
-        action="store_true",
-        help="also train on the given labels alone for as many steps, and say what the unlabelled "
-        "images were worth",
-    )
-    return options
-
-
-def _add_settings(
-    group: argparse._ArgumentGroup, kind: type[Recipe], *, without: Collection[str] = ()
+    flag: str = "--recipe",
+    without: Collection[str] = (),
 ) -> None:
-    """Add the flags of the settings that are declared for the group, and their former names."""
+    """Add the flag that names a recipe, and a flag for each of its settings.
+
+    default: a recipe's name; None where a checkpoint has the recipe, so that no flag names one.
+    without: settings that get no flag.
+    """
+    parser.set_defaults(recipe_kind=kind)
+    if default:
+        parser.group("recipe").add_argument(
+            flag,
+            default=default,
+            metavar="NAME" if flag == "--recipe" else "NAME,NAME,...",
+            help=f"{', '.join(recipe_names(kind))} (default: {default}); the flags below override "
+            "its settings",
+        )
     for name, setting in settings(kind).items():
-        if setting.group != group.title or not setting.flag or name in without:
-            continue
-        if setting.supervised_only and kind is SemiRecipe:
-            continue
-        how = _flag_of_setting(setting)
-        group.add_argument(flag_of(name), help=setting.help, **how)
-        for former in (old for old, new in FORMER_NAMES.items() if new == name):
-            group.add_argument(flag_of(former), dest=name, help=argparse.SUPPRESS, **how)
+        is_refused = setting.supervised_only and kind is SemiRecipe
+        if setting.flag and not is_refused and name not in without:
+            _add_setting(parser.group(setting.group), name, setting)
 
 
-def _flag_of_setting(setting: Setting) -> dict[str, Any]:
-    """What argparse needs to know; whether the value is accepted the recipe itself checks."""
-    if setting.is_switch:
-        return {"action": argparse.BooleanOptionalAction}
-    return {"type": setting.parse or _typed(type(setting.default)), "metavar": setting.metavar}
+def _add_setting(group: argparse._ArgumentGroup, name: str, setting: Setting) -> None:
+    """Add a setting's flag and, hidden, its former ones. The recipe itself checks the value."""
+    options: dict[str, Any] = {"action": argparse.BooleanOptionalAction}
+    if not setting.is_switch:
+        options = {
+            "type": setting.parse or _typed(type(setting.default)),
+            "metavar": setting.metavar,
+        }
+    group.add_argument(flag_of(name), help=setting.help, **options)
+    for former in (old for old, new in FORMER_NAMES.items() if new == name):
+        group.add_argument(flag_of(former), dest=name, help=argparse.SUPPRESS, **options)
 
 
 def _typed(kind: type) -> Callable[[str], Any]:
@@ -175,193 +347,76 @@ def _typed(kind: type) -> Callable[[str], Any]:
     return parse
 
 
-def run_options() -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(add_help=False, parents=[place_options()])
-    group = options.add_argument_group("randomness and epochs")
-    group.add_argument(
-        "--seed", type=whole_number(0), metavar="N", help="(default: 0, or a checkpoint's own)"
+def require_with(args: argparse.Namespace, needed: str, *flags: str) -> None:
+    """Raise InputError for one of these flags without the one that it requires.
+
+    >>> require_with(argparse.Namespace(data=None, truth="t.csv"), "--data", "--truth")
+    Traceback (most recent call last):
+    ferlab.errors.InputError: --truth requires --data
+    """
+
+    def value(flag: str) -> Any:
+        return getattr(args, flag[2:].replace("-", "_"))
+
+    if value(needed):
+        return
+    for flag in flags:
+        if value(flag) not in (None, False):
+            raise InputError(f"{flag} requires {needed}")
+
+
+def recipe(args: argparse.Namespace, base: Recipe | None = None) -> Recipe:
+    """`base`, or the recipe that `--recipe` names, with the flags' settings. Raises InputError."""
+    base = base or get_recipe(args.recipe, args.recipe_kind)
+    return base.override(**{name: getattr(args, name, None) for name in settings(type(base))})
+
+
+def class_names(args: argparse.Namespace) -> tuple[str, ...] | None:
+    """The names of `--class-names`. Raises InputError where they cannot be class names."""
+    return parse_class_names(args.class_names) if args.class_names else None
+
+
+def image_shape(args: argparse.Namespace) -> tuple[int, int, int] | None:
+    """The shape of `--image-size` and `--channels`; None without either."""
+    if args.image_size is None and args.channels is None:
+        return None
+    size = 48 if args.image_size is None else args.image_size
+    return (size, size, args.channels or 1)
+
+
+def read_training_data(args: argparse.Namespace) -> "Dataset":
+    """The dataset DATA for training, as the flags of data and images describe it."""
+    from ferlab import data
+
+    return data.read(
+        args.data, role="train", class_names=class_names(args), image_shape=image_shape(args)
     )
-    group.add_argument(
-        "--keep-epochs",
-        type=whole_number(0),
-        default=0,
-        metavar="N",
-        help="keep a checkpoint of each of the last N epochs (default: 0)",
-    )
-    return options
 
 
-def place_options(
-    default: str = "in runs/, the folder where a training with the same settings was stopped, "
-    "else a new one",
-) -> argparse.ArgumentParser:
-    """Where a training leaves what comes of it. default: of the run folder, in words."""
-    options = argparse.ArgumentParser(add_help=False)
-    group = options.add_argument_group("run")
-    group.add_argument(
-        "--out-dir",
-        type=Path,
-        default=Path(),
-        metavar="DIR",
-        help="where the checkpoint goes (default: here)",
-    )
-    group.add_argument(
-        "--run-dir",
-        type=Path,
-        metavar="DIR",
-        help=f"config, history and log of the run (default: {default})",
-    )
-    return options
+def load_checkpoint(
+    args: argparse.Namespace,
+    path: Path | None = None,
+    *,
+    with_optimizer: bool = False,
+    fill_in: bool = False,
+) -> "Checkpoint":
+    """MODEL, or the checkpoint at `path`, read with --pixels, --class-names and --architecture.
 
+    fill_in: use --pixels and --class-names only where the checkpoint does not record them, for
+        commands that open several. Otherwise they must agree with it.
+    """
+    from ferlab import checkpoints
 
-def checkpoint_options() -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(add_help=False)
-    group = options.add_argument_group("a checkpoint that does not tell")
-    group.add_argument(
-        "--pixels",
-        choices=tuple(PIXEL_SCALES),
-        help="how it was trained: "
-        + "; ".join(f"{name}: {meaning}" for name, meaning in PIXEL_SCALES.items())
-        + " (default: raw if it scales them itself, else unit)",
-    )
-    return options
-
-
-def architecture_options() -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(add_help=False)
-    group = options.add_argument_group("weights alone")
-    group.add_argument(
-        "--architecture",
-        type=Path,
-        metavar="JSON",
-        help="model.to_json() of a file that holds weights alone (default: found beside it)",
-    )
-    return options
-
-
-def prediction_options() -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(add_help=False)
-    group = options.add_argument_group("prediction")
-    group.add_argument(
-        "--batch-size", type=whole_number(1), default=256, metavar="N", help="(default: 256)"
-    )
-    return options
-
-
-def tta_options() -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(add_help=False)
-    group = options.add_argument_group("test-time augmentation")
-    group.add_argument(
-        "--tta",
-        choices=tuple(VIEWS),
-        default="none",
-        help="the mean over an image and its mirror image, or over ten moved and mirrored views "
-        "(default: none)",
-    )
-    return options
-
-
-def engine_options() -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(add_help=False)
-    group = options.add_argument_group("engine")
-    group.add_argument(
-        "--engine",
-        choices=tuple(ENGINES),
-        default="keras",
-        help="what runs the network: "
-        + "; ".join(f"{name}: {meaning}" for name, meaning in ENGINES.items())
-        + " (default: keras)",
-    )
-    return options
-
-
-def truth_options() -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(add_help=False)
-    group = options.add_argument_group("score")
-    group.add_argument(
-        "--truth",
-        metavar="FILE",
-        help="`id,label` rows to score the submission against; others go unscored",
-    )
-    return options
-
-
-def submission_options() -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(add_help=False)
-    group = options.add_argument_group("submission")
-    group.add_argument(
-        "--probabilities",
-        action="store_true",
-        help="also write the probability of each class, a column each",
-    )
-    return options
-
-
-def cache_options() -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(add_help=False)
-    group = options.add_argument_group("cache")
-    group.add_argument(
-        "--cache-dir",
-        type=Path,
-        metavar="DIR",
-        help="where members' probabilities are kept (default: ~/.cache/ferlab/votes)",
-    )
-    return options
-
-
-def held_out_options() -> argparse.ArgumentParser:
-    """Which rows may decide about trained models."""
-    options = argparse.ArgumentParser(add_help=False)
-    group = options.add_argument_group("validation rows")
-    group.add_argument(
-        "--usage",
-        metavar="NAME",
-        help="rows to use, such as PublicTest (default: those neither for training nor for the "
-        "final score, else the training rows); rows that a model was trained on are left out",
-    )
-    group.add_argument(
-        "--truth", metavar="FILE", help="`id,label` rows with the labels that the data lacks"
-    )
-    return options
-
-
-def scoring_options() -> argparse.ArgumentParser:
-    """Which rows models are scored on, where the score decides nothing."""
-    options = argparse.ArgumentParser(add_help=False)
-    group = options.add_argument_group("rows to score")
-    group.add_argument(
-        "--usage",
-        metavar="NAME",
-        help="such as PrivateTest for the final score (default: those neither for training nor "
-        "for the final score, else the training rows); rows that a model was trained on are left "
-        "out",
-    )
-    group.add_argument(
-        "--truth", metavar="FILE", help="`id,label` rows with the labels that the data lacks"
-    )
-    return options
-
-
-def reference_options() -> argparse.ArgumentParser:
-    """The rows, beside the validation rows, on which a shipped model's accuracy is stated."""
-    options = argparse.ArgumentParser(add_help=False)
-    group = options.add_argument_group("rows to score")
-    group.add_argument(
-        "--data",
-        metavar="DATA",
-        help="CSV, .npz or folder with labelled rows that are neither for training nor for the "
-        "final score, such as PublicTest; others in it are left aside",
-    )
-    group.add_argument(
-        "--truth", metavar="FILE", help="`id,label` rows with the labels that --data lacks"
-    )
-    return options
-
-
-def require_reference(args: argparse.Namespace) -> None:
-    """Raise InputError where `reference_options` do not go together."""
-    if args.truth and not args.data:
-        raise InputError("--truth brings the labels of --data, which is missing")
+    path = path or args.checkpoint
+    flags = {
+        "pixels": args.pixels,
+        "class_names": class_names(args),
+        "architecture": getattr(args, "architecture", None),
+    }
+    if fill_in:
+        record = checkpoints.read_record(path)
+        flags |= {name: None for name in ("pixels", "class_names") if getattr(record, name)}
+    return checkpoints.load(path, with_optimizer=with_optimizer, **flags)
 
 
 def training_command(
@@ -372,7 +427,7 @@ def training_command(
     image_shape: Sequence[int] = (48, 48, 1),
     teachers: Iterable[str] = (),
 ) -> str:
-    """What a user types for a training. Raises InputError for a recipe that no flags lead to.
+    """The command for a training, to copy. Raises InputError for a recipe that no flags make.
 
     teachers: names of shipped models.
     """
@@ -396,66 +451,3 @@ def training_command(
     for teacher in teachers:
         words += ["--teacher", f"{pretrained.PREFIX}{teacher}"]
     return shlex.join(words)
-
-
-def chosen_recipe(args: argparse.Namespace, base: Recipe | None = None) -> Recipe:
-    """`base`, or the recipe that `--recipe` names, with the flags' settings. Raises InputError."""
-    base = base or get_recipe(args.recipe, args.recipe_kind)
-    settings = {field.name: getattr(args, field.name, None) for field in dataclasses.fields(base)}
-    return base.override(**settings)
-
-
-def chosen_class_names(args: argparse.Namespace) -> tuple[str, ...] | None:
-    return parse_class_names(args.class_names) if args.class_names else None
-
-
-def chosen_image_shape(args: argparse.Namespace) -> tuple[int, int, int] | None:
-    """None, unless a flag asks for a shape of its own."""
-    if args.image_size is None and args.channels is None:
-        return None
-    size = 48 if args.image_size is None else args.image_size
-    return (size, size, args.channels or 1)
-
-
-def submission_file(text: str) -> Path:
-    """An argparse type: a path to write to. Raises InputError for what is called like a model."""
-    if text.endswith(SUFFIXES):
-        raise InputError(f"{text}: is a model's name, and a submission would replace the model")
-    return Path(text)
-
-
-def model_file(text: str) -> Path:
-    """An argparse type: the path of a model, also for `pretrained:NAME`. Raises InputError."""
-    return pretrained.resolve(text)
-
-
-def names_of(choices: Iterable[str]) -> Callable[[str], tuple[str, ...]]:
-    """An argparse type: comma-separated names, each one of the choices; repetitions are dropped."""
-
-    def parse(text: str) -> tuple[str, ...]:
-        names = tuple(dict.fromkeys(map(str.strip, text.split(","))))
-        for name in names:
-            if name not in choices:
-                raise argparse.ArgumentTypeError(
-                    f"expected names from {', '.join(choices)}. Received: {name!r}"
-                )
-        return names
-
-    return parse
-
-
-def whole_number(low: int, high: int = 2**32 - 1) -> Callable[[str], int]:
-    """An argparse type: a whole number from low to high."""
-
-    def parse(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = None
-        if value is None or not low <= value <= high:
-            raise argparse.ArgumentTypeError(
-                f"expected a whole number from {low:,} to {high:,}. Received: {text!r}"
-            )
-        return value
-
-    return parse

@@ -6,23 +6,25 @@ import functools
 import os
 import sys
 from collections.abc import Callable
-from typing import NoReturn
+from typing import NoReturn, ParamSpec
+
+P = ParamSpec("P")  # the arguments of a script's main
 
 
 class InputError(Exception):
     """An error the user can correct. The message says where and what: `train.csv:17: ...`."""
 
 
-def entry_point(main: Callable[[], None]) -> Callable[[], None]:
+def entry_point(main: Callable[P, None]) -> Callable[P, None]:
     """Wrap a script's `main`: an InputError ends in one line and exit 2, Ctrl-C in exit 130.
 
     Any other exception is a bug and shows its traceback.
     """
 
     @functools.wraps(main)
-    def run() -> None:
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
-            main()
+            main(*args, **kwargs)
             sys.stdout.flush()
         except InputError as error:
             _end(2, f"error: {_one_line(str(error))}")

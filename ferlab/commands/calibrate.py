@@ -7,26 +7,22 @@ from ferlab.errors import InputError
 
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
-    parser = subparsers.add_parser(
+    parser = cli.command(
+        subparsers,
         "calibrate",
-        help="fit the temperature that makes a checkpoint's probabilities believable",
-        description="Fit one temperature on VALIDATION and store it in MODEL. It changes how sure "
-        "the model is, never what it answers; `test.py --probabilities` uses it. With it go the "
-        "pixels and classes it holds for; the model stays as it is. Temperature scaling: Guo et "
-        "al. 2017.",
-        parents=[
-            cli.data_options(),
-            cli.checkpoint_options(),
-            cli.architecture_options(),
-            cli.prediction_options(),
-            cli.held_out_options(),
-        ],
+        "--class-names",
+        "--truth",
+        "--usage",
+        *cli.CHECKPOINT_FLAGS,
+        "--batch-size",
+        help="fit the temperature that calibrates a checkpoint's probabilities",
+        description="Fit a temperature on VALIDATION and store it in MODEL, with the pixel scale "
+        "and the class names that it was fitted with. It changes the probabilities, never the "
+        "predicted class; `test.py --probabilities` uses it. Temperature scaling: Guo et al. 2017.",
+        run=run,
     )
     parser.add_argument("data", metavar="VALIDATION", help="labelled CSV, .npz or folder")
-    parser.add_argument(
-        "checkpoint", type=cli.model_file, metavar="MODEL", help="checkpoint to calibrate"
-    )
-    parser.set_defaults(run=run)
+    cli.add(parser, "checkpoint")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -37,13 +33,8 @@ def run(args: argparse.Namespace) -> None:
     if pretrained.is_shipped(args.checkpoint):
         raise InputError(f"{args.checkpoint}: is shipped as it is; copy it and calibrate the copy")
     files.require_writable(args.checkpoint)
-    class_names = cli.chosen_class_names(args)
-    checkpoint = checkpoints.load(
-        args.checkpoint,
-        pixels=args.pixels,
-        class_names=class_names,
-        architecture=args.architecture,
-    )
+    class_names = cli.class_names(args)
+    checkpoint = cli.load_checkpoint(args)
     match = matching.read(
         args.data, [checkpoint], role="train", class_names=class_names, truth=args.truth
     )

@@ -19,21 +19,19 @@ if TYPE_CHECKING:
 
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
-    parser = subparsers.add_parser(
+    parser = cli.command(
+        subparsers,
         "check",
+        *cli.FOLDER_FLAGS,
+        *cli.CHECKPOINT_FLAGS,
+        "--batch-size",
         help="report copies, blank images and label issues before training",
         description="Count the classes of DATA, show examples, find copies within and between "
         "files, blank images, odd file sizes and contradictory labels, and compare the files. The "
         "first DATA with labels is the training data; the others, and its other usages, are "
         "compared with it. Writes an HTML page and, with --clean, copies of DATA without the rows "
         "to remove.",
-        parents=[
-            cli.data_options(),
-            cli.image_options(),
-            cli.checkpoint_options(),
-            cli.architecture_options(),
-            cli.prediction_options(),
-        ],
+        run=run,
     )
     parser.add_argument("data", nargs="+", metavar="DATA", help="CSV, .npz or folder")
     parser.add_argument(
@@ -45,7 +43,7 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     )
     parser.add_argument(
         "--similarity",
-        type=_similarity,
+        type=cli.number(0.5, 1),
         default=SIMILARITY,
         metavar="CORRELATION",
         help=f"minimum correlation of the pixels of two copies (default: {SIMILARITY})",
@@ -58,7 +56,7 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
         metavar="MODEL",
         help="checkpoints, of any classes, whose features are used to find likely wrong labels",
     )
-    group = parser.add_argument_group("cleaned copy")
+    group = parser.group("cleaned copy")
     group.add_argument(
         "--clean",
         type=Path,
@@ -68,7 +66,7 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     )
     group.add_argument(
         "--remove",
-        type=_reasons,
+        type=cli.names_of(REASONS),
         default=("blank", "across", "copies", "near"),
         metavar="REASON,...",
         help="reasons to remove a row: blank; flat (mostly one grey level); across (a copy of a "
@@ -76,7 +74,6 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
         "them); wrong (likely wrong label, requires --model); copies (exact) and near (near or "
         "mirrored), except the first of each group (default: blank,across,copies,near)",
     )
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -86,7 +83,7 @@ def run(args: argparse.Namespace) -> None:
 
     _require_sound(args)
     models = _load_models(args)
-    class_names, image_shape = cli.chosen_class_names(args), cli.chosen_image_shape(args)
+    class_names, image_shape = cli.class_names(args), cli.image_shape(args)
     sizes = [checks.file_sizes(source) for source in args.data if Path(source).is_dir()]
     rows = read_rows(args.data, class_names=class_names, image_shape=image_shape)
     if args.clean and not rows.training().any():
@@ -120,8 +117,7 @@ def _require_sound(args: argparse.Namespace) -> None:
         raise InputError("--remove wrong requires --model")
     if args.architecture and len(args.model) != 1:
         raise InputError(f"--architecture requires one model. Received: {len(args.model)} models")
-    if args.pixels and not args.model:
-        raise InputError("--pixels requires --model")
+    cli.require_with(args, "--model", "--pixels")
     if args.out.suffix.lower() != ".html":
         raise InputError(f"--out must end in .html. Received: {args.out}")
     files.require_other(args.out, [*args.data, *args.model, args.architecture])
@@ -169,23 +165,3 @@ def _search_label_issues(
         rows.dataset, searched, np.concatenate(features, axis=1), findings.groups[searched]
     )
     return search, trained_rows
-
-
-def _similarity(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0.5 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"expected a number from 0.5 to 1. Received: {text!r}")
-    return value
-
-
-def _reasons(text: str) -> tuple[str, ...]:
-    reasons = tuple(part.strip() for part in text.split(","))
-    for reason in reasons:
-        if reason not in REASONS:
-            raise argparse.ArgumentTypeError(
-                f"expected some of {','.join(REASONS)}. Received: {reason!r}"
-            )
-    return reasons

@@ -8,19 +8,21 @@ from ferlab.errors import InputError
 
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
-    parser = subparsers.add_parser(
+    parser = cli.command(
+        subparsers,
         "compare",
-        help="several models or runs side by side: one table, one chart",
-        description="Put checkpoints and run folders side by side in one HTML page, with the chart "
-        "as PNG and the table as CSV beside it. With --data all are evaluated on the same rows, "
-        "none of which any of them was trained on; without it, the table shows what they record of "
-        "their training.",
-        parents=[
-            cli.data_options(),
-            cli.checkpoint_options(),
-            cli.prediction_options(),
-            cli.scoring_options(),
-        ],
+        "--data",
+        "--class-names",
+        "--truth",
+        "--usage",
+        "--pixels",
+        "--batch-size",
+        help="compare models or runs in one table and one chart",
+        description="Compare checkpoints and run folders in one HTML page, with the chart as PNG "
+        "and the table as CSV beside it. With --data, all are evaluated on the same rows, none of "
+        "which any of them was trained on; without it, the table shows what they record of their "
+        "training.",
+        run=run,
     )
     parser.add_argument(
         "places",
@@ -29,7 +31,6 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
         metavar="RUN_OR_MODEL",
         help="run folders and checkpoints",
     )
-    parser.add_argument("--data", metavar="DATA", help="labelled CSV, .npz or folder")
     parser.add_argument(
         "--out",
         type=Path,
@@ -37,7 +38,6 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
         metavar="FILE",
         help="page to write, with .png and .csv beside it (default: comparison.html)",
     )
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -46,14 +46,13 @@ def run(args: argparse.Namespace) -> None:
 
     if args.out.suffix.lower() != ".html":
         raise InputError(f"--out must end in .html. Received: {args.out}")
-    if not args.data and (args.truth or args.usage):
-        raise InputError("--truth and --usage require --data")
+    cli.require_with(args, "--data", "--truth", "--usage")
     paths = comparison.checkpoint_paths(args.places)
     for suffix in (args.out.suffix, ".png", ".csv"):
         out = args.out.with_suffix(suffix)
         files.require_other(out, [*paths, args.data, args.truth])
         files.require_writable(out)
-    class_names = cli.chosen_class_names(args)
+    class_names = cli.class_names(args)
     result = comparison.compare(
         comparison.load(args.places, pixels=args.pixels, class_names=class_names),
         args.data,

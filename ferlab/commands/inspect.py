@@ -9,35 +9,31 @@ SAMPLE = 2000  # rows asked about under each pixel scale
 
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
-    parser = subparsers.add_parser(
+    parser = cli.command(
+        subparsers,
         "inspect",
-        help="say what a checkpoint is; with labelled data, which pixels and class order it wants",
-        description="Say of each MODEL what wrote it, its layers and cost, what it takes and gives "
-        "and what it carries. With --data, its accuracy under each plausible pixel scale and class "
+        "--data",
+        "--class-names",
+        "--truth",
+        "--usage",
+        "--architecture",
+        "--batch-size",
+        help="describe a checkpoint and, with labelled data, find its pixel scale and class order",
+        description="Print what wrote each MODEL, its layers and cost, its input and output, and "
+        "what it records. With --data, also its accuracy for each plausible pixel scale and class "
         "order, and the flags of the most likely.",
-        parents=[cli.data_options(), cli.prediction_options(), cli.architecture_options()],
+        run=run,
     )
     parser.add_argument(
         "models", type=cli.model_file, nargs="+", metavar="MODEL", help="checkpoints"
     )
-    parser.add_argument("--data", metavar="DATA", help="labelled CSV, .npz or folder")
-    parser.add_argument(
-        "--truth", metavar="FILE", help="`id,label` rows with the labels that the data lacks"
-    )
-    parser.add_argument(
-        "--usage",
-        metavar="NAME",
-        help="rows of the data, such as PublicTest (default: those neither for training nor for "
-        "the final score, else the training rows)",
-    )
-    parser.add_argument(
+    parser.group("data").add_argument(
         "--rows",
         type=cli.whole_number(1),
         default=SAMPLE,
         metavar="N",
-        help=f"rows drawn from the data (default: {SAMPLE})",
+        help=f"rows drawn from the data at random (default: {SAMPLE})",
     )
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -47,8 +43,7 @@ def run(args: argparse.Namespace) -> None:
 
     if args.architecture and len(args.models) > 1:
         raise InputError(f"--architecture is for one model. Received: {len(args.models)} models")
-    if not args.data and (args.truth or args.usage or args.class_names):
-        raise InputError("--truth, --usage and --class-names require --data, which is missing")
+    cli.require_with(args, "--data", "--truth", "--usage", "--class-names")
     for path in args.models:
         checkpoint = checkpoints.load(path, architecture=args.architecture)
         print(path)
@@ -58,7 +53,7 @@ def run(args: argparse.Namespace) -> None:
             dataset = conventions.sample_rows(
                 args.data,
                 image_shape=checkpoint.image_shape,
-                class_names=cli.chosen_class_names(args),
+                class_names=cli.class_names(args),
                 truth=args.truth,
                 usage=args.usage,
                 count=args.rows,

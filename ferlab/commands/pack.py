@@ -9,21 +9,24 @@ from ferlab import cli, pretrained
 
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
-    parser = subparsers.add_parser(
+    parser = cli.command(
+        subparsers,
         "pack",
+        "checkpoint",
+        "--data",
+        "--truth",
+        "--batch-size",
         help="make a small file to ship of a checkpoint, with a card of measured facts",
-        description="Write MODEL with float16 kernels and without its optimiser as "
-        "pretrained/NAME.h5, and of it the facts (NAME.json) and a card (NAME.md), measured here: "
-        "on the validation rows of TRAIN and, with --data, on rows that are neither for training "
-        "nor for the final score. From then on `pretrained:NAME` is that model. MODEL must be of "
-        f"one whole training by a recipe. {pretrained.FOLDER_VARIABLE} names another folder than "
-        "pretrained/.",
-        parents=[cli.prediction_options(), cli.reference_options()],
+        description="Write MODEL with float16 kernels and without its optimizer to "
+        "pretrained/NAME.h5, its facts to NAME.json and a model card to NAME.md. The facts are "
+        "measured here: on the validation rows of TRAIN and, with --data, on rows of it that are "
+        "neither for training nor for the final score. `pretrained:NAME` is then that model. MODEL "
+        "must come from one whole training by a recipe. "
+        f"{pretrained.FOLDER_VARIABLE} sets another folder than pretrained/.",
+        run=run,
     )
-    parser.add_argument("checkpoint", type=cli.model_file, metavar="MODEL", help="checkpoint")
-    parser.add_argument("name", metavar="NAME", help="what it is to be called")
-    parser.add_argument("training", metavar="TRAIN", help="the data that it was trained on")
-    parser.set_defaults(run=run)
+    parser.add_argument("name", metavar="NAME", help="name of the model to ship")
+    cli.add(parser, "training")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -31,7 +34,7 @@ def run(args: argparse.Namespace) -> None:
     from ferlab.errors import InputError
     from ferlab.reports import model_facts
 
-    cli.require_reference(args)
+    cli.require_with(args, "--data", "--truth")
     pretrained.require_new_name(args.name)
     facts = model_facts.origin(args.checkpoint)
     recipe = model_facts.recipe_of(facts)

@@ -8,33 +8,30 @@ from ferlab.errors import InputError
 
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
-    parser = subparsers.add_parser(
+    parser = cli.command(
+        subparsers,
         "report",
-        help="one HTML page about a model: scores, mistakes, history, cost, settings",
+        "checkpoint",
+        "data",
+        "--class-names",
+        "--truth",
+        "--usage",
+        *cli.CHECKPOINT_FLAGS,
+        "--batch-size",
+        help="write an HTML page about a model: scores, mistakes, history, cost, settings",
         description="Score MODEL on the labelled rows of DATA and write one self-contained HTML "
         "page to hand in: measures with 95% intervals, confusion matrix, calibration, most "
         "confident mistakes, saliency, training history, cost, settings and versions. Training "
         "rows of the model are left out; if there are no others, the page carries a warning.",
-        parents=[
-            cli.data_options(),
-            cli.checkpoint_options(),
-            cli.architecture_options(),
-            cli.prediction_options(),
-            cli.scoring_options(),
-        ],
+        run=run,
     )
-    parser.add_argument(
-        "checkpoint", type=cli.model_file, metavar="MODEL", help="checkpoint to report on"
-    )
-    parser.add_argument("data", metavar="DATA", help="labelled CSV, .npz or folder")
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="page to write (default: [model]_report.html)"
     )
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
-    from ferlab import checkpoints, files
+    from ferlab import files
     from ferlab.evaluation import scoring
     from ferlab.reports import model_report
 
@@ -43,18 +40,12 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(f"--out must end in .html. Received: {out}")
     files.require_other(out, [args.checkpoint, args.data, args.truth, args.architecture])
     files.require_writable(out)
-    class_names = cli.chosen_class_names(args)
-    checkpoint = checkpoints.load(
-        args.checkpoint,
-        pixels=args.pixels,
-        class_names=class_names,
-        architecture=args.architecture,
-    )
+    checkpoint = cli.load_checkpoint(args)
     notes: list[str] = []
     (dataset,), is_trained_on = scoring.rows_to_score(
         [checkpoint],
         args.data,
-        class_names=class_names,
+        class_names=cli.class_names(args),
         truth=args.truth,
         usage=args.usage,
         report=notes.append,

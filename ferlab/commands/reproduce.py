@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 from ferlab import cli, pretrained
 from ferlab.errors import InputError
@@ -11,28 +12,34 @@ VERSIONS = ("device", "bfloat16", "backend", "keras")  # of which a result depen
 
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
-    parser = subparsers.add_parser(
+    parser = cli.command(
+        subparsers,
         "reproduce",
-        help="train a shipped model again and say whether its stated accuracy holds",
-        description="Train by the recipe and seed recorded for the shipped model NAME, score that "
-        "on the rows that NAME was scored on, and say whether the accuracy lies within NAME's "
-        "stated 95% interval: exit 0 if it does, 1 if not. The rows are those of --data, or "
-        "without it the validation rows. After a stop the same command goes on where it was.",
-        parents=[
-            cli.prediction_options(),
-            cli.reference_options(),
-            cli.place_options("runs/reproduce-NAME"),
-        ],
+        "--data",
+        "--truth",
+        "--batch-size",
+        "--out-dir",
+        help="train a shipped model again and test whether its stated accuracy holds",
+        description="Train with the recipe and seed recorded for the shipped model NAME, score the "
+        "result on the rows that NAME was scored on, and test whether the accuracy lies within "
+        "NAME's stated 95% interval: exit code 0 if it does, 1 if not. The rows are those of "
+        "--data or, without it, the validation rows. After a stop, the same command resumes.",
+        run=run,
     )
-    parser.add_argument("name", metavar="NAME", help="such as fast")
-    parser.add_argument("training", metavar="TRAIN", help="the data that it was trained on")
-    parser.set_defaults(run=run)
+    parser.add_argument("name", metavar="NAME", help="shipped model, such as fast")
+    cli.add(parser, "training")
+    parser.group("output").add_argument(
+        "--run-dir",
+        type=Path,
+        metavar="DIR",
+        help="folder for config, history and log of the run (default: runs/reproduce-NAME)",
+    )
 
 
 def run(args: argparse.Namespace) -> None:
     from ferlab.reports import model_facts
 
-    cli.require_reference(args)
+    cli.require_with(args, "--data", "--truth")
     name = args.name.removeprefix(pretrained.PREFIX)
     facts = pretrained.read_facts(name)
     model_facts.require_whole(name, facts)

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from ferlab import cli
 from ferlab.errors import InputError
 
 MAX_COUNT = 1_000_000
@@ -10,29 +11,33 @@ GRID_GREYS = 32  # grey levels of faces.png; few, so that the file is small
 
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
-    parser = subparsers.add_parser(
+    parser = cli.command(
+        subparsers,
         "sample",
         help="write a small data set of drawn faces, to try everything without FER-2013",
         description="Write OUT_DIR/train.csv, test.csv, test_truth.csv and faces.png, a grid of "
         "examples. The faces are drawn by a program: about the same number for each emotion, with "
         "a few wrong labels in train.csv, as in data labelled by people.",
+        run=run,
     )
     parser.add_argument("out_dir", type=Path, metavar="OUT_DIR", help="folder to write to")
+    for flag, default, help in (
+        ("--train", 4000, "training faces (default: 4000)"),
+        ("--test", 1000, "test faces (default: 1000)"),
+    ):
+        parser.add_argument(
+            flag, type=cli.whole_number(1, MAX_COUNT), default=default, metavar="N", help=help
+        )
     parser.add_argument(
-        "--train", type=int, default=4000, metavar="N", help="training faces (default: 4000)"
+        "--seed",
+        type=cli.whole_number(0, MAX_COUNT),
+        default=0,
+        metavar="N",
+        help="random seed (default: 0)",
     )
-    parser.add_argument(
-        "--test", type=int, default=1000, metavar="N", help="test faces (default: 1000)"
-    )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="(default: 0)")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
-    _require_in_range("--train", args.train, 1)
-    _require_in_range("--test", args.test, 1)
-    _require_in_range("--seed", args.seed, 0)
-
     from ferlab import data
     from ferlab.data import drawn_faces
     from ferlab.files import require_writable, whole_file
@@ -60,8 +65,3 @@ def run(args: argparse.Namespace) -> None:
     with whole_file(grid_path) as temporary:
         grid.quantize(GRID_GREYS).save(temporary, optimize=True)
     print(f"{grid_path}: {drawn_faces.GRID_COLUMNS} faces of each emotion")
-
-
-def _require_in_range(flag: str, value: int, minimum: int) -> None:
-    if not minimum <= value <= MAX_COUNT:
-        raise InputError(f"{flag} must be from {minimum} to {MAX_COUNT:,}. Received: {value}")

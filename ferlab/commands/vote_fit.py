@@ -9,22 +9,20 @@ from ferlab.errors import InputError
 
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
-    parser = subparsers.add_parser(
+    parser = cli.command(
+        subparsers,
         "vote-fit",
-        help="find the weights of a vote on validation data",
-        description="Find small whole-number weights for a vote of MODELs by greedy ensemble "
-        "selection with replacement (Caruana et al. 2004) on VALIDATION, and write them as "
-        "model_list.txt. Rows of PrivateTest, and rows that a member was trained on, decide "
-        "nothing.",
-        parents=[
-            cli.data_options(),
-            cli.checkpoint_options(),
-            cli.prediction_options(),
-            cli.tta_options(),
-            cli.engine_options(),
-            cli.held_out_options(),
-            cli.cache_options(),
-        ],
+        "--class-names",
+        "--truth",
+        "--usage",
+        "--pixels",
+        *cli.PREDICTION_FLAGS,
+        "--cache-dir",
+        help="fit the weights of a vote on validation data",
+        description="Fit small whole-number weights for a vote of MODELs by greedy ensemble "
+        "selection with replacement (Caruana et al. 2004) on VALIDATION, and write them to "
+        "model_list.txt. Rows of PrivateTest, and rows that a member was trained on, are not used.",
+        run=run,
     )
     parser.add_argument("data", metavar="VALIDATION", help="labelled CSV, .npz or folder")
     parser.add_argument(
@@ -32,14 +30,14 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
         type=cli.model_file,
         nargs="+",
         metavar="MODEL",
-        help="checkpoints, or lists of them (.txt) whose weights are left aside",
+        help="checkpoints, or lists of them (.txt), whose weights are ignored",
     )
     parser.add_argument(
         "--out",
         type=Path,
         default=Path("model_list.txt"),
         metavar="FILE",
-        help="(default: model_list.txt)",
+        help="list to write (default: model_list.txt)",
     )
     parser.add_argument(
         "--rounds",
@@ -48,7 +46,6 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
         metavar="N",
         help="members added, one after another, before the best vote is taken (default: 50)",
     )
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -63,7 +60,7 @@ def run(args: argparse.Namespace) -> None:
     members = [member for model in args.models for member in model_list.members_of(model)]
     if len(members) < 2:
         raise InputError(f"a vote needs two or more models. Received: {len(members)}")
-    class_names = cli.chosen_class_names(args)
+    class_names = cli.class_names(args)
     match = voting.read(members, args.data, class_names, role="train", truth=args.truth)
     dataset = held_out.tuning_rows(
         match.dataset,

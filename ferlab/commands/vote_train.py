@@ -22,59 +22,53 @@ MOST_SEED = 2**31 - 1  # the first training's; the last one's has to be a seed t
 
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
-    recipes = cli.recipe_options("fast", several=True)
-    parser = subparsers.add_parser(
+    parser = cli.command(
+        subparsers,
         "vote-train",
-        parents=[cli.data_options(), cli.image_options(), recipes],
+        "data",
+        *cli.FOLDER_FLAGS,
         help="train the members of a vote and list them in model_list.txt",
         description="Train the members of a vote one after another, all with the same validation "
-        "rows, and list them in DIR/model_list.txt. After a stop the same command goes on where "
-        "it was; with a larger --members it adds members.",
+        "rows, and list them in DIR/model_list.txt. After a stop, the same command resumes; with a "
+        "larger --members it adds members.",
+        run=run,
     )
-    parser.add_argument("data", metavar="DATA", help="CSV, .npz or folder of class folders")
-    group = parser.add_argument_group("vote")
+    group = parser.group("vote")
     group.add_argument(
         "--members",
         type=cli.whole_number(1, MOST_MEMBERS),
         required=True,
         metavar="N",
-        help="how many checkpoints vote; trainings take turns with the recipes",
+        help="number of checkpoints in the vote; the trainings alternate between the recipes",
     )
     group.add_argument(
         "--snapshots",
         type=cli.whole_number(1),
         default=1,
         metavar="K",
-        help="how many of the last epochs of each training are members (default: 1)",
+        help="members per training: its last K epochs (default: 1)",
     )
     group.add_argument(
         "--seed",
         type=cli.whole_number(0, MOST_SEED),
         default=0,
         metavar="N",
-        help="of the first training, each further one has one more (default: 0)",
+        help="seed of the first training, which each further one increases by 1 (default: 0)",
     )
     group.add_argument(
         "--out-dir",
         type=Path,
         default=Path("vote"),
         metavar="DIR",
-        help="where runs, members and list go (default: vote)",
+        help="folder for runs, members and list (default: vote)",
     )
-    parser.set_defaults(run=run)
+    cli.add_recipe(parser, "fast", flag="--recipes", without=("teacher_weight",))
 
 
 def run(args: argparse.Namespace) -> None:
     recipes = _chosen_recipes(args)
 
-    from ferlab import data
-
-    dataset = data.read(
-        args.data,
-        role="train",
-        class_names=cli.chosen_class_names(args),
-        image_shape=cli.chosen_image_shape(args),
-    )
+    dataset = cli.read_training_data(args)
     train, validation = dataset.split(recipes[0].validation)
 
     from ferlab.training import runs
@@ -140,7 +134,7 @@ def _train_members(
 
 def _chosen_recipes(args: argparse.Namespace) -> list[Recipe]:
     """The recipes with the flags' settings, and all with the validation rows of the first."""
-    recipes = [cli.chosen_recipe(args, get_recipe(name)) for name in args.recipes.split(",")]
+    recipes = [cli.recipe(args, get_recipe(name)) for name in args.recipes.split(",")]
     for recipe in recipes:
         if args.snapshots > recipe.epochs:
             raise InputError(

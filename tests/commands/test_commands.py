@@ -236,7 +236,7 @@ def test_the_rest_of_a_calibrated_file_stays_as_it_was(folder):
         (("calibrate", "private.csv", "good.h5"), "kept for the final score"),
         (("calibrate", "test.csv", "good.h5"), "needs rows with labels"),
         (("inspect", "good.h5", "--data", "private.csv"), "kept for the final score"),
-        (("inspect", "good.h5", "--truth", "truth.csv"), "--data, which is missing"),
+        (("inspect", "good.h5", "--truth", "truth.csv"), "--truth requires --data"),
         (("vote-fit", "validation.csv", "good.h5", "other.txt"), "other.txt:1: good.h5: .*classes"),
         (("calibrate", "validation.csv", "gone.h5"), "gone.h5: no such file"),
         (("calibrate", "validation.csv", "good.h5", "--usage", "x"), "no usage to choose"),

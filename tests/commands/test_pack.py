@@ -245,14 +245,14 @@ def test_a_teacher_that_knows_the_validation_rows_is_told_of(folder, tmp_path, c
         (("pack", "pupil.h5", "new", "train.csv"), "its teacher list.txt is no shipped model"),
         (("pack", "knowing.h5", "new", "train.csv"), "was trained on 3 of the 40 validation rows"),
         (("pack", "lost.h5", "new", "train.csv"), "pretrained:gone: no such model"),
-        (("pack", "model.h5", "new", "train.csv", "--truth", "truth.csv"), "--data, which is"),
+        (("pack", "model.h5", "new", "train.csv", "--truth", "truth.csv"), "--truth requires"),
         (
             ("pack", "model.h5", "new", "train.csv", "--data", "private.csv"),
             "rows kept for the final score",
         ),
         (("pack", "model.h5", "new", "train.csv", "--data", "test.csv"), "needs rows with labels"),
         (("reproduce", "gone", "train.csv"), "pretrained:gone: no such model. Known: quick"),
-        (("reproduce", "quick", "train.csv", "--truth", "truth.csv"), "--data, which is missing"),
+        (("reproduce", "quick", "train.csv", "--truth", "truth.csv"), "--truth requires --data"),
         (("reproduce", "quick", "train.csv", "--data", "private.csv"), "for the final score"),
         (("reproduce", "quick", "gone.csv"), "gone.csv"),
         (("reproduce", "quick", "train.csv", "--data", "train.csv"), "no rows beside those of"),
@@ -322,8 +322,10 @@ def test_the_command_leads_to_the_recipe(name):
     for chosen in (base, recipe):
         words = cli.training_command(chosen, 5, "some/train.csv").split()
         assert words[:3] == ["python", "train.py", "train.csv"]
-        args = cli.training_parser("", "cnn-report").parse_args(words[2:])
-        assert (cli.chosen_recipe(args), args.seed) == (chosen, 5)
+        parser = cli.parser("", "data", "--seed")
+        cli.add_recipe(parser, "cnn-report")
+        args = parser.parse_args(words[2:])
+        assert (cli.recipe(args), args.seed) == (chosen, 5)
     with pytest.raises(InputError, match="no flag sets the model"):
         cli.training_command(dataclasses.replace(base, model="vgg"), 0, "train.csv")
     assert "--image-size 64 --channels 3" in cli.training_command(

@@ -58,7 +58,7 @@ def test_bad_arguments(work, cnn, dnn, tmp_path):
         ("csv_to_npz.py", ["gone.csv"], "gone.csv"),
         ("-m ferlab", ["sample", "file"], "file"),
         ("-m ferlab", ["sample", work], "train.csv: exists already"),
-        ("-m ferlab", ["sample", "s", "--test", "99999999999"], "--test must be from 1"),
+        ("-m ferlab", ["sample", "s", "--test", "99999999999"], "--test: expected a whole number"),
         ("test.py", [work / "test.csv", work / "test.csv", cnn], "is read here"),
         ("test.py", [work / "test.csv", cnn, cnn], "is a model's name"),
         ("test_by_vote.py", [work / "test.csv", cnn, "list.txt"], "is a model's name"),
