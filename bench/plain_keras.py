@@ -6,8 +6,8 @@ FER_DIR has train.csv, test.csv and public_truth.csv. Uses no code of ferlab. Pr
 since its start after reading and after every epoch, and the public accuracy after every epoch.
 """
 
+import argparse
 import os
-import sys
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -40,18 +40,21 @@ def network() -> keras.Model:
 
 
 def main() -> None:
-    folder, epochs = sys.argv[1], int(sys.argv[2])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("fer_dir", metavar="FER_DIR")
+    parser.add_argument("epochs", type=int, metavar="EPOCHS")
+    args = parser.parse_args()
     start = time.time()
     keras.utils.set_random_seed(0)
-    images, table = read(f"{folder}/train.csv")
+    images, table = read(f"{args.fer_dir}/train.csv")
     labels = keras.utils.to_categorical(table["label"], 7)
-    test, _ = read(f"{folder}/test.csv")
-    truth = pd.read_csv(f"{folder}/public_truth.csv")
+    test, _ = read(f"{args.fer_dir}/test.csv")
+    truth = pd.read_csv(f"{args.fer_dir}/public_truth.csv")
     print(f"read after {time.time() - start:.1f} s", flush=True)
     model = network()
     model.compile("adam", "categorical_crossentropy", metrics=["accuracy"])
     evaluation = 0.0  # seconds, not counted as training
-    for epoch in range(1, epochs + 1):
+    for epoch in range(1, args.epochs + 1):
         model.fit(
             images[2400:],
             labels[2400:],

@@ -45,7 +45,7 @@ def one_step(**settings):
     return changes, dict(zip(before, gradients, strict=True)), before
 
 
-def test_a_kernels_step_is_orthogonal_and_goes_down_the_gradient():
+def test_muon_orthogonalizes_kernel_updates_and_descends():
     changes, gradients, _ = one_step(weight_decay=None, adam_weight_decay=None)
     for path in ("conv/kernel", "dense/kernel"):
         change = changes[path].reshape(-1, changes[path].shape[-1])
@@ -59,13 +59,13 @@ def test_a_kernels_step_is_orthogonal_and_goes_down_the_gradient():
         assert cosine > 0.97
 
 
-def test_biases_and_the_last_layer_have_adams_step():
+def test_muon_updates_biases_and_the_last_layer_by_adam():
     changes, gradients, _ = one_step(weight_decay=None, adam_weight_decay=None)
     for path in ("conv/bias", "dense/bias", "probabilities/kernel", "probabilities/bias"):
         np.testing.assert_allclose(changes[path], -RATE * np.sign(gradients[path]), rtol=1e-3)
 
 
-def test_weight_decay_is_the_rates_share_of_each_kernel():
+def test_muon_weight_decay_is_scaled_by_the_learning_rate():
     plain, _, before = one_step(weight_decay=None, adam_weight_decay=None)
     decayed, _, _ = one_step(weight_decay=0.5, adam_weight_decay=0.5)
     for path, change in decayed.items():
@@ -73,7 +73,7 @@ def test_weight_decay_is_the_rates_share_of_each_kernel():
         np.testing.assert_allclose(change - plain[path], -share * before[path], atol=1e-6)
 
 
-def test_a_checkpoint_brings_it_back_and_opens_in_plain_keras(tmp_path):
+def test_muon_is_restored_from_a_checkpoint_that_plain_keras_loads(tmp_path):
     model = network()
     model.optimizer = Muon(RATE, exclude_layers=["probabilities"])
     model.compile(model.optimizer, "sparse_categorical_crossentropy")
@@ -90,7 +90,7 @@ def test_a_checkpoint_brings_it_back_and_opens_in_plain_keras(tmp_path):
         np.testing.assert_array_equal(array(plain.weights[0]), array(model.weights[0]))
 
 
-def test_kerass_own_muon_comes_back_as_it_is(tmp_path):
+def test_muon_of_keras_itself_is_restored(tmp_path):
     model = network()
     model.compile(keras.optimizers.Muon(RATE), "sparse_categorical_crossentropy")
     model.train_on_batch(np.ones((2, 6, 6, 3)), np.array([0, 1]))
@@ -100,7 +100,7 @@ def test_kerass_own_muon_comes_back_as_it_is(tmp_path):
     assert type(found) is keras.optimizers.Muon
 
 
-def test_nothing_else_of_its_module_is_trusted():
+def test_trust_is_in_muon_only_of_its_module():
     config = {"module": "ferlab.optimizers", "class_name": "Muon", "config": {"name": "muon"}}
     trust.require_no_code("here", config)
     for kind in ("keras", "backend", "ops"):

@@ -3,6 +3,7 @@
 import argparse
 import csv
 import importlib
+import runpy
 import subprocess
 import sys
 
@@ -11,6 +12,9 @@ import pytest
 from support import ROOT
 
 from ferlab.errors import InputError
+
+BENCHMARKS = sorted(ROOT.glob("bench/*.py"))
+STUDIES = sorted(ROOT.glob("studies/*.py"))
 
 
 @pytest.fixture
@@ -101,6 +105,20 @@ def test_ablations_table_compares_the_same_images_and_seeds(bench, tmp_path, cap
     half = 100 * 1.959964 * np.sqrt(spread) / 40
     assert cells[6] == f"+20.00 ({20 - half:+.2f} to {20 + half:+.2f})"
     assert cells[7:10] == ["30", "12", "100"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in (*BENCHMARKS, *STUDIES) if path.name != "measure.py"],
+    ids=lambda path: path.name,
+)
+def test_help_of_every_benchmark_and_study(path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [str(path), "--help"])
+    monkeypatch.syspath_prepend(str(path.parent))
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(path), run_name="__main__")
+    assert not end.value.code
+    assert "usage:" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

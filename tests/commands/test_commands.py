@@ -42,13 +42,13 @@ def reader_of_a_stripe(path, class_names, pixels, record=None, *, noise=0.0, sur
 
 
 def striped(count, seed, wrong=0.0):
-    """Faces whose first row tells their label; a share of them tells the one beside it."""
+    """Faces whose first row encodes their label, for the fraction `wrong` the next label."""
     drawn = faces(count, seed=seed)
     rng = np.random.default_rng(seed)
-    beside = np.where(drawn.labels < 6, drawn.labels + 1, 5)
-    told = np.where(rng.random(count) < wrong, beside, drawn.labels)
+    other = np.where(drawn.labels < 6, drawn.labels + 1, 5)
+    encoded = np.where(rng.random(count) < wrong, other, drawn.labels)
     images = drawn.images.copy()
-    images[:, 0] = (30 * told)[:, None, None]
+    images[:, 0] = (30 * encoded)[:, None, None]
     return dataclasses.replace(drawn, images=images)
 
 
@@ -62,7 +62,7 @@ def folder(tmp_path_factory):
     return path
 
 
-def shown_on_the_fitted(printed):
+def accuracy_on_fitted_rows(printed):
     return re.search(r"([\d.]+)% .*, on the rows they were fitted on", printed)[1]
 
 
@@ -78,21 +78,21 @@ def test_inspect_finds_scale_and_order(folder, command, pixels, order, name):
     model = reader_of_a_stripe(folder / f"{pixels}.h5", order, pixels)
     printed = command("inspect", model, "--data", "validation.csv", cwd=folder)
     assert f"--pixels {pixels} --class-names {','.join(order)}" in printed
-    assert f"most likely    pixels {pixels}, classes in the order of {name}" in printed
+    assert re.search(rf"most likely +pixels {pixels}, .*{name}", printed)
     assert re.search(r"written by +Keras 3", printed)
     assert re.search(r"parameters +14", printed)
-    # What it names makes test.py right.
+    # With these flags, test.py measures the same accuracy.
     scored = call(
         *("test.py", "test.csv", "result.csv", model, "--truth", "truth.csv"),
         *("--pixels", pixels, "--class-names", ",".join(order)),
         cwd=folder,
     )
-    right = float(re.search(r"accuracy ([\d.]+)%", scored)[1])
-    assert right == float(re.search(r"most likely .*: ([\d.]+)%", printed)[1])
-    assert right > 80
+    accuracy = float(re.search(r"accuracy ([\d.]+)%", scored)[1])
+    assert accuracy == float(re.search(r"most likely .*: ([\d.]+)%", printed)[1])
+    assert accuracy > 80
 
 
-def test_inspect_says_when_nothing_fits_or_the_classes_differ(folder, command):
+def test_inspect_reports_models_that_cannot_be_scored_or_only_guess(folder, command):
     layers = [keras.layers.Flatten(), keras.layers.Dense(2, activation="softmax")]
     keras.Sequential([keras.Input((48, 48, 1)), *layers]).save(folder / "two.keras")
     guess = keras.Sequential(
@@ -107,18 +107,18 @@ def test_inspect_says_when_nothing_fits_or_the_classes_differ(folder, command):
         *("inspect", "two.keras", "guess.h5", "--data", "test.csv", "--truth", "truth.csv"),
         cwd=folder,
     )
-    assert "cannot be scored: it has 2 outputs" in printed
-    assert "most frequent class (" in printed
+    assert "2 outputs" in printed
+    assert "most frequent class" in printed
 
 
-def test_inspect_says_when_a_file_is_wrong_about_itself(folder, command):
-    told = {"class_names": list(EMOTIONS), "pixels": "raw", "image_shape": [48, 48, 1]}
-    model = reader_of_a_stripe(folder / "liar.h5", ALPHABETICAL, "raw", told)
+def test_inspect_reports_a_record_that_contradicts_the_predictions(folder, command):
+    record = {"class_names": list(EMOTIONS), "pixels": "raw", "image_shape": [48, 48, 1]}
+    model = reader_of_a_stripe(folder / "liar.h5", ALPHABETICAL, "raw", record)
     printed = command("inspect", model, "--data", "validation.csv", cwd=folder)
-    assert "not what the file" in printed
+    assert re.search(r"most likely .*alphabetical[\s\S]*\bfile\b", printed)
 
 
-def test_vote_fit_weighs_members_and_writes_a_list(folder, command):
+def test_vote_fit_weights_members_and_writes_a_list(folder, command):
     good = reader_of_a_stripe(folder / "good.h5", EMOTIONS, "unit")
     other = reader_of_a_stripe(folder / "other.h5", ALPHABETICAL, "raw")
     poor = reader_of_a_stripe(folder / "poor.h5", EMOTIONS[::-1], "unit")
@@ -126,8 +126,8 @@ def test_vote_fit_weighs_members_and_writes_a_list(folder, command):
     (folder / "some.txt").write_text(lines)
     arguments = ("validation.csv", good, "some.txt", "--cache-dir", folder / "votes")
     printed = command("vote-fit", *arguments, "--out", "fitted.txt", cwd=folder)
-    shown = dict(re.findall(r"^(\w+ \w+) +([\d.]+)%.*$", printed, re.MULTILINE))
-    assert float(shown["fitted weights"]) >= float(shown["equal weights"])
+    accuracies = dict(re.findall(r"^(\w+ \w+) +([\d.]+)%.*$", printed, re.MULTILINE))
+    assert float(accuracies["fitted weights"]) >= float(accuracies["equal weights"])
     assert printed.count("95% interval") == 4
     members = model_list.read(folder / "fitted.txt")
     weights = {member.path.name: member.weight for member in members}
@@ -138,13 +138,13 @@ def test_vote_fit_weighs_members_and_writes_a_list(folder, command):
         *("--cache-dir", folder / "votes", "--probabilities"),
         cwd=folder,
     )
-    assert f"accuracy {shown_on_the_fitted(printed)}%" in scored
+    assert f"accuracy {accuracy_on_fitted_rows(printed)}%" in scored
     header, first, *_ = (folder / "vote.csv").read_text().splitlines()
     assert header == "id,label," + ",".join(EMOTIONS)
     assert abs(sum(map(float, first.split(",")[2:])) - 1) < 1e-5
 
 
-def test_a_fitted_list_keeps_what_the_flags_said(folder, command):
+def test_vote_fit_writes_the_flags_into_the_list(folder, command):
     for name in ("left.h5", "right one.h5"):
         reader_of_a_stripe(folder / name, ALPHABETICAL, "symmetric")
     flags = ("--pixels", "symmetric", "--class-names", ",".join(ALPHABETICAL))
@@ -161,11 +161,11 @@ def test_calibrate_stores_a_temperature_that_test_uses(folder, command):
         *("test.py", "test.csv", "raw.csv", model, "--truth", "truth.csv", "--probabilities"),
         cwd=folder,
     )
-    assert "`python -m ferlab calibrate` fits a temperature" in before
+    assert "python -m ferlab calibrate" in before
     printed = command("calibrate", "validation.csv", model, cwd=folder)
     temperature = checkpoints.read_record(model).temperature
-    assert temperature > 1.2  # 10% of its answers are wrong, and it is sure of all
-    assert f"at its temperature of {temperature:.3f}" in printed
+    assert temperature > 1.2  # 10% of its predictions are wrong, all are confident
+    assert f"{temperature:.3f}" in printed
     after = call(
         *("test.py", "test.csv", "scaled.csv", model, "--truth", "truth.csv", "--probabilities"),
         cwd=folder,
@@ -174,15 +174,15 @@ def test_calibrate_stores_a_temperature_that_test_uses(folder, command):
         np.loadtxt(folder / name, delimiter=",", skiprows=1) for name in ("raw.csv", "scaled.csv")
     )
     np.testing.assert_array_equal(raw[:, :2], scaled[:, :2])
-    answered = inference.predict(checkpoints.load(model), striped(120, seed=5, wrong=0.1))
-    np.testing.assert_allclose(raw[:, 2:], answered, atol=1e-6)
-    expected = calibration.with_temperature(answered, temperature)
+    probabilities = inference.predict(checkpoints.load(model), striped(120, seed=5, wrong=0.1))
+    np.testing.assert_allclose(raw[:, 2:], probabilities, atol=1e-6)
+    expected = calibration.with_temperature(probabilities, temperature)
     np.testing.assert_allclose(scaled[:, 2:], expected, atol=1e-6)
     errors = re.search(r"calibration error ([\d.]+) \(n=120, 15 bins\), ([\d.]+) at", after)
     assert float(errors[2]) < float(errors[1])
 
 
-def test_retrain_teaches_a_foreign_model_its_own_order(folder):
+def test_retrain_keeps_the_class_order_of_a_foreign_model(folder):
     model = reader_of_a_stripe(folder / "order.h5", ALPHABETICAL, "unit")
     printed = call(
         *("retrain.py", "validation.csv", model, 0, 1, "--class-names", ",".join(ALPHABETICAL)),
@@ -198,21 +198,23 @@ def test_retrain_teaches_a_foreign_model_its_own_order(folder):
     assert len(checkpoints.read_training_rows(path)) == 80
 
 
-def test_the_rest_of_a_calibrated_file_stays_as_it_was(folder):
+def test_update_record_keeps_the_rest_of_the_file(folder):
     import shutil
 
     model = reader_of_a_stripe(folder / "c.h5", EMOTIONS, "unit", {"pixels": "unit", "seed": 3})
     digests = striped(4, seed=1).row_digests()
-    opened = checkpoints.load(model).model
+    network = checkpoints.load(model).model
     for suffix in (".h5", ".keras"):
         path = folder / f"copy{suffix}"
-        checkpoints.save(opened, path, TrainingRecord(pixels="unit", seed=3), training_rows=digests)
+        checkpoints.save(
+            network, path, TrainingRecord(pixels="unit", seed=3), training_rows=digests
+        )
         checkpoints.update_record(path, temperature=2.0)
         record = checkpoints.read_record(path)
         assert (record.seed, record.temperature) == (3, 2.0)
         np.testing.assert_array_equal(checkpoints.read_training_rows(path), digests)
         for old, new in zip(
-            opened.get_weights(), checkpoints.load(path).model.get_weights(), strict=True
+            network.get_weights(), checkpoints.load(path).model.get_weights(), strict=True
         ):
             np.testing.assert_array_equal(old, new)
     foreign = reader_of_a_stripe(folder / "foreign.h5", EMOTIONS, "unit")
@@ -223,26 +225,26 @@ def test_the_rest_of_a_calibrated_file_stays_as_it_was(folder):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "rule"),
+    ("arguments", "fact"),
     [
-        (("inspect", "gone.h5"), "gone.h5: no such file"),
-        (("inspect", "truth.csv"), "this is text"),
-        (("inspect", "good.h5", "--data", "test.csv"), "needs rows with labels"),
-        (("inspect", "good.h5", "poor.h5", "--architecture", "a.json"), "for one model"),
-        (("vote-fit", "validation.csv", "good.h5"), "two or more models"),
-        (("vote-fit", "validation.csv", "good.h5", "gone.h5"), "gone.h5: no such file"),
-        (("vote-fit", "validation.csv", "good.h5", "poor.h5", "--out", "x.h5"), "end in .txt"),
-        (("vote-fit", "private.csv", "good.h5", "poor.h5"), "kept for the final score"),
-        (("calibrate", "private.csv", "good.h5"), "kept for the final score"),
-        (("calibrate", "test.csv", "good.h5"), "needs rows with labels"),
-        (("inspect", "good.h5", "--data", "private.csv"), "kept for the final score"),
-        (("inspect", "good.h5", "--truth", "truth.csv"), "--truth requires --data"),
+        (("inspect", "gone.h5"), "gone.h5"),
+        (("inspect", "truth.csv"), "truth.csv"),
+        (("inspect", "good.h5", "--data", "test.csv"), "labels"),
+        (("inspect", "good.h5", "poor.h5", "--architecture", "a.json"), "--architecture"),
+        (("vote-fit", "validation.csv", "good.h5"), "model"),
+        (("vote-fit", "validation.csv", "good.h5", "gone.h5"), "gone.h5"),
+        (("vote-fit", "validation.csv", "good.h5", "poor.h5", "--out", "x.h5"), r"\.txt"),
+        (("vote-fit", "private.csv", "good.h5", "poor.h5"), "PrivateTest|private"),
+        (("calibrate", "private.csv", "good.h5"), "PrivateTest|private"),
+        (("calibrate", "test.csv", "good.h5"), "labels"),
+        (("inspect", "good.h5", "--data", "private.csv"), "PrivateTest|private"),
+        (("inspect", "good.h5", "--truth", "truth.csv"), "--data"),
         (("vote-fit", "validation.csv", "good.h5", "other.txt"), "other.txt:1: good.h5: .*classes"),
-        (("calibrate", "validation.csv", "gone.h5"), "gone.h5: no such file"),
-        (("calibrate", "validation.csv", "good.h5", "--usage", "x"), "no usage to choose"),
+        (("calibrate", "validation.csv", "gone.h5"), "gone.h5"),
+        (("calibrate", "validation.csv", "good.h5", "--usage", "x"), "usage"),
     ],
 )
-def test_bad_input_is_one_line(folder, command, arguments, rule):
+def test_bad_input_is_one_line(folder, command, arguments, fact):
     reader_of_a_stripe(folder / "good.h5", EMOTIONS, "unit")
     reader_of_a_stripe(folder / "poor.h5", EMOTIONS[::-1], "unit")
     rows = striped(10, seed=8)
@@ -255,12 +257,13 @@ def test_bad_input_is_one_line(folder, command, arguments, rule):
     error = command(*arguments, cwd=folder, code=2)
     assert error.startswith("error: ")
     assert error.count("\n") == 1
-    assert re.search(rule, error)
+    assert re.search(fact, error)
     assert sorted(folder.rglob("*")) == before
 
 
-def test_a_command_as_a_user_types_it(folder):
+@pytest.mark.slow
+def test_commands_run_in_a_process_of_their_own(folder):
     reader_of_a_stripe(folder / "good.h5", EMOTIONS, "unit")
     printed = run("-m ferlab", "inspect", "good.h5", cwd=folder)
-    assert "taken as unit (x / 255)" in printed
-    assert "no such file" in fails("-m ferlab", "inspect", "gone.h5", cwd=folder, by=run)
+    assert "unit (x / 255)" in printed
+    assert "gone.h5" in fails("-m ferlab", "inspect", "gone.h5", cwd=folder, by=run)

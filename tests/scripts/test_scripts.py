@@ -1,4 +1,4 @@
-"""Every script as a user runs it: its arguments and its files."""
+"""The scripts as a user runs them: their arguments and their files."""
 
 import json
 import os
@@ -50,22 +50,22 @@ def test_help_imports_no_keras(tmp_path):
     assert json.loads(printed) == {}
 
 
-def test_train_says_device_and_forecast_and_writes_the_reports_names(work, cnn):
+def test_train_prints_device_and_forecast_and_names_its_files(work, cnn):
     log = (work / "train.log").read_text()
     assert "device: CPU" in log
-    assert "an epoch will take about" in log
+    assert re.search(r"epoch .*\d+(\.\d+)? s", log)
     assert log.splitlines()[-1] == cnn.name
     assert re.fullmatch(r"[01]\.\d{6}\.h5", cnn.name)
-    (kept,) = cnn.with_suffix("").iterdir()
-    assert kept.name == f"1_{cnn.stem}.h5"
+    (snapshot,) = cnn.with_suffix("").iterdir()
+    assert snapshot.name == f"1_{cnn.stem}.h5"
     history = checkpoints.read_record(cnn).history
     assert f"{history['val_accuracy'][-1]:.6f}" == cnn.stem
 
 
-def test_a_checkpoint_knows_its_rows_and_its_temperature(work, cnn):
+def test_checkpoint_records_its_rows_and_its_temperature(work, cnn):
     dataset = data.read(work / "train.csv", role="train")
-    left = held_out.tuning_rows(dataset, [cnn], report=print)
-    np.testing.assert_array_equal(left.images, dataset.images[:40])
+    rows = held_out.tuning_rows(dataset, [cnn], report=print)
+    np.testing.assert_array_equal(rows.images, dataset.images[:40])
     assert checkpoints.load(cnn).temperature > 0
 
 
@@ -75,8 +75,8 @@ def test_test_writes_a_submission_and_scores_it(work, cnn):
     assert [row for row, _ in rows] == list(range(50))
     assert {label for _, label in rows} <= set(range(7))
     truth = dict(submission(work / "truth.csv"))
-    share = np.mean([truth[row] == label for row, label in rows])
-    assert f"accuracy {share:.2%} (n=50, 95% interval" in printed
+    accuracy = np.mean([truth[row] == label for row, label in rows])
+    assert f"accuracy {accuracy:.2%} (n=50, 95% interval" in printed
     assert re.search(r"^50 images in [\d.]+ s", printed, re.MULTILINE)
 
 
@@ -85,7 +85,7 @@ def test_dnn_test(work, dnn):
     assert len(submission(work / "dnn_result.csv")) == 50
 
 
-def test_csv_npz_and_folder_are_read_alike(work, cnn):
+def test_predictions_are_equal_for_csv_npz_and_folder(work, cnn):
     from PIL import Image
 
     printed = run("csv_to_npz.py", "train.csv", "test.csv", cwd=work)
@@ -93,14 +93,14 @@ def test_csv_npz_and_folder_are_read_alike(work, cnn):
     (work / "folder").mkdir()
     for row, image in enumerate(faces(50, seed=2).images):
         Image.fromarray(image[:, :, 0]).save(work / "folder" / f"{row:02d}.png")
-    answers = []
+    submissions = []
     for source in ("test.csv", "data.npz", "folder"):
         call("test.py", source, "alike.csv", cnn, cwd=work)
-        answers.append(submission(work / "alike.csv"))
-    assert answers[0] == answers[1] == answers[2]
+        submissions.append(submission(work / "alike.csv"))
+    assert submissions[0] == submissions[1] == submissions[2]
 
 
-def test_retrain_goes_on_and_is_named_after_its_model(work, cnn):
+def test_retrain_resumes_and_is_named_after_its_model(work, cnn):
     printed = run("retrain.py", "train.csv", cnn, 2, 3, cwd=work)
     path = work / printed.splitlines()[-1]
     assert re.fullmatch(rf"[01]\.\d{{6}}_{re.escape(cnn.stem)}\.h5", path.name)
@@ -109,9 +109,10 @@ def test_retrain_goes_on_and_is_named_after_its_model(work, cnn):
     assert record.recipe["validation"] == 40
 
 
-def test_retrain_keeps_the_validation_rows_apart(work, cnn):
+def test_retrain_refuses_other_validation_rows(work, cnn):
     error = fails("retrain.py", "train.csv", cnn, 2, 3, "--validation", "0.5", cwd=work)
-    assert "--validation must stay 40" in error
+    assert "--validation" in error
+    assert "40" in error
 
 
 @pytest.fixture(scope="module")
@@ -126,20 +127,20 @@ def semi(work, dnn):
     return work / printed.splitlines()[-1]
 
 
-def test_semi_train_tells_its_pseudo_labels_and_the_difference_to_its_control(work, dnn, semi):
+def test_semi_train_reports_its_pseudo_labels_and_the_difference_to_its_control(work, dnn, semi):
     printed = (work / "semi.log").read_text()
     assert re.fullmatch(r"semi_[01]\.\d{6}\.h5", semi.name)
-    assert re.search(rf"note: {dnn} was trained on 7\d rows whose labels are removed", printed)
-    assert printed.count("right where the truth is known") == 2
+    assert re.search(rf"{dnn} .*\b7\d rows", printed)  # of those whose labels are removed
     (control,) = work.glob("control_*.h5")
-    assert printed.count(f"{semi.name} less {control.name}: ") == 2  # validation and truth.csv
+    differences = re.findall(rf"{semi.name} \w+ {control.name}: ", printed)
+    assert len(differences) == 2  # validation and truth.csv
     assert "(n=16, 95% interval" in printed
     assert "(n=50, 95% interval" in printed
     assert (work / f"{semi.stem}_pseudo.png").exists()
     assert checkpoints.read_record(semi).recipe["model"] == "dnn"
 
 
-def test_semi_retrain_goes_on_and_is_named_after_its_model(work, dnn, semi):
+def test_semi_retrain_resumes_and_is_named_after_its_model(work, dnn, semi):
     arguments = ("train.csv", "test.csv", dnn, semi, 1, 2)
     path = work / run("semi_retrain.py", *arguments, cwd=work).splitlines()[-1]
     assert re.fullmatch(rf"[01]\.\d{{6}}_{re.escape(semi.stem)}\.h5", path.name)
@@ -148,38 +149,35 @@ def test_semi_retrain_goes_on_and_is_named_after_its_model(work, dnn, semi):
     assert record.recipe | {"epochs": 1} == checkpoints.read_record(semi).recipe
     assert record.resumed_from == semi.name
 
-    told = checkpoints.read_record(dnn)
-    blent = {"label_smoothing": 0.1, "mixup": 0.2, "plain_share": 0.2}
-    told = told.replace(recipe=told.recipe | blent)
-    checkpoints.save(checkpoints.load(dnn, with_optimizer=True).model, work / "blent.h5", told)
-    arguments = (*arguments[:3], "blent.h5", 2, 3, "--threshold", 0.1)
+    record = checkpoints.read_record(dnn)
+    settings = {"label_smoothing": 0.1, "mixup": 0.2, "plain_share": 0.2}
+    record = record.replace(recipe=record.recipe | settings)
+    checkpoints.save(checkpoints.load(dnn, with_optimizer=True).model, work / "mixed.h5", record)
+    arguments = (*arguments[:3], "mixed.h5", 2, 3, "--threshold", 0.1)
     path = work / call("semi_retrain.py", *arguments, cwd=work).splitlines()[-1]
     recipe = checkpoints.read_record(path).recipe
     assert (recipe["method"], recipe["labels_removed"]) == ("self-training", 0.0)
-    assert "semi_retrain.py goes on with it" in fails(
-        "retrain.py", "train.csv", semi, 1, 2, cwd=work
-    )
+    assert "semi_retrain.py" in fails("retrain.py", "train.csv", semi, 1, 2, cwd=work)
 
 
-def test_vote_with_and_without_the_cache(work, cnn, dnn):
+def test_vote_is_the_same_with_the_cache(work, cnn, dnn):
     (work / "model_list.txt").write_text(f"2 {cnn.name}\n1 {dnn.name}\n")
     options = ("--cache-dir", work / "votes", "--truth", "truth.csv")
-    first = run("test_by_vote.py", "test.csv", "v.csv", "model_list.txt", *options, cwd=work)
-    assert first.count("predicts") == 2
+    run("test_by_vote.py", "test.csv", "v.csv", "model_list.txt", *options, cwd=work)
+    cached = {path.name: path.stat().st_mtime_ns for path in (work / "votes").glob("*.npy")}
+    assert len(cached) == 2
     soft = submission(work / "v.csv")
     (work / "model_list.txt").write_text(f"1 {cnn.name}\n0 {dnn.name}\n")
-    second = call(
-        *("test_by_vote.py", "test.csv", "v.csv", "model_list.txt", *options),
-        *("--voting", "hard"),
-        cwd=work,
-    )
-    assert second.count("from the cache") == 2
+    arguments = ("test_by_vote.py", "test.csv", "v.csv", "model_list.txt", *options)
+    call(*arguments, "--voting", "hard", cwd=work)
+    after = {path.name: path.stat().st_mtime_ns for path in (work / "votes").glob("*.npy")}
+    assert after == cached
     call("test.py", "test.csv", "alone.csv", cnn, cwd=work)
     assert submission(work / "v.csv") == submission(work / "alone.csv")
     assert len(soft) == 50
 
 
-def test_a_folder_of_classes_trains_and_answers_in_its_own_order(work, tmp_path):
+def test_folder_of_classes_trains_and_predicts_in_its_own_order(work, tmp_path):
     from PIL import Image
 
     drawn = faces(60, seed=4)
@@ -199,23 +197,21 @@ def test_a_folder_of_classes_trains_and_answers_in_its_own_order(work, tmp_path)
     printed = call("dnn_test.py", "faces", "result.csv", model, cwd=tmp_path)
     assert "accuracy" in printed
     error = fails("test.py", work / "train.csv", "no.csv", model, cwd=tmp_path)
-    assert "must have the same classes: calm, moved" in error
+    assert "calm, moved" in error
     (tmp_path / "list.txt").write_text(f"1 {model.name}\n")
-    for script, asked in (("test.py", model), ("test_by_vote.py", "list.txt")):
-        arguments = (script, work / "test.csv", "own.csv", asked)
-        assert "same classes: calm, moved" in fails(
-            *arguments, "--truth", work / "truth.csv", cwd=tmp_path
-        )
+    for script, path in (("test.py", model), ("test_by_vote.py", "list.txt")):
+        arguments = (script, work / "test.csv", "own.csv", path)
+        assert "calm, moved" in fails(*arguments, "--truth", work / "truth.csv", cwd=tmp_path)
         printed = call(*arguments, "--probabilities", cwd=tmp_path)
         header, *rows = (tmp_path / "own.csv").read_text().splitlines()
         assert header == "id,label,calm,moved"
         assert {row.count(",") for row in rows} == {3}
-        assert printed.count("note: the labels mean 0 calm, 1 moved") == 1
+        assert printed.count("0 calm, 1 moved") == 1
         (tmp_path / "own.csv").unlink()
 
 
 @pytest.mark.parametrize("name", ["tensorflow", "jax", "torch"])
-def test_every_backend_tells_its_device(name, tmp_path):
+def test_versions_name_the_device_of_every_backend(name, tmp_path):
     pytest.importorskip(name)
     code = "from ferlab.backend import versions; print(versions()['device'])"
     printed = subprocess.run(
@@ -228,14 +224,15 @@ def test_every_backend_tells_its_device(name, tmp_path):
     assert re.fullmatch(rf"(CPU \(\d+ cores?\)|.+), {name} [\d.]+.*\n", printed)
 
 
-def test_an_unknown_backend_is_one_line(work, tmp_path):
+def test_backend_unknown_is_one_line(work, tmp_path):
     arguments = (work / "train.csv", "--validation", 9)
     error = run("train.py", *arguments, cwd=tmp_path, code=2, KERAS_BACKEND="abacus")
-    assert error.startswith("error: KERAS_BACKEND must be tensorflow, jax or torch")
+    assert error.startswith("error: KERAS_BACKEND")
+    assert "abacus" in error
     assert error.count("\n") == 1
 
 
-def test_another_backend_trains_and_predicts(work):
+def test_backend_jax_trains_and_predicts(work):
     pytest.importorskip("jax")
     options = ("--epochs", 1, "--batch-size", 32, "--out-dir", "jax")
     printed = run("dnn_train.py", "train.csv", *options, cwd=work, KERAS_BACKEND="jax")
@@ -247,8 +244,8 @@ def test_another_backend_trains_and_predicts(work):
     assert sum(one == other for one, other in pairs) >= 48  # a near tie may fall either way
 
 
-def test_a_training_learns_from_a_checkpoint_or_a_vote_of_them(work, cnn, tmp_path):
-    """What the teacher says is part of what decides the outcome, so it is another run."""
+def test_train_learns_from_teachers(work, cnn, tmp_path):
+    """The teacher is part of a run's configuration: with another one it is another run."""
     (tmp_path / "list.txt").write_text(f"2 {cnn}\n1 {cnn}\n")
     options = ("--recipe", "dnn-report", "--epochs", 1, "--validation", 40)
     objectives = []
@@ -258,7 +255,10 @@ def test_a_training_learns_from_a_checkpoint_or_a_vote_of_them(work, cnn, tmp_pa
         call("train.py", work / "train.csv", *options, *teacher, "--run-dir", run_dir, cwd=tmp_path)
         objectives.append(json.loads((run_dir / "config.json").read_text())["objective"])
     assert objectives[0] == {}
-    assert [told["taught_by"] for told in objectives[1:]] == [[cnn.name], ["list.txt", cnn.name]]
+    assert [objective["taught_by"] for objective in objectives[1:]] == [
+        [cnn.name],
+        ["list.txt", cnn.name],
+    ]
     assert len(objectives[1]["teacher"]) == len(objectives[2]["teacher"]) == 64
     error = fails("train.py", work / "train.csv", *options, "--teacher", "gone.h5", cwd=tmp_path)
     assert "gone.h5" in error

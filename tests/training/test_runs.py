@@ -21,7 +21,8 @@ from ferlab.errors import InputError
 from ferlab.training import runs
 
 SETTINGS = {"recipe": {"name": "a", "epochs": 2}, "seed": 0, "data": {"source": "x.csv"}}
-ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+FOLDERS = (ROOT, ROOT / "tests", ROOT / "tests" / "training")
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, FOLDERS))}
 ENVIRONMENT.pop("TF_CPP_MIN_LOG_LEVEL", None)  # importing JAX sets it
 
 
