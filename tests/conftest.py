@@ -15,6 +15,12 @@ from support import SHARED, call, covering_sample, faces, run
 from ferlab import data
 
 TRAINED_BY_SCRIPTS = {"work", "cnn", "dnn"}  # fixtures
+TRAIN_OFTEN = {  # files, all of whose tests train, most of them several times
+    "test_fit.py",
+    "test_runs.py",
+    "test_semi_supervised.py",
+    "test_vote_train.py",
+}
 
 
 def pytest_addoption(parser):
@@ -42,7 +48,8 @@ def pytest_collection_modifyitems(config, items):
 
 
 def pytest_itemcollected(item):
-    if TRAINED_BY_SCRIPTS & set(getattr(item, "fixturenames", ())):
+    fixtures = set(getattr(item, "fixturenames", ()))
+    if item.path.name in TRAIN_OFTEN or fixtures & TRAINED_BY_SCRIPTS:
         item.add_marker("slow")
 
 
