@@ -1,8 +1,8 @@
-"""Trained models that are shipped: `pretrained:NAME` leads to one wherever a model file is taken.
+"""Shipped models: `pretrained:NAME` can be given wherever a script takes a model file.
 
-The folder `pretrained/` holds of each `NAME.h5`, its card `NAME.md` for people, and `NAME.json`,
-the facts that the card tells. A name is known once its facts are there, and the file is used only
-as long as it is the one that they describe. Such files are never written again.
+The folder `pretrained/` contains the model `NAME.h5`, its card `NAME.md` and its facts `NAME.json`.
+A model exists if its facts do, and is used only if its file has the recorded SHA-256. The files are
+never changed.
 """
 
 import json
@@ -15,24 +15,25 @@ from ferlab.errors import InputError
 
 PREFIX = "pretrained:"
 FOLDER = Path(__file__).parent.parent / "pretrained"
-FOLDER_VARIABLE = "FERLAB_PRETRAINED"  # the environment's word for another folder
+FOLDER_VARIABLE = "FERLAB_PRETRAINED"  # environment variable that names another folder
 _NAME = re.compile(r"[a-z0-9]+([-_.][a-z0-9]+)*")
 
 
 def folder() -> Path:
-    """Where the models are, as seen from the working folder if it is below that."""
-    chosen = Path(os.environ.get(FOLDER_VARIABLE) or FOLDER).absolute()
-    return chosen.relative_to(Path.cwd()) if chosen.is_relative_to(Path.cwd()) else chosen
+    """The folder of the models, relative to the working folder if it is inside it."""
+    path = Path(os.environ.get(FOLDER_VARIABLE) or FOLDER).absolute()
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def names() -> list[str]:
+    """The names of all shipped models, sorted."""
     return sorted(path.stem for path in folder().glob("*.json"))
 
 
 def resolve(text: str | Path) -> Path:
-    """The file that `pretrained:NAME` means; any other text is itself a path.
+    """The file of `pretrained:NAME`; any other text is a path itself.
 
-    Raises InputError for a name that is not known, and for a file that is not the shipped one.
+    Raises InputError for an unknown name, and for a file whose SHA-256 is not the recorded one.
     """
     if not str(text).startswith(PREFIX):
         return Path(text)
@@ -40,53 +41,52 @@ def resolve(text: str | Path) -> Path:
     path = folder() / facts["file"]
     if files.sha256(path) != facts["sha256"]:
         raise InputError(
-            f"{path}: is not the file that was shipped as {text}: its SHA-256 is not the one in "
-            f"{path.with_suffix('.json').name}; fetch it again"
+            f"{path}: differs from the shipped {text}: its SHA-256 is not the one in "
+            f"{path.with_suffix('.json').name}; download it again"
         )
     return path
 
 
 def read_facts(name: str) -> dict:
-    """What is known of a shipped model. Raises InputError for a name that is not known."""
-    known = names()
-    if name not in known:
-        there = ", ".join(known) or f"none in {folder()}"
-        raise InputError(f"{PREFIX}{name}: no such model. Known: {there}")
+    """The facts of a shipped model. Raises InputError for an unknown name."""
+    if name not in names():
+        valid = ", ".join(names()) or f"none in {folder()}"
+        raise InputError(f"{PREFIX}{name}: no such model. Available: {valid}")
     path = folder() / f"{name}.json"
     facts = files.read_json(path)
     if facts.get("file") != f"{name}.h5" or not isinstance(facts.get("sha256"), str):
-        raise InputError(f"{path}: must name the file {name}.h5 and its sha256")
+        raise InputError(f"{path}: must contain the file {name}.h5 and its sha256")
     return facts
 
 
 def is_shipped(path: Path) -> bool:
-    """Whether a file, by whatever path, is one of the folder's models."""
+    """Whether a path, through links or not, is the file of a shipped model."""
     real = Path(os.path.realpath(path))
-    is_in_there = real.parent == Path(os.path.realpath(folder()))
-    return is_in_there and real.suffix == ".h5" and real.stem in names()
+    is_in_folder = real.parent == Path(os.path.realpath(folder()))
+    return is_in_folder and real.suffix == ".h5" and real.stem in names()
 
 
 def spoken(path: Path) -> str | None:
-    """`pretrained:NAME` for a shipped model's file; None for any other."""
+    """`pretrained:NAME` for the file of a shipped model; None for any other."""
     return f"{PREFIX}{path.stem}" if is_shipped(path) else None
 
 
 def require_new_name(name: str) -> None:
-    """Raise InputError for what cannot be a model's name, and for one that is taken."""
+    """Raise InputError for an invalid name, and for one that is already in use."""
     if not _NAME.fullmatch(name):
         raise InputError(
-            "a model's name must be small letters and digits, with single - _ . between them. "
+            "a model's name must be lower-case letters and digits, with single - _ . between them. "
             f"Received: {name!r}"
         )
     for path in (folder() / f"{name}{suffix}" for suffix in (".h5", ".json", ".md")):
         if path.exists():
-            raise InputError(f"{path}: exists already; choose another name or delete it")
+            raise InputError(f"{path}: already exists; choose another name or delete it")
 
 
 def add(name: str, model: Path, facts: dict, card: str) -> list[Path]:
-    """Put a model, its card and at last its facts into the folder, all or none; where they are.
+    """Copy a model, its card and finally its facts to the folder, all or none; the three paths.
 
-    Raises InputError as `require_new_name`, and if they cannot be written.
+    Raises InputError as `require_new_name`, and if a file cannot be written.
     """
     require_new_name(name)
     contents = {

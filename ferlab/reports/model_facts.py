@@ -1,7 +1,6 @@
-"""What is told of a trained model that is shipped: where it comes from and how good it is.
+"""The facts of a shipped model: how it was trained, and its scores.
 
-Facts are a dict that is written as JSON. Shares are from 0 to 1; what is measured comes with n and
-its 95% interval.
+Facts are a dict that is written as JSON. Shares are from 0 to 1; scores have n and a 95% interval.
 """
 
 import dataclasses
@@ -10,18 +9,18 @@ from pathlib import Path
 
 import numpy as np
 
-from ferlab import checkpoints, data, pretrained
+from ferlab import checkpoints, data, files, pretrained
 from ferlab.audit import checks, duplicates
 from ferlab.checkpoints import Checkpoint
 from ferlab.data import Dataset
 from ferlab.errors import InputError
-from ferlab.evaluation import metrics, scoring
+from ferlab.evaluation import calibration, costs, metrics, scoring
 from ferlab.evaluation.scoring import Evaluation
 from ferlab.labels import EMOTIONS
 from ferlab.recipes import Recipe, SemiRecipe, from_record
 
-FER_2013 = ((48, 48, 1), EMOTIONS, 28_709)  # image shape, classes, rows to train on
-_IS_SOUND: dict[str, Callable[[object], bool]] = {  # what it takes to train and score again
+FER_2013 = ((48, 48, 1), EMOTIONS, 28_709)  # image shape, classes, training and validation rows
+_IS_VALID: dict[str, Callable[[object], bool]] = {  # required to reproduce the model
     "recipe": lambda value: isinstance(value, dict),
     "seed": lambda value: type(value) is int and value >= 0,
     "class_names": lambda value: _are(str, value) and len(set(value)) >= 2,
@@ -47,65 +46,67 @@ def _is_score(value: object) -> bool:
 
 
 def origin(path: Path) -> dict:
-    """The part of a checkpoint's training record by which its training can be done again.
+    """The part of a checkpoint's training record that is required to reproduce its training.
 
-    Raises InputError unless that is one whole supervised training, from its beginning by a recipe.
+    Raises InputError unless it is one complete supervised training by a recipe, from new weights.
     """
     record = checkpoints.read_record(path)
     recipe = checkpoints.recorded_recipe(path)
     learned_from = record.learned_from
     is_taught = learned_from.teacher_probabilities is not None
-    teachers = learned_from.teachers or ("not told",) * is_taught
+    teachers = learned_from.teachers or ("unknown",) * is_taught
     entries = record.as_json()
-    if recipe is None or any(name not in entries for name in _IS_SOUND if name != "scores"):
-        reason = "it does not tell its recipe, seed and data"
+    if recipe is None or any(name not in entries for name in _IS_VALID if name != "scores"):
+        reason = "it does not record its recipe, seed and data"
     elif isinstance(recipe, SemiRecipe) or learned_from.has_unlabelled_images or learned_from.steps:
-        reason = "it has learned from more than given labels"
-    elif unshipped := [one for one in teachers if not one.startswith(pretrained.PREFIX)]:
-        reason = f"its teacher {unshipped[0]} is no shipped model; teach by pretrained:NAME"
+        reason = "it was also trained on unlabelled images"
+    elif others := [teacher for teacher in teachers if not teacher.startswith(pretrained.PREFIX)]:
+        reason = f"its teacher {others[0]} is not a shipped model; use --teacher pretrained:NAME"
     elif record.resumed_from or record.initialized_from:
-        reason = f"it went on from {record.resumed_from or record.initialized_from}"
+        reason = f"it continues {record.resumed_from or record.initialized_from}"
     elif record.epochs != recipe.epochs:
-        reason = f"{record.epochs} of its {recipe.epochs} epochs are trained"
+        reason = f"{record.epochs} of its {recipe.epochs} epochs are complete"
     elif checkpoints.read_training_rows(path) is None:
-        reason = "it does not tell which rows it was trained on"
+        reason = "it does not record its training rows"
     else:
-        known = {name: entries[name] for name in (*_IS_SOUND, "created") if name in entries}
+        facts = {name: entries[name] for name in (*_IS_VALID, "created") if name in entries}
         if teachers:
             names = [teacher.removeprefix(pretrained.PREFIX) for teacher in teachers]
-            known["teachers"] = {name: pretrained.read_facts(name)["sha256"] for name in names}
-        return known
-    raise InputError(f"{path}: must be of one whole training by a recipe: {reason}")
+            facts["teachers"] = {name: pretrained.read_facts(name)["sha256"] for name in names}
+        return facts
+    raise InputError(f"{path}: must be one complete training by a recipe: {reason}")
 
 
 def require_unseen(path: Path, train: Dataset, validation: Dataset) -> None:
-    """Raise InputError if its teachers knew validation rows, so that its scores would flatter."""
-    others = np.setdiff1d(checkpoints.read_training_rows(path), train.row_digests())
-    known = int(np.isin(validation.row_digests(), others).sum())
-    if known or checkpoints.read_record(path).has_unknown_rows:
-        told = f"{known:,} of" if known else "perhaps some of"
+    """Raise InputError if a teacher was trained on validation rows: scores would be optimistic."""
+    other_rows = np.setdiff1d(checkpoints.read_training_rows(path), train.row_digests())
+    count = int(np.isin(validation.row_digests(), other_rows).sum())
+    if count or checkpoints.read_record(path).has_unknown_rows:
+        which = f"{count:,} of" if count else "possibly some of"
         raise InputError(
-            f"{path}: its teacher was trained on {told} the {len(validation):,} validation rows"
+            f"{path}: its teacher was trained on {which} the {len(validation):,} validation rows"
         )
 
 
 def require_whole(name: str, facts: dict) -> None:
-    """Raise InputError for facts without what it takes to train and score the model again."""
-    unsound = [key for key, is_sound in _IS_SOUND.items() if not is_sound(facts.get(key))]
-    if unsound:
-        raise InputError(f"{name}: its facts do not tell {', '.join(unsound)}; fetch them again")
+    """Raise InputError if facts that are required to reproduce the model are missing or invalid."""
+    invalid = [key for key, is_valid in _IS_VALID.items() if not is_valid(facts.get(key))]
+    if invalid:
+        raise InputError(
+            f"{name}: missing or invalid in its facts: {', '.join(invalid)}; download them again"
+        )
 
 
 def recipe_of(facts: dict) -> Recipe:
-    """Raises InputError for a recipe that this version does not know."""
+    """Raises InputError for a recipe that is not valid in this version."""
     try:
         return from_record(facts["recipe"])
     except InputError as error:
-        raise InputError(f"the recorded recipe is none of this version: {error}") from error
+        raise InputError(f"the recorded recipe is not valid in this version: {error}") from error
 
 
 def split(source: str, facts: dict) -> tuple[Dataset, Dataset]:
-    """(rows to train on, validation rows), read and set apart as the recorded training did."""
+    """(training rows, validation rows), read and split as in the recorded training."""
     dataset = data.read(
         source,
         role="train",
@@ -116,13 +117,13 @@ def split(source: str, facts: dict) -> tuple[Dataset, Dataset]:
 
 
 def fingerprint(train: Dataset, facts: dict) -> str:
-    """Of the rows whose labels are learned, as a training record has it."""
+    """Of the labelled training rows, as in a training record."""
     removed = recipe_of(facts).labels_removed
     return train.without_labels(removed, facts["seed"]).labelled().fingerprint()
 
 
 def dataset_name(train: Dataset, validation: Dataset) -> str | None:
-    """'FER-2013' for its training half, whoever recompressed the images; None for other data."""
+    """'FER-2013' for its training file, recompressed or not; None for other data."""
     rows = len(train) + len(validation)
     return "FER-2013" if (train.image_shape, train.class_names, rows) == FER_2013 else None
 
@@ -134,9 +135,9 @@ def rows_to_score(
     truth: str | None,
     report: Callable[[str], None],
 ) -> Dataset:
-    """The labelled rows that are not for the final score, which the model was not trained on.
+    """Labelled rows outside the final score that the model was not trained on.
 
-    Raises InputError when there are none.
+    Raises InputError if there are none.
     """
     (dataset,), is_trained_on = scoring.rows_to_score(
         [checkpoint], source, truth=truth, report=report
@@ -147,48 +148,127 @@ def rows_to_score(
 
 
 def copies_of(train: Dataset, scored: Dataset) -> np.ndarray:
-    """bool (n,): the scored rows that show what a training row shows; see `audit.duplicates`."""
+    """bool (n,): which of the scored rows are near-duplicates of a training row."""
     images = np.concatenate([train.images, scored.images])
     digests = np.concatenate([train.row_digests(), scored.row_digests()])
     blank, _ = checks.blank_and_flat(images)
-    found = duplicates.find_copies(images, digests, np.flatnonzero(~blank))
-    groups = found.groups(len(images))
+    copies = duplicates.find_copies(images, digests, np.flatnonzero(~blank))
+    groups = copies.groups(len(images))
     return np.isin(groups[len(train) :], groups[: len(train)])
 
 
-def scores(found: Evaluation, copies: np.ndarray) -> dict:
-    """An evaluation as facts. copies: as `copies_of` gives them for its rows."""
-    told = dataclasses.asdict(found.scores)
-    classes = dict(zip(found.dataset.class_names, told.pop("classes"), strict=True))
-    right = found.correct[~copies]
+def scores(evaluation: Evaluation, copies: np.ndarray) -> dict:
+    """An evaluation as facts. copies: as `copies_of` marks them among its rows."""
+    entries = dataclasses.asdict(evaluation.scores)
+    class_names = evaluation.dataset.class_names
+    classes = dict(zip(class_names, entries.pop("classes"), strict=True))
+    correct = evaluation.correct[~copies]
+    scaled_error = evaluation.scaled_error
+    without_copies = metrics.proportion(int(correct.sum()), len(correct)) if len(correct) else None
     return {
-        "source": Path(found.dataset.source).name,
-        "fingerprint": found.dataset.fingerprint(),
-        **told,
+        "source": Path(evaluation.dataset.source).name,
+        "fingerprint": evaluation.dataset.fingerprint(),
+        **entries,
         "classes": classes,
-        "calibration_error": dataclasses.asdict(found.calibration_error),
-        "calibration_error_at_temperature": (
-            dataclasses.asdict(found.scaled_error) if found.scaled_error else None
-        ),
-        "loss": found.loss,
+        "calibration_error": dataclasses.asdict(evaluation.calibration_error),
+        "calibration_error_at_temperature": scaled_error and dataclasses.asdict(scaled_error),
+        "loss": evaluation.loss,
         "copies_of_training_rows": int(copies.sum()),
-        "accuracy_without_copies": (
-            dataclasses.asdict(metrics.proportion(int(right.sum()), len(right)))
-            if len(right)
-            else None
-        ),
+        "accuracy_without_copies": without_copies and dataclasses.asdict(without_copies),
     }
 
 
-def difference(whole: list[Evaluation], half: list[Evaluation]) -> dict:
-    """What float16 has changed, over the rows of all evaluations, pair by pair."""
-    before, after = (
-        [np.concatenate([getattr(one, name) for one in found]) for name in ("predicted", "correct")]
-        for found in (whole, half)
-    )
+def float16_changes(before: list[Evaluation], after: list[Evaluation]) -> dict:
+    """How many predictions float16 kernels change, over the rows of all evaluations."""
+
+    def joined(evaluations: list[Evaluation], name: str) -> np.ndarray:
+        return np.concatenate([getattr(evaluation, name) for evaluation in evaluations])
+
+    predicted = joined(before, "predicted")
     return {
-        "rows": len(before[0]),
-        "changed_predictions": int((before[0] != after[0]).sum()),
-        "right_before": int(before[1].sum()),
-        "right_after": int(after[1].sum()),
+        "rows": len(predicted),
+        "changed_predictions": int((predicted != joined(after, "predicted")).sum()),
+        "right_before": int(joined(before, "correct").sum()),
+        "right_after": int(joined(after, "correct").sum()),
     }
+
+
+def measure(
+    checkpoint: Checkpoint,
+    path: Path,
+    train: Dataset,
+    parts: dict[str, Dataset],
+    *,
+    batch_size: int,
+    report: Callable[[str], None],
+) -> dict:
+    """Write the checkpoint with float16 kernels and a temperature to `path`; the facts measured.
+
+    parts: the rows to score by name, among them "validation", on which the temperature is fitted.
+    """
+
+    def evaluate(model: Checkpoint) -> dict[str, Evaluation]:
+        return {
+            name: scoring.evaluate(model, rows, batch_size=batch_size, report=report)
+            for name, rows in parts.items()
+        }
+
+    before = evaluate(checkpoint)
+    outputs, labels = before["validation"].outputs, parts["validation"].labels
+    temperature = calibration.fit_temperature(outputs, labels)
+    checkpoints.save(
+        checkpoint.model,
+        path,
+        checkpoint.record.replace(temperature=temperature),
+        training_rows=checkpoints.read_training_rows(checkpoint.path),
+        half=True,
+    )
+    packed = checkpoints.load(path)
+    after = evaluate(packed)
+    report("looking for copies of training rows")
+    return {
+        "sha256": files.sha256(path),
+        "bytes": path.stat().st_size,
+        "parameters": packed.model.count_params(),
+        "multiply_adds": costs.multiply_adds(packed.model),
+        "temperature": temperature,
+        "scores": {
+            name: scores(evaluation, copies_of(train, evaluation.dataset))
+            for name, evaluation in after.items()
+        },
+        "float16": float16_changes([*before.values()], [*after.values()]),
+    }
+
+
+def assemble(
+    name: str,
+    origin: dict,
+    commands: dict[str, str],
+    measured: dict,
+    train: Dataset,
+    validation: Dataset,
+) -> dict:
+    """All facts of a shipped model.
+
+    origin: as the function of that name returns it. commands: "command" and "reproduce", to paste.
+    measured: by `measure`.
+    """
+    removed = recipe_of(origin).labels_removed
+    dataset = {
+        **origin["data"],
+        "name": dataset_name(train, validation),
+        "rows": len(train.without_labels(removed, origin["seed"]).labelled()),
+    }
+    return {"name": name, "file": f"{name}.h5", **measured, **origin, "data": dataset, **commands}
+
+
+def summary(facts: dict) -> list[str]:
+    """Lines to print."""
+    lines = []
+    for name, entries in facts["scores"].items():
+        lines.append(f"{name} accuracy {metrics.Proportion(**entries['accuracy'])}")
+    changes = facts["float16"]
+    lines.append(
+        f"float16 changed {changes['changed_predictions']:,} of {changes['rows']:,} predictions"
+    )
+    return lines
