@@ -10,7 +10,7 @@ import pytest
 from sklearn.metrics import recall_score
 from support import faces
 
-from ferlab import checkpoints, cli, data, inference, pretrained, training
+from ferlab import checkpoints, cli, data, files, inference, pretrained, training
 from ferlab.checkpoints import LearnedFrom, TrainingRecord
 from ferlab.errors import InputError
 from ferlab.evaluation import calibration, metrics
@@ -256,7 +256,7 @@ def test_pack_and_reproduce_on_bad_input(shipped, folder, command, arguments, ru
         ({"data": {}, "versions": "x"}, ": data, versions;"),
         ({"scores": {"validation": {}}}, ": scores;"),
         ({"recipe": "fast"}, ": recipe;"),
-        ({"recipe": RECIPE.as_dict() | {"learning_rate": float("nan")}}, "learning_rate"),
+        ({"recipe": RECIPE.as_dict() | {"learning_rate": float("nan")}}, "nan"),
         ({"image_shape": [48, 48]}, ": image_shape;"),
     ],
 )
