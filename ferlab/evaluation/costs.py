@@ -1,5 +1,6 @@
-"""What a model costs: parameters, and multiply-adds for one image."""
+"""The cost of a model: parameters, and multiply-adds for one image."""
 
+import itertools
 import math
 from dataclasses import dataclass, field, replace
 
@@ -15,12 +16,11 @@ TRANSPOSED = (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTrans
 
 @dataclass(frozen=True)
 class LayerCost:
-    """A layer of a model, under every model it is nested in: name `backbone/block1_conv2`.
+    """A layer of a model; the name includes the models that it is nested in: `backbone/conv2`.
 
-    kind: its class. output_shape: of one image, where it is first called. parameters: trainable
-    or not, once. multiply_adds: for one image, all its calls together. inputs: the layers
-    whose outputs it takes, also by way of operations such as `x + y`; none for one that takes the
-    images. layer: itself.
+    kind: its class. output_shape: for one image, at the first call. parameters: trainable or not,
+    counted once. multiply_adds: for one image, over all calls. inputs: names of the layers whose
+    outputs it takes, also through operations such as `x + y`; empty if it takes the images.
     """
 
     name: str
@@ -29,19 +29,19 @@ class LayerCost:
     parameters: int
     multiply_adds: int
     inputs: tuple[str, ...]
-    layer: layers.Layer = field(repr=False, compare=False)
+    layer: keras.layers.Layer = field(repr=False, compare=False)
 
 
 def layer_costs(model: keras.Model) -> list[LayerCost]:
-    """Every layer that an image passes, in order, nested models expanded; inputs are left out.
+    """The layers between images and outputs, in order; nested models are expanded.
 
-    Multiply-adds are those of convolutions (transposed ones too, each input times each weight it
-    meets, the cropped edge included) and dense layers, also inside TimeDistributed. Everything
-    else is 0 by definition, as papers count: biases, normalisation, pooling, activations. So are
-    recurrent and attention layers and any layer of another kind, whatever it holds.
+    Multiply-adds are counted for convolutions (for transposed ones each input times each of its
+    weights, cropped edges included) and dense layers, also inside TimeDistributed. By convention
+    everything else counts 0: biases, normalisation, pooling, activations; and so do recurrent,
+    attention and custom layers.
 
-    Raises InputError for a model without a graph (a subclass, or a Sequential not yet built), or
-    one whose images have no fixed size.
+    Raises InputError for a model without a graph (a subclass, or a Sequential not yet built) and
+    for one without a fixed image size.
     """
     costs: dict[int, LayerCost] = {}
     inputs = _graph(model).inputs
@@ -50,7 +50,7 @@ def layer_costs(model: keras.Model) -> list[LayerCost]:
 
 
 def multiply_adds(model: keras.Model) -> int:
-    """Multiply-adds for one image; what counts, and the errors, as in `layer_costs`."""
+    """Multiply-adds for one image, counted as in `layer_costs`, which raises the same errors."""
     return sum(cost.multiply_adds for cost in layer_costs(model))
 
 
@@ -60,7 +60,7 @@ def _graph(model: keras.Model) -> keras.Model:
         return keras.Model(model.inputs, model.outputs)
     except (AttributeError, ValueError) as error:
         raise InputError(
-            f"model {model.name}: costs are counted of functional and built Sequential models. "
+            f"model {model.name}: costs require a functional or a built Sequential model. "
             f"Received: {type(model).__name__}"
         ) from error
 
@@ -71,15 +71,15 @@ Names = tuple[str, ...]
 def _walk(
     model: keras.Model, inputs: list, prefix: str, costs: dict[int, LayerCost], sources: list[Names]
 ) -> list[Names]:
-    """Add a model's calls on inputs of these shapes to `costs`, by the layer's id.
+    """Add the layers of a model, called on inputs of these shapes, to `costs`, by layer id.
 
-    The graph is called anew, since a nested model may be called on other shapes than it was
-    built on: a backbone for images of any size is. `sources` are the layers each input comes from;
-    those that each output comes from are returned.
+    The graph is called again because a nested model may be called on other shapes than it was
+    built with, such as a backbone for images of any size. sources: for each input the names of the
+    layers that it comes from. Returns the same for each output.
     """
     calls = []
 
-    def call(layer, *args, **kwargs):
+    def call(layer: keras.layers.Layer, *args: object, **kwargs: object) -> object:
         outputs = layer(*args, **kwargs)
         tensors = keras.tree.flatten((args, kwargs))
         calls.append((layer, [x for x in tensors if keras.backend.is_keras_tensor(x)], outputs))
@@ -93,7 +93,8 @@ def _walk(
     )
     names = {id(tensor): source for tensor, source in zip(new, sources, strict=False)}
     order = {id(layer): index for index, layer in enumerate(graph.layers)}
-    operations = {}  # such as `x + y`, which are no layers: what comes out, by what goes in
+    # Operations such as `x + y`, which are no layers: the inputs, by the id of the output.
+    operations: dict[int, list] = {}
     for layer, tensors, outputs in calls:
         if id(layer) not in order:
             operations |= {id(output): tensors for output in keras.tree.flatten(outputs)}
@@ -101,17 +102,17 @@ def _walk(
     def came_from(tensor: keras.KerasTensor) -> Names:
         if id(tensor) in names:
             return names[id(tensor)]
-        found = [name for each in operations.get(id(tensor), ()) for name in came_from(each)]
-        return tuple(dict.fromkeys(found))
+        operands = operations.get(id(tensor), [])
+        return tuple(dict.fromkeys(name for each in operands for name in came_from(each)))
 
     calls = [call for call in calls if id(call[0]) in order]
     for layer, tensors, outputs in sorted(calls, key=lambda call: order[id(call[0])]):
         name = prefix + layer.name
         flat = keras.tree.flatten(outputs)
-        taken = [came_from(tensor) for tensor in tensors]
+        input_names = [came_from(tensor) for tensor in tensors]
         if isinstance(layer, keras.Model):
-            given = _walk(layer, tensors, f"{name}/", costs, taken)
-            names |= {id(tensor): source for tensor, source in zip(flat, given, strict=True)}
+            output_names = _walk(layer, tensors, f"{name}/", costs, input_names)
+            names |= {id(tensor): source for tensor, source in zip(flat, output_names, strict=True)}
             continue
         names |= {id(tensor): (name,) for tensor in flat}
         shape = flat[0].shape
@@ -122,13 +123,15 @@ def _walk(
         costs[id(layer)] = replace(
             cost,
             multiply_adds=cost.multiply_adds + count,
-            inputs=tuple(dict.fromkeys([*cost.inputs, *(name for part in taken for name in part)])),
+            inputs=tuple(dict.fromkeys([*cost.inputs, *itertools.chain(*input_names)])),
         )
     return [came_from(tensor) for tensor in called.outputs]
 
 
-def _multiply_adds(layer: layers.Layer, name: str, inputs: keras.KerasTensor, shape: tuple) -> int:
-    """Of one call on `inputs` that gives `shape`, which includes the batch."""
+def _multiply_adds(
+    layer: keras.layers.Layer, name: str, inputs: keras.KerasTensor, shape: tuple
+) -> int:
+    """Multiply-adds of one call with outputs of `shape`, which includes the batch."""
     if isinstance(layer, layers.TimeDistributed):
         step = keras.KerasTensor((inputs.shape[0], *inputs.shape[2:]), inputs.dtype)
         if isinstance(layer.layer, keras.Model):
@@ -150,14 +153,14 @@ def _multiply_adds(layer: layers.Layer, name: str, inputs: keras.KerasTensor, sh
     return 0
 
 
-def _places(layer: layers.Layer, shape: tuple) -> tuple:
-    """The axes along which a convolution's kernel moves."""
+def _places(layer: keras.layers.Layer, shape: tuple) -> tuple:
+    """The sizes of the axes along which a convolution's kernel moves."""
     return shape[2:] if layer.data_format == "channels_first" else shape[1:-1]
 
 
 def _size(name: str, shape: tuple) -> int:
     if None in shape:
         raise InputError(
-            f"layer {name}: multiply-adds are counted of images of a fixed size. Received: {shape}"
+            f"layer {name}: multiply-adds require a fixed image size. Received: {shape}"
         )
     return math.prod(shape)

@@ -1,4 +1,4 @@
-"""How good a prediction is, and how sure that number is."""
+"""Accuracy, recall, precision and F1, each with its 95% interval."""
 
 from dataclasses import dataclass
 
@@ -6,12 +6,12 @@ import numpy as np
 
 from ferlab.errors import InputError
 
-RESAMPLES = 2000  # of a bootstrap: its 95% interval then moves by little with the seed
+RESAMPLES = 2000  # of the bootstrap; its interval then depends little on the seed
 
 
 @dataclass(frozen=True)
 class Proportion:
-    """A share of n with its 95% Wilson interval (Wilson 1927)."""
+    """A proportion of n rows with its 95% Wilson interval (Wilson 1927)."""
 
     value: float
     n: int
@@ -26,12 +26,21 @@ class Proportion:
 
 
 def accuracy(labels: np.ndarray, predicted: np.ndarray) -> Proportion:
-    """The share of rows, int (n,) each, whose prediction is the label. n must be at least 1."""
+    """The proportion of rows, int (n,) each, with the label predicted; n is at least 1.
+
+    >>> import numpy as np
+    >>> str(accuracy(np.array([3, 3, 0, 6]), np.array([3, 3, 2, 6])))
+    '75.00% (n=4, 95% interval 30.06 to 95.44)'
+    """
     return proportion(int((labels == predicted).sum()), len(labels))
 
 
 def proportion(correct: int, n: int) -> Proportion:
-    """`correct` of n, which must be at least 1."""
+    """`correct` of n rows; n is at least 1.
+
+    >>> print(proportion(70, 100))
+    70.00% (n=100, 95% interval 60.42 to 78.11)
+    """
     from scipy.stats import binomtest
 
     interval = binomtest(correct, n).proportion_ci(method="wilson")
@@ -57,10 +66,10 @@ Measure = Estimate | Proportion
 
 @dataclass(frozen=True)
 class ClassScore:
-    """One class. rows: that are of it; predicted: that were taken for it.
+    """The scores of one class. rows: its support; predicted: rows predicted as it.
 
-    None where there is nothing to divide by: recall without rows, precision of a class that is
-    never predicted, F1 of one that is neither.
+    None if undefined: recall without rows, precision of a class that is never predicted, F1 of a
+    class without both.
     """
 
     rows: int
@@ -72,7 +81,7 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class Scores:
-    """What a confusion matrix tells, with 95% intervals; `classes` in the order of its rows."""
+    """The scores of a confusion matrix; `classes` in the order of its rows."""
 
     accuracy: Proportion
     balanced_accuracy: Estimate
@@ -83,76 +92,82 @@ class Scores:
 
 
 def scores(counts: np.ndarray) -> Scores:
-    """The usual measures of int (num_classes, num_classes) counts, with at least one row in them.
+    """The scores of a confusion matrix, int (num_classes, num_classes), of at least one row.
 
-    Values are scikit-learn's. A macro mean is over the classes that have a row or are predicted, in
-    which what cannot be divided counts as 0 (`zero_division=0`); balanced accuracy is the mean
-    recall of the classes that have a row.
+    Values equal scikit-learn's. Macro means are over the classes that have support or are
+    predicted, with undefined values as 0 (`zero_division=0`); balanced accuracy is the mean recall
+    of the classes with support.
 
-    The intervals of shares of rows are Wilson's. The others come from a percentile bootstrap (Efron
-    and Tibshirani 1993, chapter 13) with a fixed seed: rows drawn anew with replacement, which for
-    counts is a multinomial draw. Of a class with few rows, or one that is always or never right, it
-    is too narrow.
+    Intervals of proportions are Wilson's. The others are percentile bootstrap intervals (Efron and
+    Tibshirani 1993, chapter 13) with a fixed seed: resampling rows is a multinomial draw of the
+    counts. They are too narrow for a class with few rows and for one that is always or never
+    correct.
     """
     n = int(counts.sum())
-    right, rows, predicted = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
-    values = _measures(right, rows, predicted)
+    correct, support, predicted = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
+    values = _measures(correct, support, predicted)
 
     cells = np.argwhere(counts > 0)
     shares = counts[tuple(cells.T)] / n
     draws = np.random.default_rng(0).multinomial(n, shares, size=RESAMPLES)
     classes = np.arange(len(counts))
-    of_row, of_column = (cells[:, [axis]] == classes for axis in (0, 1))
-    drawn = _measures(draws @ (of_row & of_column), draws @ of_row, draws @ of_column)
+    in_row, in_column = (cells[:, [axis]] == classes for axis in (0, 1))
+    resampled = _measures(draws @ (in_row & in_column), draws @ in_row, draws @ in_column)
 
-    found = {
-        name: np.array([value, *np.percentile(drawn[name], (2.5, 97.5), axis=0)])
+    intervals = {
+        name: np.array([value, *np.percentile(resampled[name], (2.5, 97.5), axis=0)])
         for name, value in values.items()
     }
 
-    def share(correct: int, of: int) -> Proportion | None:
-        return proportion(int(correct), int(of)) if of else None
+    def share(correct: int, count: int) -> Proportion | None:
+        return proportion(int(correct), int(count)) if count else None
 
-    f1 = found.pop("f1")
+    f1 = intervals.pop("f1")
     return Scores(
-        accuracy=proportion(int(right.sum()), n),
-        **{name: Estimate(*map(float, entry)) for name, entry in found.items()},
+        accuracy=proportion(int(correct.sum()), n),
+        **{name: Estimate(*map(float, entry)) for name, entry in intervals.items()},
         classes=tuple(
             ClassScore(
-                rows=int(rows[label]),
+                rows=int(support[label]),
                 predicted=int(predicted[label]),
-                recall=share(right[label], rows[label]),
-                precision=share(right[label], predicted[label]),
-                f1=Estimate(*map(float, f1[:, label])) if rows[label] + predicted[label] else None,
+                recall=share(correct[label], support[label]),
+                precision=share(correct[label], predicted[label]),
+                f1=(
+                    Estimate(*map(float, f1[:, label]))
+                    if support[label] + predicted[label]
+                    else None
+                ),
             )
             for label in classes
         ),
     )
 
 
-def _measures(right: np.ndarray, rows: np.ndarray, predicted: np.ndarray) -> dict[str, np.ndarray]:
+def _measures(
+    correct: np.ndarray, support: np.ndarray, predicted: np.ndarray
+) -> dict[str, np.ndarray]:
     """Each measure (...,) of counts by class (..., num_classes), and F1 (..., num_classes)."""
-    there = rows + predicted > 0
+    is_present = support + predicted > 0
 
-    def divided(by: np.ndarray) -> np.ndarray:
-        return right / np.maximum(by, 1)
+    def share_of(counts: np.ndarray) -> np.ndarray:
+        return correct / np.maximum(counts, 1)
 
-    def mean(values: np.ndarray, among: np.ndarray) -> np.ndarray:
-        return np.where(among, values, 0).sum(axis=-1) / np.maximum(among.sum(axis=-1), 1)
+    def mean(values: np.ndarray, classes: np.ndarray) -> np.ndarray:
+        return np.where(classes, values, 0).sum(axis=-1) / np.maximum(classes.sum(axis=-1), 1)
 
-    recall, f1 = divided(rows), divided((rows + predicted) / 2)
+    recall, f1 = share_of(support), share_of((support + predicted) / 2)
     return {
-        "balanced_accuracy": mean(recall, rows > 0),
-        "macro_precision": mean(divided(predicted), there),
-        "macro_recall": mean(recall, there),
-        "macro_f1": mean(f1, there),
+        "balanced_accuracy": mean(recall, support > 0),
+        "macro_precision": mean(share_of(predicted), is_present),
+        "macro_recall": mean(recall, is_present),
+        "macro_f1": mean(f1, is_present),
         "f1": f1,
     }
 
 
 @dataclass(frozen=True)
 class Difference(Proportion):
-    """How much larger one accuracy is than another on the same n rows, with a 95% interval."""
+    """The difference of two accuracies on the same n rows, with its 95% interval."""
 
     def __str__(self) -> str:
         return (
@@ -162,17 +177,19 @@ class Difference(Proportion):
 
 
 def paired_difference(first: np.ndarray, second: np.ndarray) -> Difference:
-    """The accuracy of `first` less that of `second`, bool (n,) each: which rows they have right.
+    """The accuracy of `first` minus that of `second`, bool (n,) each: the correct rows of both.
 
     The interval is Wald's for matched pairs with half a row added to each cell of their table
-    (Agresti and Min 2005), which holds for few rows too. It tells what other rows might have shown,
-    not what another seed might.
+    (Agresti and Min 2005), which is valid for few rows too. It covers the choice of rows, not the
+    seed of a training.
     """
+    from scipy.stats import norm
+
     n = len(first)
     gained, lost = int((first & ~second).sum()), int((second & ~first).sum())
     total, more, less = n + 2, gained + 0.5, lost + 0.5
     middle = (more - less) / total
-    half = 1.959964 * np.sqrt((more + less) / total - middle**2) / np.sqrt(total)
+    half = norm.ppf(0.975) * np.sqrt((more + less) / total - middle**2) / np.sqrt(total)
     low, high = max(-1.0, middle - half), min(1.0, middle + half)
     return Difference((gained - lost) / n, n, float(low), float(high))
 

@@ -1,7 +1,7 @@
-"""What runs a trained network, when it is not Keras: the same network, faster on a processor.
+"""Run a trained network without Keras, faster on a CPU.
 
-OpenVINO (https://docs.openvino.ai) takes what Keras exports. Importing it reports the use to its
-makers, unless its part that does so is missing, which it is here.
+OpenVINO (https://docs.openvino.ai) runs what Keras exports. It would report its use to its makers;
+here the part that does so is disabled.
 """
 
 import sys
@@ -19,13 +19,12 @@ if TYPE_CHECKING:
 
 ENGINES = {
     "keras": "the backend of Keras",
-    "openvino": "OpenVINO, the same probabilities sooner",
-    "openvino-bfloat16": "sooner still where the processor has bfloat16, probabilities to about "
-    "two digits",
+    "openvino": "OpenVINO, the same probabilities, faster",
+    "openvino-bfloat16": "faster still on a CPU with bfloat16; probabilities to about two digits",
 }
-# How far from Keras's an output may be, where the largest is 1 or below; else in shares of it.
+# Largest difference from Keras's outputs, relative to their largest magnitude if that is above 1.
 TOLERANCES = {"openvino": 1e-3, "openvino-bfloat16": 0.1}
-COMPARED = 8  # images that every model is asked for twice, by Keras and by the engine
+COMPARED = 8  # images that both Keras and the engine predict, as a check
 
 # uint8 (n, height, width, channels), batch size -> float32 (n, outputs)
 Outputs = Callable[[np.ndarray, int], np.ndarray]
@@ -42,11 +41,11 @@ def require_engine(engine: str) -> None:
 def network_on(
     engine: str, model: "keras.Model", image_shape: tuple[int, int, int], images: np.ndarray
 ) -> Outputs:
-    """The model of raw grey levels, run by an engine other than Keras.
+    """A model of raw images, run by an engine other than Keras.
 
-    On a few of `images`, uint8 (n, *image_shape), its outputs are compared with Keras's. Raises
-    InputError where the engine or its bfloat16 is not to be had, cannot take the model, or answers
-    otherwise than Keras.
+    Its outputs for a few of `images`, uint8 (n, *image_shape), are compared with Keras's. Raises
+    InputError if the engine or bfloat16 is not available, if it cannot run the model, and if the
+    outputs differ.
     """
     openvino = _openvino(engine)
     core = openvino.Core()
@@ -57,31 +56,29 @@ def network_on(
     few = images[:: -(-len(images) // COMPARED)]
     try:
         network = core.compile_model(_exported(core, model, image_shape), "CPU", hints)
-        found = _outputs(network, few, len(few))
-    except Exception as error:  # Keras and OpenVINO raise whatever a foreign model makes them
+        outputs = _outputs(network, few, len(few))
+    except Exception as error:  # Keras and OpenVINO raise all kinds for a foreign model
         raise InputError(
-            f"engine {engine} cannot take this model ({type(error).__name__}); engine keras can"
+            f"engine {engine} cannot run this model ({type(error).__name__}); use engine keras"
         ) from error
-    _require_same(engine, found, model, few)
+    _require_same(engine, outputs, model, few)
     return lambda images, batch_size: _outputs(network, images, batch_size)
 
 
 def _openvino(engine: str):
     """The package, without the part that reports its use."""
-    sys.modules.setdefault("openvino_telemetry", None)
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
         import openvino
     except ImportError as error:
-        raise InputError(
-            f"engine {engine} needs a package that is not here: pip install openvino"
-        ) from error
+        raise InputError(f"engine {engine} requires a package: pip install openvino") from error
     return openvino
 
 
 def _exported(core, model: "keras.Model", image_shape: tuple[int, int, int]):
-    """The model as OpenVINO's, on images of that shape and batches of any size.
+    """The model in OpenVINO's format, for images of this shape and batches of any size.
 
-    Random layers are told that this is no training, which Keras's export leaves open.
+    It is called with training=False, which Keras's export leaves open to random layers.
     """
     from ferlab.backend import keras
 
@@ -94,22 +91,24 @@ def _exported(core, model: "keras.Model", image_shape: tuple[int, int, int]):
 
 
 def _outputs(network, images: np.ndarray, batch_size: int) -> np.ndarray:
-    """Batch after batch. OpenVINO's queue of several was seen to wait for ever (2026.4)."""
+    """float32 (n, outputs), batch by batch: OpenVINO's asynchronous queue has hung (2026.4)."""
     request = network.create_infer_request()
-    found = []
+    outputs = []
     for start in range(0, len(images), batch_size):
         answer = request.infer([images[start : start + batch_size].astype("float32")])
-        found.append(np.array(answer[0], dtype="float32"))
-    return np.concatenate(found)
+        outputs.append(np.array(answer[0], dtype="float32"))
+    return np.concatenate(outputs)
 
 
-def _require_same(engine: str, found: np.ndarray, model: "keras.Model", images: np.ndarray) -> None:
+def _require_same(
+    engine: str, outputs: np.ndarray, model: "keras.Model", images: np.ndarray
+) -> None:
     from ferlab.backend import keras
 
     expected = keras.ops.convert_to_numpy(model(images.astype("float32"), training=False))
-    difference = np.abs(found - expected).max() / max(1, np.abs(expected).max())
+    difference = np.abs(outputs - expected).max() / max(1, np.abs(expected).max())
     if difference > TOLERANCES[engine]:
         raise InputError(
-            f"engine {engine} answers otherwise than Keras, by {difference:.2g} where "
-            f"{TOLERANCES[engine]} is allowed; use engine keras"
+            f"engine {engine} differs from Keras by {difference:.2g}, above the tolerance of "
+            f"{TOLERANCES[engine]}; use engine keras"
         )

@@ -8,7 +8,7 @@ import numpy as np
 
 from ferlab.errors import InputError
 
-SMALLEST = float(np.finfo("float32").tiny)  # a softmax in float32 rounds what is smaller to 0
+SMALLEST = float(np.finfo("float32").tiny)  # float32 softmax rounds smaller values to 0
 
 
 def select(
@@ -18,27 +18,35 @@ def select(
     rounds: int = 50,
     max_weight: int | None = None,
 ) -> tuple[int, ...]:
-    """A weight for each member, 0 or more and one above 0, without a common divisor.
+    """A whole-number weight for each member, at least one above 0, without a common divisor.
 
-    probabilities: (members, n, num_classes). labels: int (n,), rows without one (-1) left out.
+    probabilities: (members, n, num_classes). labels: int (n,); rows without a label (-1) are
+    ignored. max_weight: the largest weight before common divisors are removed.
 
-    The bag starts with the N best members, for the best N (the paper's sorted initialisation,
-    which overfits less than an empty bag where members are alike). Each round adds the member,
-    chosen before or not, with which the bag's mean is right most often; the bag of the best round
-    wins. Ties go to the lower negative log likelihood, then to the smaller bag or the earlier
-    member. On these rows the vote is at least as accurate as the best member and as equal weights,
-    the N of 1 and of all; on others it may be less, so score it on rows that it has not seen.
+    The bag starts with the N best members, for the best N (sorted initialisation, which overfits
+    less than an empty bag if members are alike). Each round adds the member, with replacement, that
+    makes the bag's mean most accurate; the best bag of all rounds gives the weights. Ties go to the
+    lower negative log likelihood, then to the smaller bag or the earlier member. On these rows the
+    vote is at least as accurate as the best member and as equal weights (N is 1, or all); elsewhere
+    it may not be, so score it on held-out rows.
 
-    Raises InputError when no row has a label, or for rounds or a max_weight below 1.
+    Raises InputError if no row has a label, and for rounds or a max_weight below 1.
+
+    >>> import numpy as np
+    >>> labels = np.array([0, 0, 1, 1])
+    >>> good = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.2, 0.8]])
+    >>> poor = np.array([[0.4, 0.6], [0.7, 0.3], [0.6, 0.4], [0.9, 0.1]])
+    >>> select(np.stack([poor, good]), labels)
+    (0, 1)
     """
     if rounds < 1 or (max_weight is not None and max_weight < 1):
         raise InputError(
-            f"rounds and the largest weight must be 1 or more. Received: {rounds} and {max_weight}"
+            f"rounds and max_weight must be 1 or more. Received: {rounds} and {max_weight}"
         )
     known = labels >= 0
     if not known.any():
-        raise InputError(f"selection needs rows with labels. Received: 0 of {len(labels)}")
-    # The classes come first, so that comparing them runs along memory.
+        raise InputError(f"selection requires rows with labels. Received: 0 of {len(labels)}")
+    # Classes first: comparing them then reads memory in order.
     members = np.moveaxis(probabilities[:, known], 2, 0).astype("float64", order="C")
     labels = labels[known]
 
@@ -60,7 +68,7 @@ def select(
         counts[best] += 1
         total += members[:, [best]]
         bags.append((-correct[best], losses[best], counts.copy()))
-    counts = min(bags, key=lambda bag: bag[:2])[2]  # of equals the first, which is the smallest
+    counts = min(bags, key=lambda bag: bag[:2])[2]  # the first of equals is the smallest
     return tuple(int(count) for count in counts // np.gcd.reduce(counts))
 
 
@@ -71,10 +79,10 @@ def _best_first(correct: np.ndarray, losses: np.ndarray) -> np.ndarray:
 def _scores(
     totals: np.ndarray, labels: np.ndarray, size: int | np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Right answers, and the mean negative log likelihood, of each of (num_classes, bags, n).
+    """(correct predictions, mean negative log likelihood) for each bag.
 
-    size: of the bags, whose probabilities `totals` adds up; one number or (bags, 1). The first
-    largest wins a tie, as in `voting.combine`.
+    totals: (num_classes, bags, n), sums of the members' probabilities. size: how many members each
+    bag has, one number or (bags, 1). The first largest wins a tie, as in `voting.combine`.
     """
     own = np.take_along_axis(totals, labels[None, None], axis=0)[0]
     losses = -np.log(np.maximum(own / size, SMALLEST)).mean(axis=1)
