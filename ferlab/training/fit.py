@@ -100,6 +100,11 @@ def fit(
     _require_fit(model, train, validation)
     if recipe.ema and keras.backend.backend() == "jax":  # which hands its arrays away (Keras 3.15)
         raise InputError("--ema needs the backend tensorflow or torch. Received: jax")
+    if any(phase.trainable != "all" or phase.learning_rate for phase in recipe.phases()):
+        raise InputError(
+            f"{recipe.name}: phases with a learning rate of their own or that train the head alone "
+            "cannot be trained yet"
+        )
     require_epochs(previous, initial_epoch, recipe)
     record = _record(train, validation, objective, recipe, seed, previous, origin)
     settings = {

@@ -22,7 +22,7 @@ from ferlab import checkpoints, files, training
 from ferlab.checkpoints import Checkpoint, TrainingRecord
 from ferlab.data.batches import Batches, feed
 from ferlab.errors import InputError
-from ferlab.recipes import RECIPES
+from ferlab.recipes import RECIPES, Phase
 from ferlab.training.acceleration import FusedBatchNormalization, accelerate
 from ferlab.training.objectives import Supervised
 from models import build_model
@@ -715,3 +715,12 @@ def test_a_network_of_one_size_alone_is_not_trained_on_smaller_images(dataset, t
     recipe = RECIPE.override(progressive_scale=0.5, progressive_fraction=0.5, epochs=2)
     with pytest.raises(InputError, match="cnn cannot take images of 24x24; --progressive-scale 0"):
         train(dataset, tmp_path, recipe=recipe)
+
+
+@pytest.mark.parametrize("own", [{"trainable": "head"}, {"learning_rate": 1e-4}], ids=str)
+def test_fit_refuses_phases_that_it_would_train_otherwise_than_they_say(dataset, tmp_path, own):
+    phases = (Phase(range(1), **own), Phase(range(1, 2)))
+    recipe = RECIPE.override(model="dnn", epochs=2, explicit_phases=phases)
+    with pytest.raises(InputError, match="phases"):
+        train(dataset, tmp_path, recipe=recipe)
+    assert not any(tmp_path.iterdir())
