@@ -166,7 +166,7 @@ FLAGS: dict[str, dict[str, dict[str, Any]]] = {  # by heading
         "--usage": {
             "metavar": "NAME",
             "help": "rows to use, such as PublicTest (default: those neither for training nor for "
-            "the final score, else the training rows), except rows that a model was trained on",
+            "the final score, else the training rows)",
         },
     },
     "checkpoint": {

@@ -18,7 +18,8 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
         help="fit the temperature that calibrates a checkpoint's probabilities",
         description="Fit a temperature on VALIDATION and store it in MODEL, with the pixel scale "
         "and the class names that it was fitted with. It changes the probabilities, never the "
-        "predicted class; `test.py --probabilities` uses it. Temperature scaling: Guo et al. 2017.",
+        "predicted class; `test.py --probabilities` uses it. Rows that MODEL was trained on are "
+        "not used. Temperature scaling: Guo et al. 2017.",
         run=run,
     )
     parser.add_argument("data", metavar="VALIDATION", help="labelled CSV, .npz or folder")
