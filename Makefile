@@ -1,6 +1,6 @@
 # make demo    a tour on drawn faces, into demo/
 # make quick   the fast tests, in about a minute
-# make test    all tests, and ruff
+# make test    all tests, ruff and mypy
 # make bench FER=DIR MODEL=FILE   the benchmarks against a peer, into bench/results.csv;
 #              DIR holds train.csv, test.csv and public_truth.csv, MODEL is a trained CNN
 
@@ -44,6 +44,7 @@ quick: $(VENV)/installed-dev
 test: $(VENV)/installed-dev
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy
 	$(PYTHON) -m pytest -n 2 --dist worksteal
 
 bench-arguments:
