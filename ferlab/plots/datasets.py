@@ -10,13 +10,13 @@ from ferlab.plots.style import BLUE, DPI, LONGEST_NAME, ORANGE, SERIES, plain
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-CELL = 96  # pixels of the screen that an image gets
-CHARACTER = 7  # pixels of one under an image
+CELL = 96  # screen pixels per image
+CHARACTER = 7  # screen pixels per character of a caption
 _GAP, _LINE = 3, 15  # pixels between images; a line of text
 
 
 def class_counts_figure(counts: Mapping[str, np.ndarray], class_names: tuple[str, ...]) -> "Figure":
-    """The share of each class, a bar for each part of the data, and its count beside it.
+    """The share of each class, with a bar and a count for each part of the data.
 
     counts: int (num_classes,) by the part's name
     """
@@ -38,7 +38,7 @@ def class_counts_figure(counts: Mapping[str, np.ndarray], class_names: tuple[str
     axes.invert_yaxis()
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.margins(x=0.1)
-    axes.set_xlabel("share of the labelled images; at the bars, images")
+    axes.set_xlabel("share of the labelled images, with their number")
     axes.spines[["top", "right"]].set_visible(False)
     if len(counts) > 1:
         figure.legend(loc="outside upper left", ncols=3, fontsize=9)
@@ -48,11 +48,11 @@ def class_counts_figure(counts: Mapping[str, np.ndarray], class_names: tuple[str
 def image_grid_figure(
     images: Sequence[np.ndarray], captions: Sequence[str], *, columns: int, cell: int = CELL
 ) -> "Figure":
-    """Pictures side by side, each over its caption of one or two lines.
+    """Images in a grid, each above its caption of one or more lines.
 
-    images: uint8 (height, width, 1 or 3), enlarged so that the pixels show, of one height; several
-        of a width between them may be one cell, see `side_by_side`
-    cell: pixels of the screen, how high an image gets at most
+    images: uint8 (height, width, 1 or 3) of equal height, enlarged by whole pixels; several images
+        may share a cell, see `side_by_side`
+    cell: maximum height of an image, in screen pixels
     """
     from matplotlib.figure import Figure
 
@@ -68,9 +68,9 @@ def image_grid_figure(
     for number, (pixels, caption) in enumerate(zip(cells, captions, strict=True)):
         top, left = number // columns * height, number % columns * width
         canvas[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels
-        for line, told in enumerate(caption.split("\n"), start=1):
+        for line, words in enumerate(caption.split("\n"), start=1):
             baseline = top + pixels.shape[0] + line * _LINE - 3
-            axes.text(left, baseline, plain(told, pixels.shape[1] // CHARACTER), fontsize=7.5)
+            axes.text(left, baseline, plain(words, pixels.shape[1] // CHARACTER), fontsize=7.5)
     axes.imshow(canvas, interpolation="nearest")
     axes.axis("off")
     return figure
@@ -84,12 +84,12 @@ def side_by_side(images: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def file_sizes_figure(sizes: np.ndarray, odd: np.ndarray) -> "Figure":
-    """Width and height of image files; sizes: int (n, 2), pixels; odd: bool (n,), marked."""
+    """Width and height of image files; sizes: int (n, 2), pixels; odd: bool (n,), unusual ones."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5.5, 4.5), layout="constrained")
     axes = figure.subplots()
-    for rows, colour, marker, label in ((~odd, BLUE, "o", "files"), (odd, ORANGE, "x", "odd")):
+    for rows, colour, marker, label in ((~odd, BLUE, "o", "files"), (odd, ORANGE, "x", "unusual")):
         if rows.any():
             axes.plot(
                 *sizes[rows].T, marker, color=colour, alpha=0.6, label=f"{label}: {rows.sum():,}"
@@ -104,7 +104,7 @@ def file_sizes_figure(sizes: np.ndarray, odd: np.ndarray) -> "Figure":
 
 
 def _screen_pixels(image: np.ndarray, cell: int) -> np.ndarray:
-    """uint8 (height, width, 3), `cell` high or, in whole pixels, a little less."""
+    """uint8 (height, width, 3), at most `cell` high, enlarged by whole pixels where possible."""
     from PIL import Image
 
     height, width, channels = image.shape

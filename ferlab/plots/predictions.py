@@ -1,4 +1,4 @@
-"""Pictures of what a model says: the confusion matrix, pseudo-labels."""
+"""Pictures of predictions: the confusion matrix, pseudo-labels."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 def confusion_matrix_figure(
     counts: np.ndarray, class_names: tuple[str, ...], title: str, notes: Sequence[str] = ()
 ) -> "Figure":
-    """Counts and row percentages, each class with its recall and its precision.
+    """Counts and row percentages, with the recall and precision of each class.
 
-    counts: int (num_classes, num_classes), rows the true class, columns the predicted.
-    notes: lines written below, such as the pairs of classes confused most.
+    counts: int (num_classes, num_classes), rows are true classes, columns predicted ones.
+    notes: lines below the matrix, such as the pairs of classes confused most often.
     """
     from matplotlib.figure import Figure
 
@@ -52,11 +52,11 @@ def confusion_matrix_figure(
     return figure
 
 
-def _with_shares(names: Sequence[str], right: np.ndarray, of: np.ndarray) -> list[str]:
-    """Each class with its share of right images, or a dash where there is none to divide by."""
+def _with_shares(names: Sequence[str], correct: np.ndarray, totals: np.ndarray) -> list[str]:
+    """Each class name with its share of correct images, or a dash if the total is 0."""
     return [
-        plain(name, 11) + (f"\n{part / whole:.1%}" if whole else "\n\N{EN DASH}")
-        for name, part, whole in zip(names, right, of, strict=True)
+        plain(name, 11) + (f"\n{count / total:.1%}" if total else "\n\N{EN DASH}")
+        for name, count, total in zip(names, correct, totals, strict=True)
     ]
 
 
@@ -65,7 +65,7 @@ def pseudo_labels_figure(
     class_names: Sequence[str],
     title: str,
 ) -> "Figure":
-    """For each round: the pseudo-labels by class, and their accuracy by confidence.
+    """For each round the pseudo-labels by class, and their accuracy by confidence.
 
     rounds: the name of the predictor, its pseudo-labels, int64 (n,), -1 below the threshold, its
     probabilities, float32 (n, num_classes), and the true labels, int64 (n,), -1 where unknown.

@@ -1,4 +1,4 @@
-"""Pictures of how good models are: by class, by confidence, at their worst, side by side."""
+"""Pictures of scores: by class, by confidence, and of several models side by side."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MARKERS = "osD^vPX"
-LEGIBLE = 12  # models whose lines can be told apart in one panel
-FEW = 20  # images, below which a bin's accuracy says little
+LEGIBLE = 12  # models whose lines can be distinguished in one panel
+FEW = 20  # images; the accuracy of a bin with fewer is uncertain
 
 
 def class_scores_figure(scores: Scores, class_names: tuple[str, ...], title: str) -> "Figure":
@@ -27,12 +27,14 @@ def class_scores_figure(scores: Scores, class_names: tuple[str, ...], title: str
     figure = Figure(figsize=(9, 1.8 + 0.55 * size), layout="constrained")
     axes = figure.subplots()
     for shift, name, label, colour in (
-        (-0.22, "recall", "recall (found, of those of the class)", BLUE),
-        (0.0, "precision", "precision (right, of those so called)", ORANGE),
-        (0.22, "f1", "F1 (harmonic mean of both)", GREEN),
+        (-0.22, "recall", "recall (correct, of the true class)", BLUE),
+        (0.0, "precision", "precision (correct, of the predicted class)", ORANGE),
+        (0.22, "f1", "F1 (harmonic mean)", GREEN),
     ):
-        found = [getattr(score, name) for score in scores.classes]
-        _dots(axes, np.arange(size) + shift, found, colour, MARKERS[int(shift / 0.22) + 1], label)
+        measures = [getattr(score, name) for score in scores.classes]
+        _dots(
+            axes, np.arange(size) + shift, measures, colour, MARKERS[int(shift / 0.22) + 1], label
+        )
     axes.set_yticks(
         range(size),
         [
@@ -43,38 +45,38 @@ def class_scores_figure(scores: Scores, class_names: tuple[str, ...], title: str
     axes.set_ylim(size - 0.5, -0.5)
     for place in range(1, size):
         axes.axhline(place - 0.5, color=GREY, linewidth=0.5)
-    axes.set_xlim(-0.02, 1.02)  # a dot at an end is whole
+    axes.set_xlim(-0.02, 1.02)  # so that dots at the ends are not cut
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.set_xlabel("share of images, with its 95% interval")
-    axes.set_ylabel("class (images)")
+    axes.set_ylabel("class (support)")
     axes.grid(axis="x", alpha=0.3)
     figure.suptitle(plain(title))
     figure.legend(loc="outside lower center", ncols=3, fontsize=9)
     return figure
 
 
-def reliability_figure(found: Sequence[tuple[str, Reliability, Estimate]]) -> "Figure":
-    """Accuracy by confidence, and below it how many images have it; a column for each.
+def reliability_figure(columns: Sequence[tuple[str, Reliability, Estimate]]) -> "Figure":
+    """Accuracy by confidence, and below it the number of images; a column for each set.
 
-    found: what the probabilities are, their reliability and their expected calibration error.
+    columns: title, reliability and expected calibration error of each set of probabilities.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-    count = len(found)
+    count = len(columns)
     figure = Figure(figsize=(1 + 4.6 * count, 6), layout="constrained")
     panels = figure.subplots(
         2, count, squeeze=False, sharex=True, sharey="row", height_ratios=(3, 1)
     )
-    for (what, bins, error), above, below in zip(found, *panels, strict=True):
+    for (title, bins, error), above, below in zip(columns, *panels, strict=True):
         width = np.diff(bins.edges)
         middle = bins.edges[:-1] + width / 2
         filled = bins.counts > 0
-        for kept, alpha, label in ((bins.counts >= FEW, 1.0, "accuracy"), (filled, 0.3, None)):
+        for shown, alpha, label in ((bins.counts >= FEW, 1.0, "accuracy"), (filled, 0.3, None)):
             above.bar(
-                middle[kept],
-                bins.accuracies[kept],
-                width=width[kept],
+                middle[shown],
+                bins.accuracies[shown],
+                width=width[shown],
                 edgecolor="white",
                 color=BLUE,
                 alpha=alpha,
@@ -93,11 +95,11 @@ def reliability_figure(found: Sequence[tuple[str, Reliability, Estimate]]) -> "F
             "o",
             color=ORANGE,
             markersize=4,
-            label="mean confidence, its line the gap",
+            label="mean confidence, and its gap",
         )
-        above.plot((0, 1), (0, 1), ":", color="black", label="confidence that holds")
+        above.plot((0, 1), (0, 1), ":", color="black", label="perfectly calibrated")
         above.set_title(
-            f"{plain(what)}: calibration error {error.value:.3f}\n"
+            f"{plain(title)}: calibration error {error.value:.3f}\n"
             f"(95% interval {error.low:.3f} to {error.high:.3f})",
             fontsize=10,
         )
@@ -124,22 +126,23 @@ def comparison_figure(
     multiply_adds: Sequence[int],
     title: str,
 ) -> "Figure":
-    """Models side by side: their measures, their validation accuracy by epoch, their cost.
+    """Models side by side: measures, validation accuracy by epoch, and cost.
 
-    names: of the models, in the order they are drawn in.
-    measures: shares from 0 to 1, one a model, under the name to show; those with an interval show
-        it, None is left out. The first is drawn against the cost too.
-    val_accuracies: by epoch, empty for a model that does not tell.
-    multiply_adds: for one image. Not drawn where all are the same.
+    names: of the models, from top to bottom.
+    measures: by name, a share from 0 to 1 for each model, drawn with its interval if it has one;
+        None is left out. The first measure is also drawn against the cost.
+    val_accuracies: by epoch, empty if unknown.
+    multiply_adds: per image. Not drawn if all are equal.
 
-    Of more than 12 models the measures alone are drawn: nobody would tell their lines apart.
+    For more than 12 models only the measures are drawn, since their lines would be
+    indistinguishable.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
     count = len(names)
     colours, kinds = len(SERIES), len(MARKERS)
-    styles = [  # another marker when the colours begin again
+    styles = [  # another marker when the colours repeat
         (SERIES[index % colours], MARKERS[(index + index // colours) % kinds])
         for index in range(count)
     ]
@@ -151,7 +154,7 @@ def comparison_figure(
     above_inches = 1.3 + (0.25 + 0.22 * len(measures)) * count
     figure = Figure(figsize=(10.5, above_inches + (4.8 if below else 0)), layout="constrained")
     figure.suptitle(plain(title))
-    # Figures of their own, so that long names above leave the panels below their width.
+    # Subfigures, so that long names above do not narrow the panels below.
     parts = figure.subfigures(2, 1, height_ratios=(above_inches, 4.8)) if below else [figure]
     panels = {"measures": parts[0].subplots()}
     if below:
@@ -192,16 +195,16 @@ def comparison_figure(
     if with_cost:
         axes = panels["cost"]
         name, values = next(iter(measures.items()))
-        for value, cost, of, (colour, marker) in zip(
+        for value, cost, model, (colour, marker) in zip(
             values, multiply_adds, names, styles, strict=True
         ):
             if value is not None:
                 axes.plot(
-                    cost, _ends(value)[0], marker, color=colour, markersize=8, label=plain(of)
+                    cost, _ends(value)[0], marker, color=colour, markersize=8, label=plain(model)
                 )
         axes.set_xscale("log")
         axes.margins(x=0.2, y=0.2)
-        axes.set_xlabel("multiply-adds an image")
+        axes.set_xlabel("multiply-adds per image")
         axes.set_ylabel(name)
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         axes.grid(alpha=0.3)
@@ -237,7 +240,7 @@ def _dots(
     *,
     numbers: bool = False,
 ) -> None:
-    """A dot and the bar of its interval at each place of the y axis; nothing for None."""
+    """A dot with its interval at each position on the y axis; nothing for None."""
     known = [(y, *_ends(one)) for y, one in zip(places, measures, strict=True) if one is not None]
     if not known:
         return

@@ -1,4 +1,4 @@
-"""What all pictures share: colours that the colour-blind tell apart, text, and the PNG."""
+"""Shared by all pictures: a colour-blind safe palette, text, and PNG files."""
 
 import io
 import warnings
@@ -14,13 +14,13 @@ BLUE, ORANGE, GREEN, PINK = "#0072B2", "#D55E00", "#009E73", "#CC79A7"  # Okabe 
 SERIES = (BLUE, ORANGE, GREEN, PINK, "#E69F00", "#56B4E9", "#000000")
 GREY = "#BBBBBB"
 DPI = 120
-LONGEST_NAME = 20  # characters of a class at an axis
+LONGEST_NAME = 20  # characters of a class name at an axis
 
 
 def plain(text: str, longest: int | None = None) -> str:
-    """A file or a class may have a $ in its name, where matplotlib would begin a formula.
+    """Text without formulas: a $ in the name of a file or class is escaped.
 
-    longest: characters, beyond which its middle is left out: a long name leaves a picture no room.
+    longest: maximum number of characters; a longer text loses its middle.
     """
     if longest and len(text) > longest:
         half = (longest - 1) // 2
@@ -29,7 +29,7 @@ def plain(text: str, longest: int | None = None) -> str:
 
 
 def save(figure: "Figure", path: Path) -> None:
-    """Write a PNG, whole or not at all."""
+    """Write a PNG file atomically."""
     with files.whole_file(path) as temporary:
         temporary.write_bytes(png(figure))
 
@@ -38,6 +38,8 @@ def png(figure: "Figure") -> bytes:
     """The figure as the bytes of a PNG file."""
     buffer = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")  # the font lacks it: a box is drawn
+        warnings.filterwarnings(
+            "ignore", message="Glyph"
+        )  # a box is drawn for characters that the font lacks
         figure.savefig(buffer, format="png", dpi=DPI)
     return buffer.getvalue()

@@ -16,10 +16,10 @@ def history_figure(
 ) -> "Figure":
     """Loss, accuracy and learning rate by epoch, counted from 0; training and validation.
 
-    history: lists by Keras's names, such as val_loss; what it lacks is left out. One that is
-    shorter than the others, since an earlier training did not record it, ends with them.
-    phases: (first epoch, name) of each training in turn, where there were several, as in a
-    fine-tuning: a line marks where one begins.
+    history: lists by Keras's names, such as val_loss; missing ones are left out. A shorter list,
+        which an earlier training did not record, is aligned at the end.
+    phases: (first epoch, name) of each training, if there were several, as in fine-tuning; a
+        dotted line marks the start of each.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator, PercentFormatter
@@ -42,9 +42,14 @@ def history_figure(
         for begin, phase in phases if len(phases) > 1 else ():
             axes.axvline(begin - 0.5, color="black", linestyle=":", linewidth=1)
             axes.text(
-                *(begin - 0.4, 0.99, plain(phase)),
-                **{"transform": axes.get_xaxis_transform(), "rotation": 90, "fontsize": 8},
-                **{"va": "top", "ha": "left"},
+                begin - 0.4,
+                0.99,
+                plain(phase),
+                transform=axes.get_xaxis_transform(),
+                rotation=90,
+                fontsize=8,
+                va="top",
+                ha="left",
             )
         axes.set_xlabel("epoch")
         axes.set_ylabel(label)
