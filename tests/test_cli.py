@@ -88,7 +88,7 @@ def test_recipe_flags_of_former_names_are_hidden_and_work():
         (["--cutmix", "-1"], ["--cutmix", "100", "-1"]),
         (["--brightness", "1"], ["--brightness", "1"]),
         (["--optimizer", "lion"], ["--optimizer", "muon", "lion"]),
-        (["--recipe", "fixmatch"], ["fast, best, cnn-report, dnn-report", "fixmatch"]),
+        (["--recipe", "fixmatch"], ["fast", "best", "cnn-report", "dnn-report", "fixmatch"]),
     ],
 )
 def test_recipe_flags_out_of_bounds_are_named(flags, facts):

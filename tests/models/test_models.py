@@ -67,7 +67,7 @@ def test_resnet_names_the_known_settings(setting):
 
 def test_unknown_model_names_the_known_ones():
     with pytest.raises(InputError, match="cnn, dnn"):
-        build_model("vgg", (48, 48, 1), 7)
+        build_model("no-such-model", (48, 48, 1), 7)
 
 
 def test_images_too_small_for_three_poolings():
