@@ -52,7 +52,7 @@ def test_resnet_joins_places(pooling):
     images = np.random.default_rng(0).uniform(0, 255, (2, 16, 16, 1))
     model = resnet((16, 16, 1), 3, pooling=pooling)
     before, after = model.get_layer("stage3_block1_relu"), model.get_layer("features")
-    places, found = keras.Model(model.inputs, [before.output, after.output])(images)
+    places, found = keras.Model(model.input, [before.output, after.output])(images)
     places, found = (keras.ops.convert_to_numpy(value) for value in (places, found))
     flat = places.reshape(2, -1, places.shape[-1])
     expected = {"average": flat.mean(axis=1), "max": flat.max(axis=1), "flatten": flat}[pooling]
