@@ -1,7 +1,6 @@
 """Draw a model's layers, confusion matrix, training history and saliency maps.
 
-python plot_model.py train.csv 0.643750.h5
-  ->   0.643750_struct.png  0.643750_cm.png  0.643750_his.png  0.643750_sm.png
+python plot_model.py train.csv 0.643750.h5   ->   0.643750_struct.png, _cm.png, _his.png, _sm.png
 """
 
 from pathlib import Path
@@ -9,70 +8,24 @@ from pathlib import Path
 from ferlab import cli, interpretation
 from ferlab.errors import entry_point
 
-PICTURES = {
-    "struct": "layers",
-    "cm": "confusion matrix",
-    "his": "training history",
-    "sm": "saliency maps",
-}
-
-
-def parse_args():
-    parser = cli.parser(
-        __doc__,
-        "data",
-        "checkpoint",
-        "--class-names",
-        *cli.CHECKPOINT_FLAGS,
-        "--batch-size",
-        "--out-dir",
-    )
-    pictures = ", ".join(f"{name} ({meaning})" for name, meaning in PICTURES.items())
-    parser.add_argument(
-        "--what",
-        type=cli.names_of(PICTURES),
-        default=tuple(PICTURES),
-        metavar="NAME,NAME,...",
-        help=f"pictures to draw: {pictures} (default: all)",
-    )
-    parser.group("data").add_argument(
-        "--usage", metavar="NAME", help="rows to evaluate, such as PublicTest (default: Training)"
-    )
-    saliency = parser.group("saliency")
-    saliency.add_argument(
-        "--images",
-        type=lambda text: tuple(map(str.strip, text.split(","))),
-        metavar="ROW,ROW,...",
-        help="rows of DATA to explain, counted from 0, or their ids (default: the first correctly "
-        "classified row of each class)",
-    )
-    methods = ", ".join(f"{name} ({each.help})" for name, each in interpretation.METHODS.items())
-    saliency.add_argument(
-        "--saliency",
-        type=cli.names_of(interpretation.METHODS),
-        metavar="NAME,NAME,...",
-        help=f"methods: {methods} (default: those that suit the model)",
-    )
-    saliency.add_argument(
-        "--layer",
-        metavar="NAME",
-        help="layer for the methods that use its maps (default: the last convolution)",
-    )
-    saliency.add_argument(
-        "--samples",
-        type=cli.whole_number(1, 10_000),
-        default=10,
-        metavar="N",
-        help="noisy copies for smoothgrad; 50 take five times as long and give smoother maps "
-        "(default: 10)",
-    )
-    return parser.parse_args()
+PICTURES = ("struct", "cm", "his", "sm")
 
 
 @entry_point
 def main() -> None:
-    args = parse_args()
-
+    flags = ("--class-names", *cli.CHECKPOINT_FLAGS, "--batch-size", "--out-dir")
+    parser = cli.parser(__doc__, "data", "checkpoint", *flags, *cli.SALIENCY_FLAGS)
+    parser.add_argument(
+        "--what",
+        type=cli.names_of(PICTURES),
+        default=PICTURES,
+        metavar="NAME,NAME,...",
+        help="struct (layers), cm (confusion matrix), his (history), sm (saliency) (default: all)",
+    )
+    parser.group("data").add_argument(
+        "--usage", metavar="NAME", help="rows to evaluate, such as PublicTest (default: Training)"
+    )
+    args = parser.parse_args()
     from ferlab import files, inference
     from ferlab.evaluation import metrics
     from ferlab.inference import matching
@@ -82,15 +35,13 @@ def main() -> None:
     for path in paths.values():
         files.require_other(path, [args.data, args.checkpoint, args.architecture])
         files.require_writable(path)
-    class_names = cli.class_names(args)
-    checkpoint = cli.load_checkpoint(args)
-    match = matching.read(args.data, [checkpoint], role="train", class_names=class_names)
+    checkpoint, names = cli.load_checkpoint(args), cli.class_names(args)
+    match = matching.read(args.data, [checkpoint], role="train", class_names=names)
     whole = match.at(checkpoint.image_shape)
     dataset, examples = whole.of_usage(args.usage), None
     if args.images:
         examples = whole.take(interpretation.rows_by_name(whole, args.images))
-    needs_predictions = "cm" in paths or ("sm" in paths and examples is None)
-    if needs_predictions:
+    if needs_predictions := "cm" in paths or ("sm" in paths and examples is None):
         metrics.require_labels(dataset.labels, dataset.source)
     if "sm" in paths:
         count = len(examples) if examples else dataset.num_classes
@@ -98,20 +49,17 @@ def main() -> None:
             checkpoint, count, args.saliency, layer=args.layer, report=print
         )
     title = f"{args.checkpoint.name} on {Path(args.data).name} {args.usage or ''}".strip()
-
     if "struct" in paths:
         pictures.save_structure(checkpoint, paths["struct"], print)
     if needs_predictions:
-        predicted = inference.predict(
-            checkpoint, dataset, batch_size=args.batch_size, report=print
-        ).argmax(axis=1)
+        outputs = inference.predict(checkpoint, dataset, batch_size=args.batch_size, report=print)
+        predicted = outputs.argmax(axis=1)
+        examples = examples or dataset.take(interpretation.one_per_class(dataset.labels, predicted))
     if "cm" in paths:
         pictures.save_confusion_matrix(dataset, predicted, title, paths["cm"], print)
     if "his" in paths:
         pictures.save_history(checkpoint, paths["his"], print)
     if "sm" in paths:
-        if examples is None:
-            examples = dataset.take(interpretation.one_per_class(dataset.labels, predicted))
         maps = interpretation.saliency(
             checkpoint, examples, methods, layer=args.layer, samples=args.samples, report=print
         )

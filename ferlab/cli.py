@@ -19,6 +19,7 @@ from ferlab.checkpoints import PIXEL_SCALES, SUFFIXES
 from ferlab.errors import InputError
 from ferlab.inference.engines import ENGINES
 from ferlab.inference.tta import VIEWS
+from ferlab.interpretation import METHODS
 from ferlab.labels import EMOTIONS, parse_class_names
 from ferlab.recipes import (
     FORMER_NAMES,
@@ -123,6 +124,7 @@ def _meanings(table: dict[str, str]) -> str:
 
 FOLDER_FLAGS = ("--class-names", "--image-size", "--channels")
 CHECKPOINT_FLAGS = ("--pixels", "--architecture")
+SALIENCY_FLAGS = ("--images", "--saliency", "--layer", "--samples")
 PREDICTION_FLAGS = ("--batch-size", "--tta", "--engine")
 RUN_FLAGS = ("--out-dir", "--run-dir", "--keep-epochs", "--seed")
 
@@ -204,6 +206,32 @@ FLAGS: dict[str, dict[str, dict[str, Any]]] = {  # by heading
             "type": Path,
             "metavar": "DIR",
             "help": "folder for the members' probabilities (default: ~/.cache/ferlab/votes)",
+        },
+    },
+    "saliency": {
+        "--images": {
+            "type": lambda text: tuple(map(str.strip, text.split(","))),
+            "metavar": "ROW,ROW,...",
+            "help": "rows of DATA to explain, counted from 0, or their ids (default: the first "
+            "correctly classified row of each class)",
+        },
+        "--saliency": {
+            "type": names_of(METHODS),
+            "metavar": "NAME,NAME,...",
+            "help": "methods: "
+            + ", ".join(f"{name} ({method.help})" for name, method in METHODS.items())
+            + " (default: those that suit the model)",
+        },
+        "--layer": {
+            "metavar": "NAME",
+            "help": "layer for the methods that use its maps (default: the last convolution)",
+        },
+        "--samples": {
+            "type": whole_number(1, 10_000),
+            "default": 10,
+            "metavar": "N",
+            "help": "noisy copies for smoothgrad; 50 take five times as long and give smoother "
+            "maps (default: 10)",
         },
     },
     "output": {
