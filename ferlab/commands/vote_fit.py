@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> None:
     from ferlab import files
     from ferlab.evaluation import held_out
     from ferlab.evaluation.votes import FOLDS, vote_scores
-    from ferlab.inference import ensemble_selection, model_list, vote_cache, voting
+    from ferlab.inference import ensemble_selection, model_list, voting
 
     files.require_writable(args.out)
     if args.out.suffix != ".txt":
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> None:
         batch_size=args.batch_size,
         tta=args.tta,
         engine=args.engine,
-        cache_dir=args.cache_dir or vote_cache.default_folder(),
+        cache_dir=args.cache_dir,
         report=print,
     )
     weights = ensemble_selection.select(probabilities, dataset.labels, rounds=args.rounds)

@@ -16,7 +16,7 @@ from ferlab.errors import InputError, a_few
 from ferlab.inference import engines, matching
 from ferlab.inference.matching import Match, Outputs
 from ferlab.inference.model_list import Member
-from ferlab.inference.vote_cache import VoteCache
+from ferlab.inference.vote_cache import VoteCache, default_folder
 from ferlab.labels import UNLABELLED, is_reordering, require_same_classes
 
 
@@ -47,17 +47,18 @@ def collect(
     *,
     batch_size: int,
     tta: str = "none",
-    cache_dir: Path,
+    cache_dir: Path | None = None,
     engine: str = "keras",
     report: Callable[[str], None],
 ) -> np.ndarray:
     """What every member predicts: float32 (members, n, num_classes); tta, engine as in `predict`.
 
-    Predictions are read from the cache or stored there; `report` is given a line a member. Raises
-    InputError, naming the member's line, for one that cannot be opened or does not fit the data.
+    Predictions are read from the cache or stored there: `cache_dir`, by default a folder of the
+    user. report: is given a line for each member. Raises InputError, naming the member's line, for
+    one that cannot be opened or does not match the data.
     """
     engines.require_engine(engine)
-    cache = VoteCache(cache_dir)
+    cache = VoteCache(cache_dir or default_folder())
     # The labels do not matter to a prediction, so the cache serves data with any.
     unlabelled = replace(dataset, labels=np.full_like(dataset.labels, UNLABELLED))
     fingerprint = unlabelled.fingerprint()

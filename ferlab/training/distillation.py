@@ -7,7 +7,7 @@ import numpy as np
 
 from ferlab import checkpoints, pretrained
 from ferlab.data import Dataset
-from ferlab.inference import model_list, vote_cache, voting
+from ferlab.inference import model_list, voting
 from ferlab.recipes import Recipe
 from ferlab.training.objectives import Teacher
 
@@ -27,7 +27,6 @@ def teacher(
         dataset,
         batch_size=256,
         tta="flip" if recipe.horizontal_flip else "none",
-        cache_dir=vote_cache.default_folder(),
         report=report,
     )
     rows = [_rows_of(member.path, dataset) for member in members]
