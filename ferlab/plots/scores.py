@@ -11,6 +11,7 @@ from ferlab.plots.style import BLUE, GREEN, GREY, LONGEST_NAME, ORANGE, SERIES, 
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 MARKERS = "osD^vPX"
@@ -138,7 +139,6 @@ def comparison_figure(
     indistinguishable.
     """
     from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator, PercentFormatter
 
     count = len(names)
     colours, kinds = len(SERIES), len(MARKERS)
@@ -160,54 +160,13 @@ def comparison_figure(
     if below:
         panels |= parts[1].subplot_mosaic([below])
 
-    axes = panels["measures"]
-    shifts = (np.arange(len(measures)) - (len(measures) - 1) / 2) * 0.6 / max(1, len(measures))
-    kinds = zip(measures.items(), shifts, (BLUE, ORANGE, GREEN, "black"), strict=False)
-    for number, ((name, values), shift, colour) in enumerate(kinds):
-        _dots(axes, np.arange(count) + shift, values, colour, MARKERS[number], name, numbers=True)
-    axes.set_yticks(range(count), map(plain, names))
-    axes.set_ylim(count - 0.5, -0.5)
-    for place in range(1, count):
-        axes.axhline(place - 0.5, color=GREY, linewidth=0.5)
-    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axes.set_xlabel("share of images, with its 95% interval")
-    axes.margins(x=0.12)  # for the numbers
-    axes.grid(axis="x", alpha=0.3)
-    axes.legend(fontsize=9, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(measures))
-
+    _draw_measures(panels["measures"], names, measures)
     if with_epochs:
-        axes = panels["epochs"]
-        for values, name, (colour, marker) in zip(val_accuracies, names, styles, strict=True):
-            if len(values):
-                axes.plot(
-                    range(len(values)),
-                    values,
-                    color=colour,
-                    marker=marker,
-                    markersize=4,
-                    label=plain(name),
-                )
-        axes.set_xlabel("epoch")
-        axes.set_ylabel("validation accuracy")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-        axes.grid(alpha=0.3)
+        _draw_epochs(panels["epochs"], names, val_accuracies, styles)
     if with_cost:
-        axes = panels["cost"]
         name, values = next(iter(measures.items()))
-        for value, cost, model, (colour, marker) in zip(
-            values, multiply_adds, names, styles, strict=True
-        ):
-            if value is not None:
-                axes.plot(
-                    cost, _ends(value)[0], marker, color=colour, markersize=8, label=plain(model)
-                )
-        axes.set_xscale("log")
-        axes.margins(x=0.2, y=0.2)
-        axes.set_xlabel("multiply-adds per image")
-        axes.set_ylabel(name)
-        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-        axes.grid(alpha=0.3)
+        _draw_cost(panels["cost"], names, values, multiply_adds, styles)
+        panels["cost"].set_ylabel(name)
     if below:
         shown = {}
         for name in below:
@@ -221,6 +180,70 @@ def comparison_figure(
             fontsize=9,
         )
     return figure
+
+
+def _draw_measures(
+    axes: "Axes", names: Sequence[str], measures: Mapping[str, Sequence[Measure | float | None]]
+) -> None:
+    count = len(names)
+    shifts = (np.arange(len(measures)) - (len(measures) - 1) / 2) * 0.6 / max(1, len(measures))
+    series = zip(measures.items(), shifts, (BLUE, ORANGE, GREEN, "black"), strict=False)
+    for number, ((name, values), shift, colour) in enumerate(series):
+        _dots(axes, np.arange(count) + shift, values, colour, MARKERS[number], name, numbers=True)
+    axes.set_yticks(range(count), map(plain, names))
+    axes.set_ylim(count - 0.5, -0.5)
+    for place in range(1, count):
+        axes.axhline(place - 0.5, color=GREY, linewidth=0.5)
+    _percent_axis(axes.xaxis)
+    axes.set_xlabel("share of images, with its 95% interval")
+    axes.margins(x=0.12)  # for the numbers
+    axes.grid(axis="x", alpha=0.3)
+    axes.legend(fontsize=9, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(measures))
+
+
+def _draw_epochs(
+    axes: "Axes",
+    names: Sequence[str],
+    val_accuracies: Sequence[Sequence[float]],
+    styles: Sequence[tuple[str, str]],
+) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    for values, name, (colour, marker) in zip(val_accuracies, names, styles, strict=True):
+        if len(values):
+            epochs = range(len(values))
+            axes.plot(epochs, values, color=colour, marker=marker, markersize=4, label=plain(name))
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("validation accuracy")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _percent_axis(axes.yaxis)
+    axes.grid(alpha=0.3)
+
+
+def _draw_cost(
+    axes: "Axes",
+    names: Sequence[str],
+    values: Sequence[Measure | float | None],
+    multiply_adds: Sequence[int],
+    styles: Sequence[tuple[str, str]],
+) -> None:
+    for value, cost, name, (colour, marker) in zip(
+        values, multiply_adds, names, styles, strict=True
+    ):
+        if value is not None:
+            share = _ends(value)[0]
+            axes.plot(cost, share, marker, color=colour, markersize=8, label=plain(name))
+    axes.set_xscale("log")
+    axes.margins(x=0.2, y=0.2)
+    axes.set_xlabel("multiply-adds per image")
+    _percent_axis(axes.yaxis)
+    axes.grid(alpha=0.3)
+
+
+def _percent_axis(axis: "Axis") -> None:
+    from matplotlib.ticker import PercentFormatter
+
+    axis.set_major_formatter(PercentFormatter(1, decimals=0))
 
 
 def _ends(measure: Measure | float) -> tuple[float, float, float]:
