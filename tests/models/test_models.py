@@ -66,7 +66,7 @@ def test_resnet_names_the_known_settings(setting):
 
 
 def test_unknown_model_names_the_known_ones():
-    with pytest.raises(InputError, match="cnn.* dnn.*no-such-model"):
+    with pytest.raises(InputError, match=r"cnn.* dnn.*no-such-model"):
         build_model("no-such-model", (48, 48, 1), 7)
 
 
