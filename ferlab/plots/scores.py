@@ -243,7 +243,7 @@ def _draw_cost(
 def _percent_axis(axis: "Axis") -> None:
     from matplotlib.ticker import PercentFormatter
 
-    axis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axis.set_major_formatter(PercentFormatter(1))  # decimals as the steps need
 
 
 def _ends(measure: Measure | float) -> tuple[float, float, float]:
