@@ -253,12 +253,16 @@ def test_train_learns_from_teachers(work, cnn, tmp_path):
     for number, teacher in enumerate(([], ["--teacher", cnn], twice)):
         run_dir = tmp_path / str(number)
         call("train.py", work / "train.csv", *options, *teacher, "--run-dir", run_dir, cwd=tmp_path)
-        objectives.append(json.loads((run_dir / "config.json").read_text())["objective"])
+        objectives.append(json.loads((run_dir / "config.json").read_text())["learned_from"])
     assert objectives[0] == {}
-    assert [objective["taught_by"] for objective in objectives[1:]] == [
+    assert [objective["teachers"] for objective in objectives[1:]] == [
         [cnn.name],
         ["list.txt", cnn.name],
     ]
-    assert len(objectives[1]["teacher"]) == len(objectives[2]["teacher"]) == 64
+    assert (
+        len(objectives[1]["teacher_probabilities"])
+        == len(objectives[2]["teacher_probabilities"])
+        == 64
+    )
     error = fails("train.py", work / "train.csv", *options, "--teacher", "gone.h5", cwd=tmp_path)
     assert "gone.h5" in error
