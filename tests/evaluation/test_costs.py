@@ -152,7 +152,7 @@ def test_only_the_calls_of_this_model_count():
 @pytest.mark.parametrize(
     ("model", "rule"),
     [
-        (lambda: keras.Sequential([layers.Dense(3)]), "built Sequential models"),
+        (lambda: keras.Sequential([layers.Dense(3)]), "built Sequential model"),
         (type("Mine", (keras.Model,), {}), "Received: Mine"),
         (lambda: sequential((None, 8, 1), layers.Conv2D(2, 3, name="conv")), "layer conv: .*fixed"),
     ],
