@@ -4,26 +4,12 @@ python retrain.py train.csv 0.643750.h5 20 30   ->   [val_acc]_0.643750.h5
 """
 
 from ferlab import cli
-from ferlab.errors import InputError, entry_point
-from ferlab.recipes import MAX_EPOCHS, RECIPES, SemiRecipe
+from ferlab.errors import entry_point
 
 
 def parse_args():
-    parser = cli.parser(
-        __doc__, "data", "checkpoint", "--class-names", *cli.CHECKPOINT_FLAGS, *cli.RUN_FLAGS
-    )
-    parser.add_argument(
-        "previous_epoch",
-        type=cli.whole_number(0, MAX_EPOCHS),
-        metavar="PREVIOUS_EPOCH",
-        help="epochs that MODEL has been trained for",
-    )
-    parser.add_argument(
-        "last_epoch",
-        type=cli.whole_number(1, MAX_EPOCHS),
-        metavar="LAST_EPOCH",
-        help="epochs after this training, those of MODEL included",
-    )
+    parser = cli.parser(__doc__, "data", "checkpoint", "previous_epoch", "last_epoch")
+    cli.add(parser, "--class-names", *cli.CHECKPOINT_FLAGS, *cli.RUN_FLAGS)
     cli.add_recipe(parser, None, without=("epochs", "teacher_weight"))
     return parser.parse_args()
 
@@ -32,44 +18,28 @@ def parse_args():
 def main() -> None:
     args = parse_args()
 
-    from ferlab import checkpoints
-
-    recorded = checkpoints.recorded_recipe(args.checkpoint)
-    if isinstance(recorded, SemiRecipe):
-        raise InputError(
-            f"{args.checkpoint}: has learned from unlabelled images; "
-            "semi_retrain.py goes on with it"
-        )
-    recipe = cli.recipe(args, recorded or RECIPES["cnn-report"])
-    recipe = recipe.override(epochs=args.last_epoch)
-    if recorded and recipe.validation != recorded.validation:
-        raise InputError(
-            f"{args.checkpoint}: --validation must stay {recorded.validation}, "
-            "since the model was trained on other rows"
-        )
-
     from ferlab import files, training
     from ferlab.inference import matching
+    from ferlab.training import further
 
-    class_names = cli.class_names(args)
-    previous = cli.load_checkpoint(args, with_optimizer=True)
-    match = matching.read(args.data, [previous], role="train", class_names=class_names)
-    dataset = match.in_order_of(previous)
-    train, validation = dataset.split(recipe.validation)
+    recipe = cli.recipe(args, further.supervised_recipe(args.checkpoint, args.last_epoch))
+    further.require_same_validation(args.checkpoint, recipe)
+    checkpoint = cli.load_checkpoint(args, with_optimizer=True)
+    names = cli.class_names(args)
+    match = matching.read(args.data, [checkpoint], role="train", class_names=names)
+    train, validation = match.in_order_of(checkpoint).split(recipe.validation)
 
     files.require_writable(args.out_dir / "checkpoint.h5")
-    seed = (previous.record.seed or 0) if args.seed is None else args.seed
+    seed = (checkpoint.record.seed or 0) if args.seed is None else args.seed
+    train = train.without_labels(recipe.labels_removed, seed).labelled()
     training.set_seed(seed)
     result = training.fit(
-        previous.raw_pixel_model(),
-        train,
+        checkpoint.raw_pixel_model(),
+        training.Supervised(train, recipe, seed=seed),
         validation,
-        recipe,
-        seed=seed,
+        start=training.Start(resume_from=checkpoint, epoch=args.previous_epoch),
         run_dir=args.run_dir,
         keep_epochs=args.keep_epochs,
-        previous=previous,
-        initial_epoch=args.previous_epoch,
     )
     print(training.publish(result, args.out_dir, suffix=f"_{args.checkpoint.stem}"))
 

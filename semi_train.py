@@ -1,4 +1,4 @@
-"""Train with half of the labels, and with what a predictor says of all other images.
+"""Train with half of the labels, and with pseudo-labels of a predictor for all other images.
 
 python semi_train.py train.csv test.csv 0.643750.h5   ->   semi_[val_acc].h5
 """
@@ -11,18 +11,9 @@ from ferlab.recipes import SemiRecipe
 
 
 def parse_args():
-    parser = cli.parser(
-        __doc__,
-        "data",
-        "test",
-        "predictor",
-        *cli.FOLDER_FLAGS,
-        "--truth",
-        *cli.CHECKPOINT_FLAGS,
-        *cli.RUN_FLAGS,
-    )
+    parser = cli.parser(__doc__, "data", "test", "predictor", *cli.FOLDER_FLAGS, "--truth")
+    cli.add(parser, "--control", *cli.CHECKPOINT_FLAGS, *cli.RUN_FLAGS)
     cli.add_recipe(parser, "semi-report", kind=SemiRecipe)
-    cli.add(parser, "--control")
     return parser.parse_args()
 
 
@@ -31,10 +22,10 @@ def main() -> None:
     args = parse_args()
     recipe = cli.recipe(args)
 
-    from ferlab import data, files, plots
+    from ferlab import data, files
     from ferlab.inference import matching
+    from ferlab.reports import pictures
     from ferlab.training import semi_supervised
-    from models import build_model
 
     class_names = cli.class_names(args)
     predictor = cli.load_checkpoint(args, args.predictor)
@@ -57,31 +48,14 @@ def main() -> None:
     if recipe.method == "fixmatch":
         recipe = recipe.override(model=predictor.record.recipe.get("model"))
 
-    def start():
-        if recipe.method == "fixmatch":
-            return cli.load_checkpoint(args, args.predictor).raw_pixel_model(), None
-        train = rows.labelled
-        return build_model(recipe.model, train.image_shape, train.num_classes), None
-
-    experiment = semi_supervised.Experiment(
-        rows,
-        recipe,
-        predictor,
-        start,
-        seed=seed,
-        run_dir=args.run_dir,
-        keep_epochs=args.keep_epochs,
-    )
-    path, outcome = semi_supervised.run(
-        experiment,
+    path = semi_supervised.run(
+        semi_supervised.Experiment(rows, recipe, predictor, seed, keep_epochs=args.keep_epochs),
         out_dir=args.out_dir,
+        run_dir=args.run_dir,
         with_control=args.control,
         scored=data.with_truth(test, args.truth).labelled() if args.truth else None,
+        draw=pictures.save_pseudo_labels,
     )
-    picture = path.with_name(f"{path.stem}_pseudo.png")
-    class_names = rows.labelled.class_names
-    plots.save(plots.pseudo_labels_figure(outcome.rounds(), class_names, path.name), picture)
-    print(picture)
     print(path)
 
 

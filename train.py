@@ -25,23 +25,14 @@ def main(description: str = __doc__, default_recipe: str = "best") -> None:
     train, validation = dataset.split(recipe.validation)
 
     from ferlab import files, training
-    from ferlab.training import distillation
-    from ferlab.training.objectives import Supervised
-    from models import build_model
 
     files.require_writable(args.out_dir / "checkpoint.h5")
-    seed = args.seed or 0
-    train = train.without_labels(recipe.labels_removed, seed).labelled()
-    teacher = distillation.teacher(args.teacher, train, recipe, report=print)
-    training.set_seed(seed)
-    model = build_model(recipe.model, train.image_shape, train.num_classes)
-    result = training.fit(
-        model,
+    result = training.train(
         train,
         validation,
         recipe,
-        seed=seed,
-        objective=Supervised(train, recipe, teacher=teacher),
+        seed=args.seed or 0,
+        teachers=args.teacher,
         run_dir=args.run_dir,
         keep_epochs=args.keep_epochs,
     )

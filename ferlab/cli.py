@@ -23,6 +23,7 @@ from ferlab.interpretation import METHODS
 from ferlab.labels import EMOTIONS, parse_class_names
 from ferlab.recipes import (
     FORMER_NAMES,
+    MAX_EPOCHS,
     Recipe,
     SemiRecipe,
     Setting,
@@ -137,6 +138,17 @@ POSITIONALS: dict[str, dict[str, Any]] = {
         "metavar": "PREDICTOR",
         "type": model_file,
         "help": "checkpoint that labels the unlabelled images",
+    },
+    "existing": {"metavar": "EXISTING", "type": model_file, "help": "checkpoint to train further"},
+    "previous_epoch": {
+        "metavar": "PREVIOUS_EPOCH",
+        "type": whole_number(0, MAX_EPOCHS),
+        "help": "epochs that the checkpoint has been trained for",
+    },
+    "last_epoch": {
+        "metavar": "LAST_EPOCH",
+        "type": whole_number(1, MAX_EPOCHS),
+        "help": "epochs after this training, those of the checkpoint included",
     },
     "training": {"metavar": "TRAIN", "help": "data that the model was trained on"},
 }

@@ -1,12 +1,15 @@
-"""Muon for convolutional networks.
+"""Muon for convolutional networks, and the optimizer of a recipe.
 
-Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks",
+Source of Muon: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks",
 https://kellerjordan.github.io/posts/muon/. Updates are scaled so that AdamW's learning rates can be
 used: Liu et al. 2025, "Muon is Scalable for LLM Training", arXiv 2502.16982.
 """
 
+from collections.abc import Sequence
+
 from ferlab import backend
 from ferlab.backend import keras
+from ferlab.recipes import Recipe
 
 ops = keras.ops
 
@@ -35,3 +38,52 @@ class Muon(keras.optimizers.Muon):
         matrix = ops.cast(matrix / (ops.norm(matrix) + 1e-7), dtype)
         matrix = ops.cast(self.zeropower_via_newtonschulz5(matrix, self.ns_steps), variable.dtype)
         self.assign_sub(variable, lr * scale * ops.reshape(matrix, variable.shape))
+
+
+def build(
+    recipe: Recipe,
+    learning_rate: float | keras.optimizers.schedules.LearningRateSchedule,
+    *,
+    without_muon: Sequence[str],
+) -> keras.optimizers.Optimizer:
+    """A new optimizer by the recipe. without_muon: names of layers that Muon leaves to AdamW."""
+    settings = {
+        "learning_rate": learning_rate,
+        "weight_decay": _weight_decay(recipe),
+        "use_ema": bool(recipe.ema),
+        "ema_momentum": recipe.ema or 0.99,
+    }
+    if recipe.optimizer == "sgd":
+        return keras.optimizers.SGD(momentum=0.9, nesterov=True, **settings)
+    if recipe.optimizer == "muon":
+        return Muon(
+            adam_weight_decay=settings["weight_decay"],
+            exclude_layers=list(without_muon),
+            **settings,
+        )
+    kinds = {"adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW}
+    return kinds[recipe.optimizer](**settings)
+
+
+def rebuild(
+    saved: keras.optimizers.Optimizer,
+    recipe: Recipe,
+    saved_recipe: Recipe,
+    learning_rate: float | keras.optimizers.schedules.LearningRateSchedule,
+) -> keras.optimizers.Optimizer:
+    """A new optimizer with the settings of a saved one; its state is not copied.
+
+    Weight decay and EMA momentum are the recipe's where they differ from the saved recipe's.
+    """
+    config = {**saved.get_config(), "learning_rate": learning_rate}
+    if recipe.weight_decay != saved_recipe.weight_decay:
+        decays = config.keys() & {"weight_decay", "adam_weight_decay"}
+        config.update(dict.fromkeys(decays, _weight_decay(recipe)))
+    if recipe.ema != saved_recipe.ema:
+        config["ema_momentum"] = recipe.ema
+    return type(saved).from_config(config)
+
+
+def _weight_decay(recipe: Recipe) -> float | None:
+    """For Keras, no weight decay is None, but AdamW takes numbers alone."""
+    return recipe.weight_decay or (0.0 if recipe.optimizer == "adamw" else None)

@@ -8,6 +8,7 @@ import keras
 from keras import layers
 
 from ferlab.errors import InputError
+from models.head import head
 
 BLOCK_FILTERS = (32, 64, 128)
 CONVOLUTIONS_PER_BLOCK = 3
@@ -15,7 +16,7 @@ DENSE_UNITS = (256, 128, 64)
 
 
 def cnn(image_shape: tuple[int, int, int], num_classes: int) -> keras.Model:
-    """Images of any size from 8x8; see the package for the contract of a builder."""
+    """Build it for images of 8x8 or more; `models` describes the arguments and the result."""
     if min(image_shape[:2]) < 2 ** len(BLOCK_FILTERS):
         raise InputError(f"model cnn needs images of 8x8 or more. Received: {image_shape}")
     images = keras.Input(image_shape, name="images")
@@ -30,5 +31,4 @@ def cnn(image_shape: tuple[int, int, int], num_classes: int) -> keras.Model:
     x = layers.Flatten(name="flatten")(x)
     for index, units in enumerate(DENSE_UNITS, start=1):
         x = layers.Dense(units, activation="relu", name=f"dense{index}")(x)
-    outputs = layers.Dense(num_classes, activation="softmax", name="probabilities")(x)
-    return keras.Model(images, outputs, name="cnn")
+    return keras.Model(images, head(x, num_classes), name="cnn")

@@ -1,23 +1,24 @@
 """A small residual network: narrow where the images are large, wide where they are small.
 
 For 48x48 grey images and 7 classes: 1,580,327 trainable parameters, 0.15 G multiply-adds. Two
-3x3 convolutions at full size, then stages of 3x3 ones at a half, a quarter and an eighth of the
-side, and the mean over the places of the last.
+3x3 convolutions at full resolution, three stages of 3x3 convolutions at a half, a quarter and an
+eighth of it, global average pooling.
 
 Sources: He et al. 2016, "Deep Residual Learning for Image Recognition", arXiv 1512.03385 (residual
-blocks, their initialisation); Lin et al. 2014, "Network In Network", arXiv 1312.4400 (the mean in
-place of dense layers, which also lets the network take images of any size).
+blocks and their initialization); Lin et al. 2014, "Network In Network", arXiv 1312.4400 (global
+average pooling in place of dense layers, so that the network takes images of any size).
 """
 
 import keras
 from keras import layers
 
 from ferlab.errors import InputError
+from models.head import head
 
 STEMS = ("full", "strided")
-STEM_FILTERS = 32  # multiples of 16: with 24 batch normalisation takes five times as long
+STEM_FILTERS = 32  # a multiple of 16: with 24, batch normalization takes five times as long
 STAGE_FILTERS = (48, 128, 224)
-STAGE_BLOCKS = (1, 1, 1)  # residual blocks of two convolutions, after the stage's first one
+STAGE_BLOCKS = (1, 1, 1)  # of two convolutions each, after the first convolution of the stage
 POOLINGS = ("average", "max", "flatten")
 
 
@@ -31,11 +32,12 @@ def resnet(
     stage_blocks: tuple[int, ...] = STAGE_BLOCKS,
     pooling: str = "average",
 ) -> keras.Model:
-    """Images of any size from 8x8; see the package for the contract of a builder.
+    """Build it for images of 8x8 or more; `models` describes a builder's arguments and result.
 
-    stem: full has two 3x3 convolutions before it halves the sides; strided, one 5x5 of stride 2,
-        about twice as fast on a processor and less accurate.
-    pooling: what joins the places of the last stage, one of POOLINGS; flatten for one size alone.
+    stem: "full", two 3x3 convolutions and pooling, or "strided", one 5x5 convolution of stride 2,
+        which is about twice as fast on a CPU and less accurate.
+    pooling: of the last stage's feature maps, one of POOLINGS; "flatten" ties the network to one
+        image size.
     """
     smallest = 2 ** len(stage_filters)
     if min(image_shape[:2]) < smallest:
@@ -59,14 +61,13 @@ def resnet(
         x = _convolution(x, filters, f"stage{stage}_entry")
         for block in range(1, blocks + 1):
             x = _residual_block(x, filters, f"stage{stage}_block{block}")
-    join = {
+    pool = {
         "average": layers.GlobalAveragePooling2D,
         "max": layers.GlobalMaxPooling2D,
         "flatten": layers.Flatten,
     }[pooling]
-    x = join(name="features")(x)
-    outputs = layers.Dense(num_classes, activation="softmax", name="probabilities")(x)
-    return keras.Model(images, outputs, name="resnet")
+    x = pool(name="features")(x)
+    return keras.Model(images, head(x, num_classes), name="resnet")
 
 
 def _residual_block(x, filters: int, name: str):
@@ -80,7 +81,7 @@ def _residual_block(x, filters: int, name: str):
 def _convolution(
     x, filters: int, name: str, *, kernel_size: int = 3, strides: int = 1, activation="relu"
 ):
-    """A convolution and batch normalisation, whose shift takes the place of biases."""
+    """A convolution without biases and batch normalization."""
     x = layers.Conv2D(
         filters,
         kernel_size,

@@ -162,7 +162,9 @@ def train_row(args: argparse.Namespace, name: str, seed: int, whole, test) -> No
     from ferlab.recipes import RECIPES
 
     row = ROWS[name]
-    recipe = RECIPES["fast"].override(**{"epochs": args.epochs, **WHOLE, **row.recipe})
+    recipe = RECIPES["fast"].override(
+        **{"name": name, "epochs": args.epochs, **WHOLE, **row.recipe}
+    )
     fold = np.arange(seed * FOLD, (seed + 1) * FOLD)
     validation, public = whole.take(fold), test.labelled()
     indices = np.setdiff1d(np.arange(len(whole)), fold)
@@ -193,11 +195,8 @@ def fit_row(
     model = build(ROWS[name])
     result = training.fit(
         model,
-        objective.train,
+        objective,
         validation,
-        dataclasses.replace(objective.recipe, name=name),
-        seed=seed,
-        objective=objective,
         run_dir=args.out_dir / "runs" / f"{name}-seed{seed}",
     )
     checkpoints.save(result.model, path, result.record, training_rows=result.training_rows)
@@ -274,7 +273,12 @@ def objective_of(args: argparse.Namespace, row: Row, recipe, train, test, seed: 
         thresholds = np.full(7, semi.threshold)
         known = np.zeros(0, "uint64")
         objective = FixMatch(
-            train, semi, unlabelled=test.images, thresholds=thresholds, known=known
+            train,
+            semi,
+            seed=seed,
+            unlabelled=test.images,
+            thresholds=thresholds,
+            known=known,
         )
         return objective, 7  # 3 each, labelled and unlabelled, and 1 for the pseudo-labels
     if row.method == "distillation":
@@ -284,8 +288,8 @@ def objective_of(args: argparse.Namespace, row: Row, recipe, train, test, seed: 
         probabilities = np.mean([predict(path, train, "none") for path in voters], axis=0)
         names = tuple(path.name for path in voters)
         teacher = Teacher(names, probabilities.astype("float32"), rows=train.row_digests())
-        return Supervised(train, recipe, teacher=teacher), 3
-    return Supervised(train, recipe), 3
+        return Supervised(train, recipe, seed=seed, teacher=teacher), 3
+    return Supervised(train, recipe, seed=seed), 3
 
 
 def print_table(args: argparse.Namespace) -> None:

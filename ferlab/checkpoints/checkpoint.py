@@ -41,7 +41,8 @@ class Checkpoint:
     """An opened checkpoint.
 
     class_names: None when neither the file nor the user states them. pixels: a key of
-    PIXEL_SCALES. record: empty when the file has none. vintage: what wrote it.
+    PIXEL_SCALES. record: empty when the file has none. vintage: what wrote it. architecture: as
+    in `load`.
     """
 
     path: Path
@@ -50,6 +51,7 @@ class Checkpoint:
     pixels: str
     record: TrainingRecord = field(default_factory=TrainingRecord)
     vintage: str = ""
+    architecture: Path | None = None
     _raw_model: "keras.Model | None" = field(default=None, repr=False)
 
     @property
@@ -75,6 +77,17 @@ class Checkpoint:
     def in_memory(cls, model: "keras.Model", record: TrainingRecord) -> Self:
         """A model of raw pixels that was just trained and is in no file yet."""
         return cls(Path("model"), model, record.class_names, "raw", record)
+
+    def reload(self) -> Self:
+        """Open the file again, with its optimizer if this one has it: a model of its own."""
+        opened = load(
+            self.path,
+            pixels=self.pixels,
+            class_names=self.class_names,
+            architecture=self.architecture,
+            with_optimizer=getattr(self.model, "optimizer", None) is not None,
+        )
+        return dataclasses.replace(self, model=opened.model, _raw_model=None)
 
     def with_model(self, model: "keras.Model") -> Self:
         """This checkpoint with another model for the same pixels, such as a part of its own."""
@@ -247,6 +260,7 @@ def load(
         pixels="unit",
         record=record,
         vintage=contents.vintage,
+        architecture=architecture,
     )
     _require_image_classifier(checkpoint)
     checkpoint.pixels = _pixels(checkpoint, pixels)

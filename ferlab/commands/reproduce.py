@@ -57,9 +57,7 @@ def run(args: argparse.Namespace) -> None:
 
     from ferlab import backend, checkpoints, files, training
     from ferlab.evaluation import scoring
-    from ferlab.training import distillation, runs
-    from ferlab.training.objectives import Supervised
-    from models import build_model
+    from ferlab.training import runs
 
     if args.data:  # chosen before the training, so that what is wrong with them is told at once
         shipped = checkpoints.load(path)
@@ -82,16 +80,12 @@ def run(args: argparse.Namespace) -> None:
         print(f"note: {note}")
 
     files.require_writable(args.out_dir / "checkpoint.h5")
-    labelled = train.without_labels(recipe.labels_removed, facts["seed"]).labelled()
-    teacher = distillation.teacher(teachers, labelled, recipe, report=print)
-    training.set_seed(facts["seed"])
-    result = training.fit(
-        build_model(recipe.model, train.image_shape, train.num_classes),
-        labelled,
+    result = training.train(
+        train,
         validation,
         recipe,
         seed=facts["seed"],
-        objective=Supervised(labelled, recipe, teacher=teacher),
+        teachers=teachers,
         run_dir=args.run_dir or runs.RUNS_DIR / f"reproduce-{name}",
     )
     new = training.publish(result, args.out_dir)

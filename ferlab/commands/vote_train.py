@@ -113,9 +113,7 @@ def _train_members(
         recipe, seed = recipes[index % len(recipes)], args.seed + index
         run_dir = args.out_dir / "runs" / f"{index + 1:02d}-{recipe.name}-seed{seed}"
         print(f"training {index + 1} of {count}")
-        training.set_seed(seed)
-        result = training.fit(
-            build_model(recipe.model, train.image_shape, train.num_classes),
+        result = training.train(
             train,
             validation,
             recipe,

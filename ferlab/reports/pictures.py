@@ -1,4 +1,4 @@
-"""Pictures of one model, each saved as a PNG: what `plot_model.py` and `gradient_ascent.py` draw.
+"""Pictures of one model, each saved as a PNG: what the root scripts draw.
 
 `report` is called with the lines to print: the numbers in the picture, and its path.
 """
@@ -17,6 +17,8 @@ from ferlab.interpretation import METHODS, Ascent, Target
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from ferlab.training.semi_supervised import Outcome
 
 Report = Callable[[str], None]
 
@@ -104,4 +106,12 @@ def save_ascent(
     ]
     title = f"{checkpoint.path.name}: {target.title}"
     plots.save(plots.filters_figure(ascent.images, labels, title), path)
+    report(str(path))
+
+
+def save_pseudo_labels(outcome: "Outcome", checkpoint: Path, report: Report = print) -> None:
+    """The pseudo-labels of each round, beside the checkpoint that learned them."""
+    path = checkpoint.with_name(f"{checkpoint.stem}_pseudo.png")
+    names = outcome.result.record.class_names
+    plots.save(plots.pseudo_labels_figure(outcome.rounds(), names, checkpoint.name), path)
     report(str(path))

@@ -1,25 +1,24 @@
 """Training: the only place that compiles and fits a model."""
 
-from ferlab.training.fit import (
-    Result,
-    checkpoint_of,
-    checkpoint_settings,
-    duration,
-    fit,
-    publish,
-    require_epochs,
-    set_seed,
-    snapshot_name,
-)
+from ferlab.training.callbacks import duration, snapshot_name
+from ferlab.training.fit import NEW, Result, Start, fit, set_seed, train
+from ferlab.training.objectives import FixMatch, Objective, PseudoLabelled, Supervised, Teacher
+from ferlab.training.publishing import checkpoint_of, publish
 
 __all__ = [
+    "NEW",
+    "FixMatch",
+    "Objective",
+    "PseudoLabelled",
     "Result",
+    "Start",
+    "Supervised",
+    "Teacher",
     "checkpoint_of",
-    "checkpoint_settings",
     "duration",
     "fit",
     "publish",
-    "require_epochs",
     "set_seed",
     "snapshot_name",
+    "train",
 ]

@@ -15,9 +15,10 @@ from ferlab.training.objectives import Teacher
 def teacher(
     paths: Sequence[Path], dataset: Dataset, recipe: Recipe, *, report: Callable[[str], None]
 ) -> Teacher | None:
-    """What checkpoints and lists, as one vote, say of every row; None where there are none.
+    """The probabilities of checkpoints and model lists, as one vote, for every row.
 
-    For a recipe that mirrors images they are asked with the mirror image too, and the mean counts.
+    None without paths. For a recipe that flips images at random, the mean over an image and its
+    mirror image is used.
     """
     if not paths:
         return None
@@ -41,9 +42,9 @@ def teacher(
 
 
 def _rows_of(path: Path, dataset: Dataset) -> np.ndarray | None:
-    """Digests of all rows it was trained on, where they can be told among those of the dataset."""
+    """Digests of all training rows of a model, if they are comparable with the dataset's."""
     record = checkpoints.read_record(path)
-    is_alike = record.image_shape == dataset.image_shape  # others have other digests
+    is_alike = record.image_shape == dataset.image_shape  # digests depend on it
     if not is_alike or record.has_unknown_rows:
         return None
     return checkpoints.read_training_rows(path)

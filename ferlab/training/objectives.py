@@ -1,11 +1,12 @@
 """What a training learns from: labels, pseudo-labels, or labels and unlabelled images together.
 
-An objective gives `training.fit` its batches, its loss, and the model that is fitted: the model
-itself behind what is done at random to its images, on the model's own variables.
+An objective gives `training.fit` its batches, its loss, and the model to fit: the network behind
+random augmentation, on the network's own variables.
 """
 
 import hashlib
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -21,12 +22,13 @@ from ferlab.training.augmentation import augmentation_layers, strong_augmentatio
 
 @dataclass(frozen=True, eq=False)
 class Teacher:
-    """What another model, or a vote of them, says of the rows to train on.
+    """The probabilities that another model, or a vote, gives for the training rows.
 
-    Hinton et al. 2015, arXiv 1503.02531, without their temperature.
+    Hinton et al. 2015, "Distilling the Knowledge in a Neural Network", arXiv 1503.02531, without
+    the temperature.
 
-    names: of its files, as a user would give them. probabilities: float32 (n, num_classes). rows:
-    digests of those it was trained on itself, uint64 (m,); None where that is not all known.
+    names: of its files. probabilities: float32 (n, num_classes). rows: digests of the rows that it
+    was trained on, uint64 (m,); None where some of them are unknown.
     """
 
     names: tuple[str, ...]
@@ -34,11 +36,50 @@ class Teacher:
     rows: np.ndarray | None
 
 
-class Supervised:
-    """Cross-entropy on the given labels, which the recipe may smooth and blend.
+class Objective(Protocol):
+    """What `training.fit` needs of an objective.
 
-    steps: of an epoch, where that is not every row once: a control learns for as many as another.
-    teacher: is learned from beside the labels.
+    train: the labelled training rows. loss: a Keras loss of the targets in the batches.
+    """
+
+    train: Dataset
+    recipe: Recipe
+    seed: int
+    teacher: Teacher | None
+    loss: str
+
+    @property
+    def steps_per_epoch(self) -> int: ...
+
+    def batches(self, phase: Phase) -> Batches | PairedBatches:
+        """The batches of an epoch; their `shuffle(epoch)` orders them."""
+        ...
+
+    def validation_batches(self, validation: Dataset, batch_size: int) -> Batches | PairedBatches:
+        """All validation rows, in order, in batches of the same structure."""
+        ...
+
+    def training_model(self, model: keras.Model, phase: Phase) -> keras.Model:
+        """The model to fit, on the variables of `model`."""
+        ...
+
+    def learned_from(self) -> LearnedFrom:
+        """What the model learns from beside the labelled images."""
+        ...
+
+    def training_rows(self) -> np.ndarray:
+        """Digests of all rows that the model learns from, uint64 (n,).
+
+        Models must not be tuned or scored on these.
+        """
+        ...
+
+
+class Supervised:
+    """Cross-entropy with the labels, which the recipe can smooth and blend.
+
+    steps: per epoch, if not every row once. teacher: its probabilities are learned beside the
+    labels.
     """
 
     loss = "sparse_categorical_crossentropy"
@@ -48,35 +89,32 @@ class Supervised:
         train: Dataset,
         recipe: Recipe,
         *,
+        seed: int = 0,
         steps: int | None = None,
         teacher: Teacher | None = None,
     ) -> None:
-        self.train, self.recipe, self.steps, self.teacher = train, recipe, steps, teacher
-        if self._is_soft:
+        self.train, self.recipe, self.seed = train, recipe, seed
+        self.steps, self.teacher = steps, teacher
+        if self._has_soft_targets:
             self.loss = "categorical_crossentropy"
 
     @property
-    def _is_soft(self) -> bool:
+    def _has_soft_targets(self) -> bool:
         return self.recipe.learns_soft_targets or self.teacher is not None
 
     def __str__(self) -> str:
         return f"{len(self.train):,} training"
 
-    def seen(self) -> np.ndarray:
-        """Digests of the rows on which nothing may be decided afterwards, uint64 (n,)."""
-        own = self.train.row_digests()
-        taught = self.teacher.rows if self.teacher else None
-        return own if taught is None else np.concatenate([own, taught])
+    @property
+    def steps_per_epoch(self) -> int:
+        return self.steps or -(-len(self.train) // self.recipe.batch_size)
 
-    def taught_rows(self, validation: Dataset) -> int:
-        """How many of the rows to decide on the teacher was trained on, as far as it tells."""
-        if self.teacher is None or self.teacher.rows is None:
-            return 0
-        others = np.setdiff1d(self.teacher.rows, self.train.row_digests())
-        return int(np.isin(validation.row_digests(), others).sum())
+    def training_rows(self) -> np.ndarray:
+        own = self.train.row_digests()
+        teachers = self.teacher.rows if self.teacher else None
+        return own if teachers is None else np.concatenate([own, teachers])
 
     def learned_from(self) -> LearnedFrom:
-        """What the model learns from beside the labelled images."""
         if self.teacher is None:
             return LearnedFrom(steps=self.steps)
         return LearnedFrom(
@@ -88,20 +126,21 @@ class Supervised:
     def _recipe_in(self, phase: Phase) -> Recipe:
         return self.recipe if phase.augment else self.recipe.without_augmentation()
 
-    def batches(self, seed: int, phase: Phase = WHOLE_TRAINING) -> Batches | PairedBatches:
+    def batches(self, phase: Phase = WHOLE_TRAINING) -> Batches | PairedBatches:
+        recipe = self._recipe_in(phase)
         return Batches(
             self.train.images,
             self._targets(),
-            self.recipe.batch_size,
-            seed,
+            recipe.batch_size,
+            self.seed,
             steps=self.steps,
-            mixup=self._recipe_in(phase).mixup,
-            cutmix=self._recipe_in(phase).cutmix,
+            mixup=recipe.mixup,
+            cutmix=recipe.cutmix,
         )
 
     def _targets(self) -> np.ndarray:
-        """The labels, or float32 (n, num_classes) where there is more to learn than those."""
-        if not self._is_soft:
+        """The labels, int64 (n,), or soft targets, float32 (n, num_classes)."""
+        if not self._has_soft_targets:
             return self.train.labels
         targets = one_hot(self.train)
         if self.teacher is not None:
@@ -111,7 +150,7 @@ class Supervised:
         return (1 - smoothing) * targets + np.float32(smoothing / self.train.num_classes)
 
     def validation_batches(self, validation: Dataset, batch_size: int) -> Batches | PairedBatches:
-        targets = one_hot(validation) if self._is_soft else validation.labels
+        targets = one_hot(validation) if self._has_soft_targets else validation.labels
         return Batches(validation.images, targets, batch_size)
 
     def training_model(self, model: keras.Model, phase: Phase = WHOLE_TRAINING) -> keras.Model:
@@ -119,21 +158,21 @@ class Supervised:
 
 
 def one_hot(dataset: Dataset) -> np.ndarray:
-    """float32 (n, num_classes)."""
-    return np.eye(dataset.num_classes, dtype="float32")[dataset.labels]
+    """The labels as probabilities, float32 (n, num_classes)."""
+    return keras.utils.to_categorical(dataset.labels, dataset.num_classes).astype("float32")
 
 
 class PseudoLabelled(Supervised):
-    """Cross-entropy on given labels and on pseudo-labels, whose weight may grow.
+    """Cross-entropy with labels and with pseudo-labels, whose weight can ramp up.
 
-    After Lee 2013, "Pseudo-Label: The Simple and Efficient Semi-Supervised Learning Method", who
-    labels anew at every step; here pseudo-labels stay as a predictor gave them, and a batch mixes
-    both kinds.
+    After Lee 2013, "Pseudo-Label: The Simple and Efficient Semi-Supervised Learning Method". There,
+    the model labels anew at every step; here pseudo-labels are those of a predictor, and a batch
+    mixes both kinds.
 
-    train: the rows with given labels. images and targets: those with pseudo-labels, uint8 (n,
-    height, width, channels), and what is learned for them, float32 (n, num_classes). known:
-    digests of the rows among them whose truth somebody may know, uint64 (m,). labelled_by: who
-    gave the pseudo-labels, for the record. initial_epoch: when the weight begins to grow.
+    train: the rows with labels. images: those with pseudo-labels, uint8 (n, height, width,
+    channels). targets: the pseudo-labels as probabilities, float32 (n, num_classes). known:
+    digests of the unlabelled rows whose labels are known elsewhere, uint64 (m,). labelled_by: name
+    of the predictor. initial_epoch: the epoch at which the ramp begins.
     """
 
     loss = "categorical_crossentropy"
@@ -143,13 +182,14 @@ class PseudoLabelled(Supervised):
         train: Dataset,
         recipe: SemiRecipe,
         *,
+        seed: int,
         images: np.ndarray,
         targets: np.ndarray,
         known: np.ndarray,
         labelled_by: str,
         initial_epoch: int = 0,
     ) -> None:
-        super().__init__(train, recipe)
+        super().__init__(train, recipe, seed=seed)
         self.initial_epoch = initial_epoch
         self.images, self.targets, self.known = images, targets, known
         self.labelled_by = labelled_by
@@ -157,8 +197,12 @@ class PseudoLabelled(Supervised):
     def __str__(self) -> str:
         return f"{len(self.train):,} labelled and {len(self.images):,} pseudo-labelled training"
 
-    def seen(self) -> np.ndarray:
-        return np.concatenate([super().seen(), self.known])
+    @property
+    def steps_per_epoch(self) -> int:
+        return -(-(len(self.train) + len(self.images)) // self.recipe.batch_size)
+
+    def training_rows(self) -> np.ndarray:
+        return np.concatenate([super().training_rows(), self.known])
 
     def learned_from(self) -> LearnedFrom:
         return LearnedFrom(
@@ -166,19 +210,19 @@ class PseudoLabelled(Supervised):
         )
 
     def weights(self, epoch: int) -> np.ndarray:
-        """float32 (rows,): 1 for a given label; a pseudo-label's grows from 0 over the ramp."""
+        """float32 (rows,): 1 for a label; a pseudo-label's ramps up from 0."""
         ramp = self.recipe.ramp_epochs
         passed = max(0, epoch - self.initial_epoch)
         weight = self.recipe.unlabelled_weight * (min(1.0, passed / ramp) if ramp else 1.0)
         ones = np.ones(len(self.train), "float32")
         return np.concatenate([ones, np.full(len(self.images), weight, "float32")])
 
-    def batches(self, seed: int, phase: Phase = WHOLE_TRAINING) -> Batches:
+    def batches(self, phase: Phase = WHOLE_TRAINING) -> Batches:
         return Batches(
             np.concatenate([self.train.images, self.images]),
             np.concatenate([one_hot(self.train), self.targets]),
             self.recipe.batch_size,
-            seed,
+            self.seed,
             weights=self.weights,
         )
 
@@ -187,16 +231,16 @@ class PseudoLabelled(Supervised):
 
 
 class FixMatch(Supervised):
-    """Cross-entropy on given labels, and consistency on unlabelled images.
+    """Cross-entropy with labels, and consistency on unlabelled images.
 
-    What the model is confident of in a weak view of an image it is to say of a strong view too.
-    Sohn et al. 2020, arXiv 2001.07685. Other than there: the weak view is judged in inference
-    mode, the recipe's optimiser at a constant rate takes the place of SGD with a cosine schedule
-    and of averaged weights, and the labelled images are not among the unlabelled.
+    Sohn et al. 2020, arXiv 2001.07685: where the model is confident of a weakly augmented image,
+    it learns the same answer for a strongly augmented one. Unlike there, weakly augmented images
+    are predicted in inference mode, the recipe's optimizer and schedule are used, and the labelled
+    images are not among the unlabelled ones.
 
-    unlabelled: uint8 (n, height, width, channels); a step takes recipe.unlabelled_ratio times as
-    many of them as labelled images. thresholds: float (num_classes,). known: digests of the rows
-    among the unlabelled whose truth somebody may know.
+    unlabelled: uint8 (n, height, width, channels); a step has recipe.unlabelled_ratio times as
+    many of them as labelled images. thresholds: minimum confidence for each class, float
+    (num_classes,). known: as in `PseudoLabelled`.
     """
 
     def __init__(
@@ -204,33 +248,34 @@ class FixMatch(Supervised):
         train: Dataset,
         recipe: SemiRecipe,
         *,
+        seed: int,
         unlabelled: np.ndarray,
         thresholds: np.ndarray,
         known: np.ndarray,
     ) -> None:
-        super().__init__(train, recipe)
+        super().__init__(train, recipe, seed=seed)
         self.unlabelled, self.thresholds, self.known = unlabelled, thresholds, known
 
     def __str__(self) -> str:
         return f"{len(self.train):,} labelled and {len(self.unlabelled):,} unlabelled training"
 
-    def seen(self) -> np.ndarray:
-        return np.concatenate([super().seen(), self.known])
+    def training_rows(self) -> np.ndarray:
+        return np.concatenate([super().training_rows(), self.known])
 
     def learned_from(self) -> LearnedFrom:
         return LearnedFrom(unlabelled=_fingerprint(self.unlabelled, self.thresholds))
 
-    def batches(self, seed: int, phase: Phase = WHOLE_TRAINING) -> PairedBatches:
-        labelled = super().batches(seed)
+    def batches(self, phase: Phase = WHOLE_TRAINING) -> PairedBatches:
+        labelled = super().batches()
         count = self.recipe.unlabelled_ratio * self.recipe.batch_size
-        other_seed = seed + 2**32  # a stream of its own
+        other_seed = self.seed + 2**32  # no seed of a training is that large
         unlabelled = Batches(self.unlabelled, None, count, other_seed, steps=len(labelled))
         return PairedBatches(labelled, unlabelled)
 
     def validation_batches(self, validation: Dataset, batch_size: int) -> PairedBatches:
         labelled = super().validation_batches(validation, batch_size)
-        none = Batches(validation.images[:1], None, 1, steps=len(labelled))
-        return PairedBatches(labelled, none)
+        placeholder = Batches(validation.images[:1], None, 1, steps=len(labelled))
+        return PairedBatches(labelled, placeholder)
 
     def training_model(self, model: keras.Model, phase: Phase = WHOLE_TRAINING) -> keras.Model:
         images, unlabelled = (
@@ -244,7 +289,7 @@ class FixMatch(Supervised):
 
 
 class _TwoViews(keras.layers.Layer):
-    """The probabilities of the labelled images; FixMatch's loss of the unlabelled is added."""
+    """Probabilities of the labelled images; adds FixMatch's loss of the unlabelled ones."""
 
     def __init__(self, network: keras.Model, recipe: SemiRecipe, thresholds: np.ndarray) -> None:
         super().__init__(name="two_views")
@@ -259,7 +304,7 @@ class _TwoViews(keras.layers.Layer):
 
     @property
     def metrics(self):
-        return []  # not those that the network, which is compiled too, has for itself
+        return []  # without those that the network, which is compiled too, has for itself
 
     def call(self, inputs, training=False):
         images, unlabelled = inputs
@@ -271,12 +316,12 @@ class _TwoViews(keras.layers.Layer):
             weak = layer(weak, training=True)
         for layer in self.strong:
             strong = layer(strong, training=True)
-        guesses = ops.stop_gradient(self.network(weak[count:], training=False))
+        predicted = ops.stop_gradient(self.network(weak[count:], training=False))
         outputs = self.network(ops.concatenate([weak[:count], strong]), training=True)
-        labels = ops.argmax(guesses, axis=-1)
-        sure = ops.max(guesses, axis=-1) >= ops.take(self.thresholds, labels)
+        labels = ops.argmax(predicted, axis=-1)
+        is_confident = ops.max(predicted, axis=-1) >= ops.take(self.thresholds, labels)
         losses = keras.losses.sparse_categorical_crossentropy(labels, outputs[count:])
-        self.add_loss(self.weight * ops.mean(ops.cast(sure, losses.dtype) * losses))
+        self.add_loss(self.weight * ops.mean(ops.cast(is_confident, losses.dtype) * losses))
         return outputs[:count]
 
 
@@ -285,7 +330,8 @@ def behind_augmentation(
 ) -> keras.Model:
     """The model behind the recipe's random layers, on the model's own variables.
 
-    Raises InputError where images are to be made smaller for a model that takes one size alone.
+    scale: of the images' sides, if the model is to see smaller images. Raises InputError for a
+    model that takes one image size alone.
     """
     images = keras.Input(model.input_shape[1:], name="training_images")
     x = images
@@ -298,12 +344,12 @@ def behind_augmentation(
         x = keras.layers.Resizing(*shape[:2], antialias=True, name="smaller")(x)
     try:
         body = accelerate(model, bfloat16=recipe.bfloat16 and has_bfloat16(), image_shape=shape)
-    except ValueError as error:  # Keras's, of a layer with weights for every place
+    except ValueError as error:  # Keras's, for a layer with weights for every pixel
         if shape is None:
             raise
         raise InputError(
             f"model {model.name} cannot take images of {shape[0]}x{shape[1]}; "
-            "--progressive-scale 0 --progressive-fraction 0 trains on whole images alone"
+            "--progressive-scale 0 --progressive-fraction 0 trains on whole images only"
         ) from error
     return keras.Model(images, body(x), name=f"{model.name}_training")
 

@@ -1,4 +1,4 @@
-"""Pseudo-labels: what a model says of unlabelled images, where it is confident enough."""
+"""Pseudo-labels: a model's confident predictions of unlabelled images, used as labels."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +13,10 @@ from ferlab.recipes import SemiRecipe
 
 @dataclass(frozen=True)
 class PseudoLabels:
-    """What a model says of the unlabelled rows.
+    """A model's predictions of the unlabelled rows.
 
-    labels: int64 (n,), -1 for a row below its threshold, which is scikit-learn's word for it.
-    probabilities: float32 (n, num_classes). truth: int64 (n,), -1 where nobody knows.
+    labels: int64 (n,), -1 for a row below its threshold, as in scikit-learn. probabilities:
+    float32 (n, num_classes). truth: the true labels, int64 (n,), -1 where unknown.
     """
 
     labels: np.ndarray
@@ -29,17 +29,21 @@ class PseudoLabels:
         return self.probabilities.max(axis=1)
 
     @property
-    def chosen(self) -> np.ndarray:
+    def is_confident(self) -> np.ndarray:
+        """bool (n,): the rows that have a pseudo-label."""
         return self.labels != UNLABELLED
 
     def targets(self, *, soft: bool) -> np.ndarray:
-        """float32 (n, num_classes): what is learned for each row, of use where it is chosen."""
+        """Targets to learn, float32 (n, num_classes); meaningless for a row below its threshold.
+
+        soft: the probabilities instead of the most probable class.
+        """
         if soft:
             return self.probabilities
         return np.eye(len(self.class_names), dtype="float32")[self.labels]
 
     def write_csv(self, path: Path, ids: np.ndarray) -> None:
-        """`id,label,confidence,truth`, a row for each; ids: str (n,)."""
+        """Write columns `id,label,confidence,truth`. ids: str (n,)."""
         import pandas as pd
 
         columns = {"id": ids, "label": self.labels, "confidence": self.confidence}
@@ -48,22 +52,25 @@ class PseudoLabels:
         )
 
     def lines(self) -> list[str]:
-        """A table to print: how many, how confident, and how right where the truth is known."""
+        """A table to print: number, mean confidence and, where known, accuracy by class."""
         width = max(map(len, (*self.class_names, "pseudo-label")))
-        lines = [f"{'pseudo-label':{width}}  rows    confidence  right where the truth is known"]
+        lines = [f"{'pseudo-label':{width}}  rows    confidence  accuracy where the label is known"]
         named = [(name, self.labels == label) for label, name in enumerate(self.class_names)]
-        for name, rows in (*named, ("all", self.chosen)):
+        for name, rows in (*named, ("all", self.is_confident)):
             known = rows & (self.truth != UNLABELLED)
-            right = "-"
+            accuracy = "-"
             if known.any():
-                right = str(metrics.accuracy(self.truth[known], self.labels[known]))
+                accuracy = str(metrics.accuracy(self.truth[known], self.labels[known]))
             confidence = f"{self.confidence[rows].mean():.3f}" if rows.any() else "-"
-            lines.append(f"{name:{width}}  {rows.sum():>6,}  {confidence:>10}  {right}")
+            lines.append(f"{name:{width}}  {rows.sum():>6,}  {confidence:>10}  {accuracy}")
         return lines
 
 
 def thresholds(recipe: SemiRecipe, class_names: tuple[str, ...]) -> np.ndarray:
-    """float64 (num_classes,): the least confidence for each class. Raises InputError."""
+    """The minimum confidence for each class, float64 (num_classes,).
+
+    Raises InputError for a threshold of an unknown class.
+    """
     for name in recipe.class_thresholds:
         if name not in class_names:
             raise InputError(
@@ -73,16 +80,16 @@ def thresholds(recipe: SemiRecipe, class_names: tuple[str, ...]) -> np.ndarray:
     return np.array([recipe.class_thresholds.get(name, recipe.threshold) for name in class_names])
 
 
-def choose(
+def select(
     probabilities: np.ndarray,
     recipe: SemiRecipe,
     class_names: tuple[str, ...],
     *,
     truth: np.ndarray,
 ) -> PseudoLabels:
-    """The most probable class of each row, where it reaches the class's threshold.
+    """Label each row by its most probable class, if that reaches the class's threshold.
 
-    probabilities: float32 (n, num_classes); truth: int64 (n,), -1 where nobody knows.
+    probabilities: float32 (n, num_classes). truth: as in `PseudoLabels`.
     """
     labels = probabilities.argmax(axis=1).astype(np.int64)
     labels[probabilities.max(axis=1) < thresholds(recipe, class_names)[labels]] = UNLABELLED

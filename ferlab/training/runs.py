@@ -1,11 +1,11 @@
-"""The folder of a run: found again or made, in one process at a time, marked once it is published.
+"""The folder of a run: created or found again, and locked while a process works in it.
 
-    run = runs.open_run(settings, run_dir, name="cnn-report", valued="last.h5")
-    ...                  # write into run.path; after a kill the same settings lead here again
-    run.finish(path)     # what came of it is published: the next such run gets a new folder
+    run = runs.open_run(settings, run_dir, name="cnn-report", resume_file="last.h5")
+    ...                  # write into run.path; after a kill the same settings open it again
+    run.finish(path)     # the result is published: the next such run gets a new folder
 
-A run folder is one run's own: nothing else writes there. `config.json` holds its settings,
-`result.json` is the mark, `.lock` is held as long as the run and dies with the process.
+Nothing else writes into a run folder. `config.json` holds its settings, `result.json` marks it as
+finished, and `.lock` is held during the run and released when the process ends.
 """
 
 import contextlib
@@ -28,74 +28,79 @@ RUNS_DIR = Path("runs")
 CONFIG_NAME = "config.json"
 MARK_NAME = "result.json"
 LOCK_NAME = ".lock"
-BARE = {CONFIG_NAME, "environment.json", "log.txt", "history.csv"}  # nothing that took long
+QUICK = {CONFIG_NAME, "environment.json", "log.txt", "history.csv"}  # no result of training
 FORMER_NAMES = {  # of settings, in the folders of ferlab 0.1
     "objective": "learned_from",
     "previous": "resume_from",
     "origin": "initialized_from",
     "existing": "resume_from",
 }
-NOT_COMPARED = "source"  # the name of a setting that decides nothing: a file may be renamed
+NOT_COMPARED = "source"  # a file may be renamed
 
 
 class Run:
-    """A folder that this process holds.
+    """A folder that is locked by this process.
 
-    goes_on: whether the folder was there with the same settings.
+    is_resumed: whether a run with the same settings was in the folder.
     """
 
-    def __init__(self, path: Path, lock: "_Lock", made: list[Path]) -> None:
-        """made: the folders that were made for it, the innermost first."""
-        self.path, self.goes_on = path, False
-        self._lock, self._made = lock, made
+    def __init__(self, path: Path, lock: "_Lock", created: list[Path]) -> None:
+        """created: folders that were created for it, the innermost first."""
+        self.path, self.is_resumed = path, False
+        self._lock, self._created = lock, created
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type | None, *error: object) -> None:
-        if kind is InputError and not self.goes_on and _names(self.path) == {CONFIG_NAME}:
+        if kind is InputError:
+            self.discard()
+        self.release()
+
+    def discard(self) -> None:
+        """Release the folder, without the settings if a new run has written nothing else."""
+        if not self.is_resumed and _names(self.path) == {CONFIG_NAME}:
             (self.path / CONFIG_NAME).unlink()
         self.release()
 
     def finish(self, published: Path) -> None:
-        """Note where the result has been published, and let go of the folder."""
+        """Mark the run as finished, with the path of its published result, and release it."""
         files.write_json(self.path / MARK_NAME, {"checkpoint": str(published.resolve())})
         self.release()
 
     def release(self) -> None:
-        """Let go of the folder. Folders that were made for it go if nothing was written."""
+        """Unlock the folder. Folders created for it are removed if they are empty."""
         self._lock.release()
-        for folder in self._made:
-            with contextlib.suppress(OSError):  # something is in it
+        for folder in self._created:
+            with contextlib.suppress(OSError):  # it is not empty
                 folder.rmdir()
 
 
-def open_run(settings: dict, run_dir: Path | None, *, name: str, valued: str) -> Run:
-    """The run that goes on, or begins, with these settings.
+def open_run(settings: dict, run_dir: Path | None, *, name: str, resume_file: str) -> Run:
+    """Resume the run with these settings, or begin one.
 
     Args:
-        settings: what the outcome follows from, as JSON; `source` in it is not compared.
-        run_dir: without one it is the newest unfinished run of these settings in `runs/` that no
-            process is at, else a new `runs/<time>-<name>`. A given one may be finished.
-        valued: what the run would go on with, such as `last.h5`, so that it needs settings.
+        settings: everything that determines the result, for JSON; `source` is not compared.
+        run_dir: the folder; it may hold a finished run. By default the newest unfinished run with
+            these settings in `runs/` that is not in use, or a new `runs/<time>-<name>`.
+        resume_file: its presence means that the run can be resumed, so that it must have settings.
 
-    A given folder in which nothing but settings and logs lie yet is taken over, even if its
-    settings are others.
+    A given folder with nothing but settings and logs is taken over, whatever its settings.
 
-    Raises InputError when the given folder has a run of other settings, which it names, when
-    another process is at it, or when it cannot be written.
+    Raises InputError for a given folder with a run of other settings, naming the first of them,
+    for one in use by another process, and for one that cannot be written.
     """
-    settings = json.loads(json.dumps(settings))  # what is read back knows no tuples
+    settings = json.loads(json.dumps(settings))  # as it is read back: lists for tuples
     if run_dir is None:
-        return _found(settings, name) or _new(settings, name)
+        return _find(settings, name) or _new(settings, name)
     run = hold(run_dir)
     try:
         config = run.path / CONFIG_NAME
-        if (run.path / valued).exists() or config.exists():
+        if (run.path / resume_file).exists() or config.exists():
             recorded = files.read_json(config)
-            if _names(run.path) - BARE:
+            if _names(run.path) - QUICK:
                 require_same_settings(run.path, recorded, settings)
-            run.goes_on = not any(_differences(recorded, settings))
+            run.is_resumed = not any(_differences(recorded, settings))
         _begin(run, settings)
     except BaseException:
         run.release()
@@ -104,18 +109,18 @@ def open_run(settings: dict, run_dir: Path | None, *, name: str, valued: str) ->
 
 
 def hold(folder: Path) -> Run:
-    """Keep other processes out of a folder, which is made. Raises InputError if one is there."""
+    """Create and lock a folder. Raises InputError if another process has locked it."""
     run = _hold(folder)
     if run is None:
-        raise InputError(f"{folder}: another process is at work in it; choose another folder")
+        raise InputError(f"{folder}: is in use by another process; choose another folder")
     return run
 
 
 @contextlib.contextmanager
 def publishing_into(folder: Path) -> Iterator[None]:
-    """One process at a time publishes into a folder; the others wait.
+    """Publish into a folder while other processes wait for their turn.
 
-    The lock lies in the system's folder for temporary files, so the user's stays clean.
+    The lock is in the system's temporary folder, to keep the user's folder clean.
     """
     with files.written(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -130,22 +135,22 @@ def publishing_into(folder: Path) -> Iterator[None]:
 
 
 def require_same_settings(where: Path, recorded: dict, asked: dict) -> None:
-    """Raise InputError naming the first setting that is not as it was recorded."""
+    """Raise InputError with the first setting that differs from the recorded one."""
     for difference in _differences(recorded, asked):
-        raise InputError(f"{where}: goes on only with the settings it began with: {difference}")
+        raise InputError(f"{where}: can be resumed only with its own settings: {difference}")
 
 
 class _Lock:
-    """A file that one process at a time holds, and none when it is dead. Re-entrant within one."""
+    """A lock file. It is released when its process ends, and re-entrant within a process."""
 
     def __init__(self, path: Path) -> None:
         self.path = Path(os.path.realpath(path))
-        # Of one file there is one FileLock a process, so its own other run does not shut it out.
+        # One FileLock per file and process, so that a process does not lock itself out.
         self.lock = FileLock(self.path, is_singleton=True, thread_local=False, mode=0o666)
         self.is_held = False
 
     def acquire(self, *, wait: bool) -> None:
-        """Raises Timeout, an OSError, when another process holds it and there is no waiting."""
+        """Raises Timeout, an OSError, if another process has it and `wait` is false."""
         self.lock.acquire(timeout=-1 if wait else 0)
         self.is_held = True
 
@@ -154,14 +159,16 @@ class _Lock:
             return
         self.is_held = False
         if self.lock.lock_counter == 1:
-            with contextlib.suppress(OSError):  # of another user, or Windows, where filelock does
-                self.path.unlink()  # while it is held: who waits for it sees that it is gone
+            with contextlib.suppress(
+                OSError
+            ):  # another user's, or on Windows, where filelock does it
+                self.path.unlink()  # while it is held, so that waiting processes notice
         self.lock.release()
 
 
 def _hold(folder: Path) -> Run | None:
-    """None when another process holds it. Raises InputError when it cannot be written."""
-    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    """None if another process has locked it. Raises InputError if it cannot be written."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
     lock = _Lock(folder / LOCK_NAME)
     run = Run(folder, lock, missing)
     try:
@@ -179,18 +186,18 @@ def _hold(folder: Path) -> Run | None:
 
 def _begin(run: Run, settings: dict) -> None:
     files.sweep(run.path)
-    if not run.goes_on:
+    if not run.is_resumed:
         files.write_json(run.path / CONFIG_NAME, settings)
 
 
-def _found(settings: dict, name: str) -> Run | None:
+def _find(settings: dict, name: str) -> Run | None:
     folders = [path for path in RUNS_DIR.glob("*") if path.is_dir()]
     for folder in sorted(folders, key=lambda path: path.name, reverse=True):
-        if not _may_go_on(folder, settings, name):
+        if not _can_resume(folder, settings, name):
             continue
         run = _hold(folder)
-        if run and _may_go_on(folder, settings, name):  # another process may have finished it
-            run.goes_on = (folder / CONFIG_NAME).exists()
+        if run and _can_resume(folder, settings, name):  # another process may have finished it
+            run.is_resumed = (folder / CONFIG_NAME).exists()
             _begin(run, settings)
             return run
         if run:
@@ -207,18 +214,18 @@ def _new(settings: dict, name: str) -> Run:
     return run
 
 
-def _may_go_on(folder: Path, settings: dict, name: str) -> bool:
-    """Whether it holds an unfinished run of these settings, or one killed before it noted any."""
+def _can_resume(folder: Path, settings: dict, name: str) -> bool:
+    """Whether it has an unfinished run with these settings, or one killed before it wrote any."""
     if (folder / MARK_NAME).exists():
         return False
     try:
         return not any(_differences(files.read_json(folder / CONFIG_NAME), settings))
-    except InputError:  # none, or not ours
+    except InputError:  # it has no settings that can be read
         return folder.name.endswith(f"-{name}") and not _names(folder)
 
 
 def _names(folder: Path) -> set[str]:
-    """What lies in it, but for locks and scraps; nothing if it has just gone."""
+    """The names in it, except hidden ones; none if it was just removed."""
     with contextlib.suppress(FileNotFoundError):
         return {path.name for path in folder.iterdir() if not path.name.startswith(".")}
     return set()
@@ -228,7 +235,7 @@ def _differences(recorded: dict, asked: dict) -> Iterator[str]:
     recorded, asked = _flat(_with_current_names(recorded)), _flat(asked)
     for name in asked | recorded:
         if name not in recorded and not asked[name]:
-            continue  # a later version's setting, which does nothing as it is asked
+            continue  # a setting of a later version, which is off
         if recorded.get(name) != asked.get(name):
             yield f"{name} {recorded.get(name)}. Received: {asked.get(name)}"
 
@@ -250,7 +257,7 @@ def _with_current_names(settings: dict) -> dict:
 
 
 def _flat(settings: dict) -> dict:
-    """Every compared setting, under its name for messages: `recipe's epochs`."""
+    """Every compared setting, under its name in messages: `recipe's epochs`."""
     flat = {}
     for name, value in current_names(settings).items():
         if isinstance(value, dict):
@@ -258,3 +265,23 @@ def _flat(settings: dict) -> dict:
         elif name != NOT_COMPARED:
             flat[name] = value
     return flat
+
+
+class Log:
+    """Print lines, and append them with the time to a file of the run folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> Self:
+        with files.written(self.path):
+            self.file = self.path.open("ab", buffering=0)  # nothing is left to write on a full disk
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.file.close()
+
+    def __call__(self, line: str) -> None:
+        print(line, flush=True)
+        with files.written(self.path):
+            self.file.write(f"{datetime.datetime.now():%Y-%m-%d %H:%M:%S}  {line}\n".encode())

@@ -1,4 +1,4 @@
-"""Learning from unlabelled images: which rows may be seen, the rounds, and the control."""
+"""Semi-supervised training: the rows to learn from, the rounds, and a supervised control."""
 
 import dataclasses
 from collections.abc import Callable
@@ -17,20 +17,22 @@ from ferlab.inference import matching
 from ferlab.labels import UNLABELLED
 from ferlab.recipes import Recipe, SemiRecipe
 from ferlab.training import runs
-from ferlab.training.objectives import FixMatch, PseudoLabelled, Supervised
-from ferlab.training.pseudo_labels import PseudoLabels, choose, thresholds
+from ferlab.training.fit import checkpoint_settings, require_epochs
+from ferlab.training.pseudo_labels import PseudoLabels, select, thresholds
+from models import build_model
 
-FIRST_ROUND = "round-1"  # its folder, in that of the run
+FIRST_ROUND = "round-1"  # its folder in the run folder
+PSEUDO_LABELS_NAME = "pseudo_labels.npz"
 
 
 @dataclass(frozen=True)
 class Rows:
-    """What a semi-supervised training may see, and what it may not.
+    """The rows of a semi-supervised training.
 
-    labelled: the training rows that keep their label. unlabelled: all others, labels -1: those of
-    the training file whose label was removed or missing, then those of the test file. truth: int64
-    (len(unlabelled),), the removed labels, -1 where nobody knows; never learned from. own: how
-    many of the unlabelled rows, the first, are of the training file.
+    labelled: training rows that keep their label. unlabelled: all others, with labels -1: first
+    those of the training file whose label was removed or missing, then those of the test file.
+    truth: the removed labels, int64 (len(unlabelled),), -1 where unknown; never learned from.
+    own: number of unlabelled rows that are from the training file.
     """
 
     labelled: Dataset
@@ -40,7 +42,7 @@ class Rows:
     validation: Dataset
 
     def known(self) -> np.ndarray:
-        """Digests of the training file's own unlabelled rows, uint64 (own,)."""
+        """Digests of the unlabelled rows of the training file, uint64 (own,)."""
         return self.unlabelled.take(np.arange(self.own)).row_digests()
 
 
@@ -51,41 +53,41 @@ def split_rows(
     seed: int,
     report: Callable[[str], None],
 ) -> Rows:
-    """Set validation rows apart, remove labels, and leave out what would leak.
+    """Split off the validation rows, remove labels, and leave out rows that would leak.
 
-    Labels of the test file are not read, nor its rows of usage 'Training', where it is the training
-    file once more. Left out are training rows, labelled or not, that are byte for byte a validation
-    or a test row, test rows that are a validation row, and unlabelled rows that are a labelled one.
-    `report` is told how many.
+    Left out, and counted by `report`, are training rows, labelled or not, that equal a validation
+    or test row byte for byte, test rows that equal a validation row, and unlabelled rows that equal
+    a labelled one. Labels of the test file are not used, nor its rows of usage 'Training', as the
+    same file may serve as both.
 
-    Raises InputError when the two do not fit, or no labelled or no unlabelled row is left.
+    Raises InputError if the files do not match, or no labelled or no unlabelled row is left.
     """
     if not dataset.has_labels:
-        raise InputError(f"{dataset.source}: no row has a label; training needs some that do")
+        raise InputError(f"{dataset.source}: training requires labelled rows, and none has a label")
     if test.usage is not None:
         test = test.take(np.setdiff1d(np.arange(len(test)), test.training_rows()))
-    of_training = dataset.take(dataset.training_rows())
-    without = of_training.take(of_training.labels == UNLABELLED)
+    of_usage = dataset.take(dataset.training_rows())
+    without = of_usage.take(of_usage.labels == UNLABELLED)
     train, validation = dataset.take(dataset.labels != UNLABELLED).split(recipe.validation)
     hidden = train.without_labels(recipe.labels_removed, seed)
     removed = train.take(hidden.labels == UNLABELLED)
     labelled, own = hidden.labelled(), concatenate([removed, without])
 
-    forbidden, tested = validation.row_digests(), test.row_digests()
+    held_out, tested = validation.row_digests(), test.row_digests()
     copies = {
-        "labelled": np.isin(labelled.row_digests(), np.union1d(forbidden, tested)),
-        "unlabelled": np.isin(own.row_digests(), np.union1d(forbidden, tested)),
-        "test": np.isin(tested, forbidden),
+        "labelled": np.isin(labelled.row_digests(), np.union1d(held_out, tested)),
+        "unlabelled": np.isin(own.row_digests(), np.union1d(held_out, tested)),
+        "test": np.isin(tested, held_out),
     }
     labelled = labelled.take(~copies["labelled"])
-    twice = np.isin(own.row_digests(), labelled.row_digests()) & ~copies["unlabelled"]
-    own = own.take(~copies["unlabelled"] & ~twice)
+    repeated = np.isin(own.row_digests(), labelled.row_digests()) & ~copies["unlabelled"]
+    own = own.take(~copies["unlabelled"] & ~repeated)
     test = test.take(~copies["test"])
     report(
         f"left out: {copies['labelled'].sum():,} labelled and {copies['unlabelled'].sum():,} "
-        f"unlabelled rows of {dataset.source} that are byte for byte a validation or test row, "
-        f"{copies['test'].sum():,} of {test.source} that are a validation row, and "
-        f"{twice.sum():,} unlabelled rows that are a labelled one"
+        f"unlabelled rows of {dataset.source} that equal a validation or test row, "
+        f"{copies['test'].sum():,} of {test.source} that equal a validation row, and "
+        f"{repeated.sum():,} unlabelled rows that equal a labelled one"
     )
     rows = Rows(
         labelled=labelled,
@@ -94,30 +96,28 @@ def split_rows(
         own=len(own),
         validation=validation,
     )
-    for part, what in ((rows.labelled, "labelled"), (rows.unlabelled, "unlabelled")):
+    for part, kind in ((rows.labelled, "labelled"), (rows.unlabelled, "unlabelled")):
         if not len(part):
-            raise InputError(
-                f"{dataset.source} and {test.source}: no {what} row is left, without those left out"
-            )
+            raise InputError(f"{dataset.source} and {test.source}: no {kind} row is left")
     return rows
 
 
 def notes(checkpoint: Checkpoint, rows: Rows, scored: Dataset | None = None) -> list[str]:
-    """What of the rows here a checkpoint, which labels or is gone on with, has known before."""
-    seen = checkpoints.read_training_rows(checkpoint.path)
-    if seen is None or checkpoint.record.has_unknown_rows:
+    """Warnings if this checkpoint was trained on rows that must be unseen here."""
+    known = checkpoints.read_training_rows(checkpoint.path)
+    if known is None or checkpoint.record.has_unknown_rows:
         return [
-            f"{checkpoint.path} does not tell all rows it was trained on; if rows whose labels are "
-            "removed here, or validation rows, were among them, all figures flatter"
+            f"not all training rows of {checkpoint.path} are known; if rows whose labels are "
+            "removed here, or validation rows, were among them, these accuracies are optimistic"
         ]
-    found = {
-        "rows whose labels are removed here": np.isin(rows.known(), seen).sum(),
-        "validation rows": np.isin(rows.validation.row_digests(), seen).sum(),
-        "test rows": 0 if scored is None else np.isin(scored.row_digests(), seen).sum(),
+    counts = {
+        "rows whose labels are removed here": np.isin(rows.known(), known).sum(),
+        "validation rows": np.isin(rows.validation.row_digests(), known).sum(),
+        "test rows": 0 if scored is None else np.isin(scored.row_digests(), known).sum(),
     }
     return [
-        f"{checkpoint.path} was trained on {count:,} {what}, so the figures flatter"
-        for what, count in found.items()
+        f"{checkpoint.path} was trained on {count:,} {rows_of}, so these accuracies are optimistic"
+        for rows_of, count in counts.items()
         if count
     ]
 
@@ -134,9 +134,10 @@ def _unlabelled(parts: list[Dataset]) -> Dataset:
 class Outcome:
     """A finished semi-supervised training.
 
-    labelled_by: who gave the pseudo-labels of each round, and these. Of fixmatch, which labels anew
-    at every step, what the predictor and the trained model say. steps: of an epoch of the last
-    round. termination_condition: in scikit-learn's words, max_iter or no_change; None for fixmatch.
+    labelled_by: for each round the name of the predictor and its pseudo-labels; for fixmatch, which
+    labels anew at every step, the predictions of the predictor and of the trained model.
+    steps: per epoch, in the last round. termination_condition: as in scikit-learn, max_iter or
+    no_change; None for fixmatch.
     """
 
     result: training.Result
@@ -147,33 +148,33 @@ class Outcome:
     def rounds(self) -> list[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
         """As `plots.pseudo_labels_figure` draws them."""
         return [
-            (who, guesses.labels, guesses.probabilities, guesses.truth)
-            for who, guesses in self.labelled_by
+            (name, predicted.labels, predicted.probabilities, predicted.truth)
+            for name, predicted in self.labelled_by
         ]
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """Rows and a recipe, and what every training of them begins with.
+    """Rows, a recipe, and the checkpoints that the trainings start from.
 
-    predictor: what labels the unlabelled rows in the first round. start: gives an uncompiled model,
-    and `existing` once more, if that is to be gone on with; called anew for every training.
-    run_dir: has a folder for each training; `run` finds it where none is given.
+    predictor: labels the unlabelled rows of the first round; fixmatch starts from its weights.
+    resume_from: the checkpoint that is trained further, if any, for initial_epoch epochs so far.
     """
 
     rows: Rows
     recipe: SemiRecipe
     predictor: Checkpoint
-    start: Callable[[], tuple[keras.Model, Checkpoint | None]]
     seed: int
-    run_dir: Path | None = None
-    keep_epochs: int = 0
-    existing: Checkpoint | None = None
+    resume_from: Checkpoint | None = None
     initial_epoch: int = 0
-    report: Callable[[str], None] = print
+    keep_epochs: int = 0
+
+    @property
+    def is_fixmatch(self) -> bool:
+        return self.recipe.method == "fixmatch"
 
     def settings(self) -> dict:
-        """What the outcome follows from, for `runs.open_run`."""
+        """Everything that determines the result, for `runs.open_run`."""
         rows = self.rows
         return {
             "recipe": self.recipe.as_dict(),
@@ -181,218 +182,243 @@ class Experiment:
             "labelled rows": rows.labelled.fingerprint(),
             "unlabelled rows": rows.unlabelled.fingerprint(),
             "validation rows": rows.validation.fingerprint(),
-            **training.checkpoint_settings("predictor", self.predictor),
-            **training.checkpoint_settings("resume_from", self.existing),
+            **checkpoint_settings("predictor", self.predictor),
+            **checkpoint_settings("resume_from", self.resume_from),
             "initial_epoch": self.initial_epoch,
             "keep_epochs": self.keep_epochs,
             "backend": keras.backend.backend(),
         }
 
-    def require_sound(self) -> None:
-        """Raise InputError for what would fail later, before anything is written."""
-        predictor, recipe, names = self.predictor, self.recipe, self.rows.labelled.class_names
-        matching.columns(predictor, self.rows.labelled)  # by rows that have labels
-        thresholds(recipe, names)
-        training.require_epochs(self.existing, self.initial_epoch, recipe)
-        if recipe.ramp_epochs >= recipe.epochs - self.initial_epoch:
-            raise InputError(
-                f"--ramp-epochs must be below the {recipe.epochs - self.initial_epoch} epochs to "
-                f"train. Received: {recipe.ramp_epochs}"
-            )
-        if self.origin is not None and predictor.image_shape != self.rows.labelled.image_shape:
-            raise InputError(
-                f"{predictor.path}: fixmatch begins with a model of images of "
-                f"{self.rows.labelled.image_shape}. Received: {predictor.image_shape}"
-            )
-        if self.origin is not None and predictor.class_names not in (None, names):
-            raise InputError(
-                f"{predictor.path}: fixmatch begins with a model of the classes "
-                f"{', '.join(names)}, in this order. Received: {', '.join(predictor.class_names)}"
-            )
-
-    @property
-    def origin(self) -> Checkpoint | None:
-        """The predictor, where fixmatch begins with its weights."""
-        return self.predictor if self.recipe.method == "fixmatch" and not self.existing else None
-
-    def learn(self) -> Outcome:
-        """Train by the recipe's method, with a folder in `run_dir` for each round.
-
-        Raises InputError when no row reaches its threshold, and what `training.fit` raises.
-        """
-        return self._fixmatch() if self.recipe.method == "fixmatch" else self._self_training()
-
-    def learn_control(self, steps: int) -> training.Result:
-        """Train on the given labels alone, from the same start, for so many steps an epoch."""
-        settings = {
-            field.name: getattr(self.recipe, field.name) for field in dataclasses.fields(Recipe)
-        }
-        recipe = Recipe(**{**settings, "name": f"{self.recipe.name}-control"})
-        return self._fit(Supervised(self.rows.labelled, recipe, steps=steps), "control")
-
-    def _fit(self, objective: Supervised, folder: str) -> training.Result:
+    def new_start(self) -> tuple[keras.Model, training.Start]:
+        """An uncompiled model with initial weights, for one training."""
         training.set_seed(self.seed)
-        model, previous = self.start()
+        train = self.rows.labelled
+        if self.resume_from:
+            resume_from = self.resume_from.reload()
+            start = training.Start(resume_from=resume_from, epoch=self.initial_epoch)
+            return resume_from.raw_pixel_model(), start
+        if self.is_fixmatch:
+            predictor = self.predictor.reload()
+            return predictor.raw_pixel_model(), training.Start(initialized_from=predictor)
+        return build_model(self.recipe.model, train.image_shape, train.num_classes), training.NEW
+
+    def fit(self, objective: training.Objective, run_dir: Path) -> training.Result:
+        model, start = self.new_start()
         return training.fit(
             model,
-            self.rows.labelled,
+            objective,
             self.rows.validation,
-            objective.recipe,
-            seed=self.seed,
-            run_dir=self.run_dir / folder,
-            objective=objective,
+            start=start,
+            run_dir=run_dir,
             keep_epochs=self.keep_epochs,
-            previous=previous,
-            origin=self.origin,
-            initial_epoch=self.initial_epoch,
         )
 
-    def _self_training(self) -> Outcome:
-        rows, recipe, report = self.rows, self.recipe, self.report
-        predictor, who = self.predictor, self.predictor.path.name
-        labelled_by: list[tuple[str, PseudoLabels]] = []
-        result, objective, condition = None, None, "max_iter"
-        for number in range(1, recipe.rounds + 1):
-            folder = FIRST_ROUND if number == 1 else f"round-{number}"
-            report(f"round {number} of {recipe.rounds}, pseudo-labels by {who}")
-            guesses = self._guesses(predictor, folder)
-            if labelled_by and (
-                np.array_equal(guesses.labels, labelled_by[-1][1].labels)
-                or not guesses.chosen.any()
-            ):
-                report("no new pseudo-label, so the rounds end here")
-                condition = "no_change"
-                break
-            if not guesses.chosen.any():
-                raise InputError(
-                    f"{predictor.path}: no row reaches its threshold. "
-                    f"Received: a confidence of {guesses.confidence.max():.3f} at most"
-                )
-            self._keep(guesses, folder)
-            labelled_by.append((who, guesses))
-            pseudo = rows.unlabelled.take(guesses.chosen)
-            objective = PseudoLabelled(
-                rows.labelled,
-                recipe,
-                images=pseudo.images,
-                targets=guesses.targets(soft=recipe.soft_labels)[guesses.chosen],
-                known=rows.known(),
-                labelled_by=who,
-                initial_epoch=self.initial_epoch,
+
+def require_valid(experiment: Experiment) -> None:
+    """Raise InputError for what would fail later, before anything is written."""
+    recipe, predictor = experiment.recipe, experiment.predictor
+    train = experiment.rows.labelled
+    names, epochs = train.class_names, recipe.epochs - experiment.initial_epoch
+    matching.columns(predictor, train)  # by rows that have labels
+    thresholds(recipe, names)
+    start = training.Start(resume_from=experiment.resume_from, epoch=experiment.initial_epoch)
+    require_epochs(start, recipe)
+    if recipe.ramp_epochs >= epochs:
+        raise InputError(
+            f"--ramp-epochs must be below the {epochs} epochs to train. "
+            f"Received: {recipe.ramp_epochs}"
+        )
+    if not experiment.is_fixmatch or experiment.resume_from:
+        return
+    if predictor.image_shape != train.image_shape:
+        raise InputError(
+            f"{predictor.path}: fixmatch requires a model for images of {train.image_shape}. "
+            f"Received: {predictor.image_shape}"
+        )
+    if predictor.class_names not in (None, names):
+        raise InputError(
+            f"{predictor.path}: fixmatch requires a model with the classes {', '.join(names)}, in "
+            f"this order. Received: {', '.join(predictor.class_names)}"
+        )
+
+
+def self_train(
+    experiment: Experiment, run_dir: Path, *, report: Callable[[str], None] = print
+) -> Outcome:
+    """Train in rounds on the pseudo-labels of the predictor, then of the last round's model.
+
+    Each round has a folder in run_dir. Raises InputError when no row reaches its threshold, and as
+    `training.fit` does.
+    """
+    rows, recipe = experiment.rows, experiment.recipe
+    predictor, name = experiment.predictor, experiment.predictor.path.name
+    labelled_by: list[tuple[str, PseudoLabels]] = []
+    result, objective, condition = None, None, "max_iter"
+    for number in range(1, recipe.rounds + 1):
+        folder = run_dir / (FIRST_ROUND if number == 1 else f"round-{number}")
+        report(f"round {number} of {recipe.rounds}, pseudo-labels by {name}")
+        predicted = _predictions(experiment, predictor, folder, report)
+        is_confident = predicted.is_confident
+        if labelled_by and (
+            np.array_equal(predicted.labels, labelled_by[-1][1].labels) or not is_confident.any()
+        ):
+            report("no new pseudo-label, so the rounds end here")
+            condition = "no_change"
+            break
+        if not is_confident.any():
+            raise InputError(
+                f"{predictor.path}: no row reaches its threshold. "
+                f"Received: a confidence of {predicted.confidence.max():.3f} at most"
             )
-            result = self._fit(objective, folder)
-            predictor, who = _opened(result), f"the model of round {number}"
-        steps = len(objective.batches(self.seed))
-        return Outcome(result, tuple(labelled_by), steps, condition)
-
-    def _fixmatch(self) -> Outcome:
-        rows = self.rows
-        objective = FixMatch(
+        _save(predicted, folder, rows.unlabelled.ids)
+        labelled_by.append((name, predicted))
+        objective = training.PseudoLabelled(
             rows.labelled,
-            self.recipe,
-            unlabelled=rows.unlabelled.images,
-            thresholds=thresholds(self.recipe, rows.labelled.class_names),
+            recipe,
+            seed=experiment.seed,
+            images=rows.unlabelled.images[is_confident],
+            targets=predicted.targets(soft=recipe.soft_labels)[is_confident],
             known=rows.known(),
+            labelled_by=name,
+            initial_epoch=experiment.initial_epoch,
         )
-        name = self.predictor.path.name
-        self.report(f"what {name} is sure enough of")
-        before = self._guesses(self.predictor, FIRST_ROUND)
-        self._keep(before, FIRST_ROUND)
-        result = self._fit(objective, FIRST_ROUND)
-        self.report("what the trained model is sure enough of")
-        after = self._guesses(_opened(result), "after")
-        self._keep(after, "after")
-        labelled_by = ((name, before), ("the trained model", after))
-        return Outcome(result, labelled_by, len(objective.batches(self.seed)), None)
+        result = experiment.fit(objective, folder)
+        predictor = Checkpoint.in_memory(result.model, result.record)
+        name = f"the model of round {number}"
+    return Outcome(result, tuple(labelled_by), objective.steps_per_epoch, condition)
 
-    def _guesses(self, predictor: Checkpoint, folder: str) -> PseudoLabels:
-        """What the predictor says, or has said before a stop."""
-        path = self.run_dir / folder / "pseudo_labels.npz"
-        if path.exists():
-            with np.load(path, allow_pickle=False) as archive:
-                probabilities = archive["probabilities"]
-        else:
-            probabilities = inference.predict(predictor, self.rows.unlabelled)
-        names = self.rows.unlabelled.class_names
-        guesses = choose(probabilities, self.recipe, names, truth=self.rows.truth)
-        for line in guesses.lines():
-            self.report(line)
-        return guesses
 
-    def _keep(self, guesses: PseudoLabels, folder: str) -> None:
-        """Write them for people, and exactly, so that after a stop none is predicted again."""
-        path = self.run_dir / folder / "pseudo_labels.npz"
-        with files.whole_file(path.with_suffix(".csv")) as temporary:
-            guesses.write_csv(temporary, self.rows.unlabelled.ids)
-        with files.whole_file(path) as temporary:
-            np.savez(temporary, probabilities=guesses.probabilities)
+def fixmatch(
+    experiment: Experiment, run_dir: Path, *, report: Callable[[str], None] = print
+) -> Outcome:
+    """Train by FixMatch. Raises InputError as `training.fit` does."""
+    rows, predictor = experiment.rows, experiment.predictor
+    objective = training.FixMatch(
+        rows.labelled,
+        experiment.recipe,
+        seed=experiment.seed,
+        unlabelled=rows.unlabelled.images,
+        thresholds=thresholds(experiment.recipe, rows.labelled.class_names),
+        known=rows.known(),
+    )
+    report(f"confident predictions of {predictor.path.name}")
+    before = _predictions(experiment, predictor, run_dir / FIRST_ROUND, report)
+    _save(before, run_dir / FIRST_ROUND, rows.unlabelled.ids)
+    result = experiment.fit(objective, run_dir / FIRST_ROUND)
+    report("confident predictions of the trained model")
+    trained = Checkpoint.in_memory(result.model, result.record)
+    after = _predictions(experiment, trained, run_dir / "after", report)
+    _save(after, run_dir / "after", rows.unlabelled.ids)
+    labelled_by = ((predictor.path.name, before), ("the trained model", after))
+    return Outcome(result, labelled_by, objective.steps_per_epoch, None)
+
+
+def train_control(experiment: Experiment, steps: int, run_dir: Path) -> training.Result:
+    """Train on the labels alone, from the same start, for as many steps per epoch."""
+    recipe = experiment.recipe
+    settings = {field.name: getattr(recipe, field.name) for field in dataclasses.fields(Recipe)}
+    supervised = Recipe(**{**settings, "name": f"{recipe.name}-control"})
+    train, seed = experiment.rows.labelled, experiment.seed
+    objective = training.Supervised(train, supervised, seed=seed, steps=steps)
+    return experiment.fit(objective, run_dir / "control")
+
+
+def _predictions(
+    experiment: Experiment,
+    predictor: Checkpoint,
+    folder: Path,
+    report: Callable[[str], None],
+) -> PseudoLabels:
+    """The predictor's predictions, or those saved by an interrupted run."""
+    path, unlabelled = folder / PSEUDO_LABELS_NAME, experiment.rows.unlabelled
+    if path.exists():
+        with np.load(path, allow_pickle=False) as archive:
+            probabilities = archive["probabilities"]
+    else:
+        probabilities = inference.predict(predictor, unlabelled)
+    truth = experiment.rows.truth
+    predicted = select(probabilities, experiment.recipe, unlabelled.class_names, truth=truth)
+    for line in predicted.lines():
+        report(line)
+    return predicted
+
+
+def _save(predicted: PseudoLabels, folder: Path, ids: np.ndarray) -> None:
+    """Write a table for people, and the exact probabilities for a run that is resumed."""
+    path = folder / PSEUDO_LABELS_NAME
+    with files.whole_file(path.with_suffix(".csv")) as temporary:
+        predicted.write_csv(temporary, ids)
+    with files.whole_file(path) as temporary:
+        np.savez(temporary, probabilities=predicted.probabilities)
 
 
 def run(
     experiment: Experiment,
     *,
     out_dir: Path,
+    run_dir: Path | None = None,
     suffix: str = "",
     with_control: bool = False,
     scored: Dataset | None = None,
-) -> tuple[Path, Outcome]:
-    """Learn, publish and report: pseudo-labels as a table, accuracies, and the control's.
+    draw: Callable[[Outcome, Path], None] | None = None,
+    report: Callable[[str], None] = print,
+) -> Path:
+    """Train, publish, and report accuracies, those of a control included; the published path.
 
-    The checkpoint is `semi_[val_acc].h5`, or with a suffix `[val_acc][suffix].h5`. An experiment
-    that was stopped goes on, as `runs.open_run` finds it.
+    The checkpoint is `semi_[val_acc].h5`, or with a suffix `[val_acc][suffix].h5`. An interrupted
+    run is resumed, as `runs.open_run` finds it.
 
-    scored: further labelled rows, such as a test file's, that the models are compared on.
+    scored: more labelled rows, such as a test file's, to compare the models on. draw: called with
+    the outcome and the path as soon as the checkpoint is published.
     """
-    report = experiment.report
-    experiment.require_sound()
-    for checkpoint in filter(None, (experiment.predictor, experiment.existing)):
+    require_valid(experiment)
+    for checkpoint in filter(None, (experiment.predictor, experiment.resume_from)):
         for note in notes(checkpoint, experiment.rows, scored):
             report(f"note: {note}")
     settings, name = experiment.settings(), experiment.recipe.name
-    with runs.open_run(settings, experiment.run_dir, name=name, valued=FIRST_ROUND) as held:
-        experiment = dataclasses.replace(experiment, run_dir=held.path)
-        outcome = experiment.learn()
+    learn = fixmatch if experiment.is_fixmatch else self_train
+    with runs.open_run(settings, run_dir, name=name, resume_file=FIRST_ROUND) as held:
+        outcome = learn(experiment, held.path, report=report)
         prefix = "" if suffix else "semi_"
         path = training.publish(outcome.result, out_dir, prefix=prefix, suffix=suffix)
-        models: dict[str, training.Result | Checkpoint] = {path.name: outcome.result}
+        if draw:
+            draw(outcome, path)
+        models: dict[str, Checkpoint] = {path.name: _trained(outcome.result)}
         if with_control:
-            report(f"control: the given labels alone, {outcome.steps:,} steps an epoch as well")
-            control = experiment.learn_control(outcome.steps)
+            report(f"control: the labels alone, with {outcome.steps:,} steps per epoch as well")
+            control = train_control(experiment, outcome.steps, held.path)
             control_path = training.publish(control, out_dir, prefix="control_", suffix=suffix)
-            models[control_path.name] = control
+            models[control_path.name] = _trained(control)
         held.finish(path)
     models["predictor"] = experiment.predictor
-    for part, what in ((experiment.rows.validation, "validation rows"), (scored, "test rows")):
-        if part is not None:
-            report(f"{what}:")
-            for line in comparison(models, part):
+    for part, rows in (("validation rows", experiment.rows.validation), ("test rows", scored)):
+        if rows is not None:
+            report(f"{part}:")
+            for line in comparison(models, rows):
                 report(f"  {line}")
     if outcome.termination_condition:
         report(f"termination condition: {outcome.termination_condition}")
-    return path, outcome
+    return path
 
 
-def comparison(models: dict[str, training.Result | Checkpoint], rows: Dataset) -> list[str]:
-    """Lines that say how right each model is on labelled rows, and the first less each other."""
-    right = {
-        name: inference.predict(_opened(model), rows).argmax(axis=1) == rows.labels
+def comparison(models: dict[str, Checkpoint], rows: Dataset) -> list[str]:
+    """Lines with the accuracy of each model, and how much the first is ahead of each other."""
+    correct = {
+        name: inference.predict(model, rows).argmax(axis=1) == rows.labels
         for name, model in models.items()
     }
-    (first, firsts), *others = right.items()
-    width = max(map(len, right))
-    return [
-        *(
-            f"{name:{width}}  accuracy {metrics.proportion(int(rows.sum()), len(rows))}"
-            for name, rows in right.items()
-        ),
-        *(
-            f"{first} less {name}: {metrics.paired_difference(firsts, rows)}"
-            for name, rows in others
-        ),
+    (first, first_correct), *others = correct.items()
+    width = max(map(len, correct))
+    accuracies = [
+        f"{name:{width}}  accuracy {metrics.proportion(int(each.sum()), len(each))}"
+        for name, each in correct.items()
     ]
+    differences = [
+        f"{first} - {name}: {metrics.paired_difference(first_correct, each)}"
+        for name, each in others
+    ]
+    return accuracies + differences
 
 
-def _opened(model: training.Result | Checkpoint) -> Checkpoint:
-    if isinstance(model, Checkpoint):
-        return model
-    return Checkpoint.in_memory(model.model, model.record)
+def _trained(result: training.Result) -> Checkpoint:
+    return Checkpoint.in_memory(result.model, result.record)

@@ -39,7 +39,8 @@ def folder(tmp_path_factory):
     training.set_seed(3)
     model = build_model("dnn", (48, 48, 1), 7)
     run_dir = path / "run"
-    result = training.fit(model, train, validation, RECIPE, seed=3, run_dir=run_dir)
+    objective = Supervised(train, RECIPE, seed=3)
+    result = training.fit(model, objective, validation, run_dir=run_dir)
     training.publish(result, path).rename(path / "model.h5")
     shutil.rmtree(run_dir)
     return path
@@ -163,11 +164,8 @@ def test_pack_and_reproduce_a_model_with_a_shipped_teacher(shipped, folder, comm
     training.set_seed(3)
     result = training.fit(
         build_model("dnn", (48, 48, 1), 7),
-        train,
+        Supervised(train, RECIPE, seed=3, teacher=teacher),
         validation,
-        RECIPE,
-        seed=3,
-        objective=Supervised(train, RECIPE, teacher=teacher),
         run_dir=folder / "taught",
     )
     training.publish(result, folder).rename(folder / "taught.h5")
@@ -195,15 +193,13 @@ def test_a_teacher_that_knows_the_validation_rows_is_told_of(folder, tmp_path, c
             "the teacher was trained on 40 of the 40 validation rows",
             False,
         ),
-        (None, "not all rows that the teacher was trained on are known", True),
+        (None, "not all training rows of the teacher are known", True),
         (train.row_digests(), "", False),
     ):
         objective = Supervised(train, RECIPE, teacher=Teacher(("a.h5",), said, rows=rows))
         model = build_model("dnn", (48, 48, 1), 7)
         run_dir = tmp_path / f"{told[:3]}-"
-        result = training.fit(
-            model, train, validation, RECIPE, seed=0, objective=objective, run_dir=run_dir
-        )
+        result = training.fit(model, objective, validation, run_dir=run_dir)
         printed = capsys.readouterr().out
         assert told in printed
         assert ("the teacher" in printed) == bool(told)

@@ -89,7 +89,9 @@ def folder(rows, tmp_path_factory):
     recipe = RECIPES["dnn-report"].override(epochs=5, batch_size=16, validation=20)
     training.set_seed(0)
     model = build_model(recipe.model, train.image_shape, train.num_classes)
-    result = training.fit(model, train, validation, recipe, seed=0, run_dir=path / "run")
+    result = training.fit(
+        model, training.Supervised(train, recipe), validation, run_dir=path / "run"
+    )
     training.publish(result, path / "out").rename(path / "model.h5")
     return path
 

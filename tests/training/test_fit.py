@@ -1,4 +1,4 @@
-"""What training promises: it learns, it repeats, it goes on as if never stopped."""
+"""Training: it learns, it is reproducible, and it resumes as if it was never interrupted."""
 
 import csv
 import dataclasses
@@ -18,14 +18,15 @@ import numpy as np
 import pytest
 from support import ROOT, faces  # noqa: F401, the process to be killed uses faces
 
-from ferlab import checkpoints, files, training
+from ferlab import checkpoints, files, optimizers, training
 from ferlab.checkpoints import Checkpoint, TrainingRecord
 from ferlab.data.batches import Batches, feed
 from ferlab.errors import InputError
 from ferlab.recipes import RECIPES, Phase
 from ferlab.training.acceleration import FusedBatchNormalization, accelerate
+from ferlab.training.callbacks import StopOnNonFinite
 from ferlab.training.objectives import Supervised
-from models import build_model
+from models import BACKBONE, HEAD, MODELS, build_model
 from models.resnet import resnet
 
 RECIPE = RECIPES["cnn-report"].override(batch_size=64, validation=60)
@@ -36,7 +37,23 @@ def train(dataset, run_dir, *, seed=0, recipe=RECIPE, build=None, **options):
     training.set_seed(seed)
     build = build or functools.partial(build_model, recipe.model)
     model = build(part.image_shape, part.num_classes)
-    return training.fit(model, part, validation, recipe, seed=seed, run_dir=run_dir, **options)
+    part = part.without_labels(recipe.labels_removed, seed).labelled()
+    objective = Supervised(part, recipe, seed=seed)
+    return training.fit(model, objective, validation, run_dir=run_dir, **options)
+
+
+def train_further(dataset, run_dir, path, recipe, epoch, **options):
+    """As retrain.py does: continue a checkpoint after `epoch` epochs."""
+    checkpoint = checkpoints.load(path, with_optimizer=True)
+    part, validation = dataset.split(recipe.validation)
+    return training.fit(
+        checkpoint.raw_pixel_model(),
+        Supervised(part, recipe),
+        validation,
+        start=training.Start(resume_from=checkpoint, epoch=epoch),
+        run_dir=run_dir,
+        **options,
+    )
 
 
 def weights_of(model):
@@ -48,7 +65,7 @@ def same(first, second):
     return all(np.array_equal(one, other) for one, other in pairs)
 
 
-def test_same_seed_gives_the_same_weights_bit_for_bit(dataset, tmp_path):
+def test_training_with_the_same_seed_is_bit_for_bit_equal(dataset, tmp_path):
     recipe = RECIPE.override(epochs=1, validation=20)
     few = dataset.take(np.arange(150))
 
@@ -70,28 +87,17 @@ def straight(dataset, tmp_path_factory):
 
 
 @pytest.mark.parametrize("suffix", checkpoints.SUFFIXES)
-def test_going_on_from_a_checkpoint_equals_never_having_stopped(
+def test_training_a_checkpoint_further_equals_an_uninterrupted_training(
     straight, dataset, tmp_path, suffix, capsys
 ):
     half = train(dataset, tmp_path / "half", recipe=FOUR_EPOCHS.override(epochs=1))
     path = tmp_path / f"half{suffix}"
     checkpoints.save(half.model, path, half.record)
 
-    previous = checkpoints.load(path, with_optimizer=True)
-    part, validation = dataset.split(FOUR_EPOCHS.validation)
-    resumed = training.fit(
-        previous.raw_pixel_model(),
-        part,
-        validation,
-        FOUR_EPOCHS,
-        seed=0,
-        run_dir=tmp_path / "resumed",
-        previous=previous,
-        initial_epoch=1,
-    )
+    resumed = train_further(dataset, tmp_path / "resumed", path, FOUR_EPOCHS, 1)
     assert same(weights_of(straight.model), weights_of(resumed.model))
     assert straight.history["val_accuracy"] == resumed.history["val_accuracy"]
-    assert "no optimiser's state" not in capsys.readouterr().out
+    assert "no optimizer state" not in capsys.readouterr().out
 
 
 def stopped(monkeypatch, unsaved, work):
@@ -133,7 +139,7 @@ def csv_rows(run_dir):
 
 
 @pytest.mark.parametrize("unsaved", ["2_", "last"])
-def test_a_resumed_training_equals_one_that_never_stopped(
+def test_resumed_training_equals_an_uninterrupted_one(
     straight, dataset, tmp_path, monkeypatch, unsaved
 ):
     def work(**options):
@@ -148,7 +154,7 @@ def test_a_resumed_training_equals_one_that_never_stopped(
     assert [float(row["val_loss"]) for row in rows] == straight.history["val_loss"]
 
 
-def test_a_resumed_cnn_equals_one_that_never_stopped(dataset, tmp_path, monkeypatch):
+def test_resumed_cnn_equals_an_uninterrupted_one(dataset, tmp_path, monkeypatch):
     few, recipe = dataset.take(np.arange(100)), RECIPE.override(epochs=4, validation=20)
 
     def work(name, **options):
@@ -158,24 +164,12 @@ def test_a_resumed_cnn_equals_one_that_never_stopped(dataset, tmp_path, monkeypa
     require_equal(work("straight"), work("stopped"))
 
 
-def test_a_retraining_is_resumed_too(straight, dataset, tmp_path, monkeypatch):
+def test_training_a_checkpoint_further_is_resumed_too(straight, dataset, tmp_path, monkeypatch):
     half = train(dataset, tmp_path / "half", recipe=FOUR_EPOCHS.override(epochs=1))
     path = training.publish(half, tmp_path)
 
-    def retrain(**options):
-        previous = checkpoints.load(path, with_optimizer=True)
-        part, validation = dataset.split(FOUR_EPOCHS.validation)
-        return training.fit(
-            previous.raw_pixel_model(),
-            part,
-            validation,
-            FOUR_EPOCHS,
-            seed=0,
-            run_dir=tmp_path / "run",
-            previous=previous,
-            initial_epoch=1,
-            **options,
-        )
+    def retrain():
+        return train_further(dataset, tmp_path / "run", path, FOUR_EPOCHS, 1)
 
     stopped(monkeypatch, "last", retrain)
     resumed = retrain()
@@ -190,32 +184,22 @@ def test_a_retraining_is_resumed_too(straight, dataset, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("optimizer", "decay"), [("muon", 0.0), ("adamw", 0.0), ("adam", 0.3), ("adam", 0.0)]
 )
-def test_a_retraining_by_another_optimiser_or_decay_has_it(
+def test_training_a_checkpoint_further_can_change_optimizer_and_decay(
     dataset, tmp_path, capsys, optimizer, decay
 ):
     few = dataset.take(np.arange(60 + 64))
     recipe = RECIPE.override(model="dnn", epochs=1)
     path = training.publish(train(few, tmp_path / "run", recipe=recipe), tmp_path)
-    previous = checkpoints.load(path, with_optimizer=True)
-    part, validation = few.split(60)
-    result = training.fit(
-        previous.raw_pixel_model(),
-        part,
-        validation,
-        recipe.override(epochs=2, optimizer=optimizer, weight_decay=decay),
-        seed=0,
-        run_dir=tmp_path / "other",
-        previous=previous,
-        initial_epoch=1,
-    )
+    other = recipe.override(epochs=2, optimizer=optimizer, weight_decay=decay)
+    result = train_further(few, tmp_path / "other", path, other, 1)
     used = result.model.optimizer
     assert (type(used).__name__.lower(), used.weight_decay or 0.0) == (optimizer, decay)
     is_new = optimizer != recipe.optimizer
     assert int(used.iterations) == (1 if is_new else 2)
-    assert ("had adam, so a new optimiser begins" in capsys.readouterr().out) == is_new
+    assert ("was trained by adam, so a new optimizer starts" in capsys.readouterr().out) == is_new
 
 
-def test_a_killed_training_is_resumed(dataset, tmp_path):
+def test_killed_training_is_resumed(dataset, tmp_path):
     code = (
         "import sys; from pathlib import Path; from test_fit import *;"
         "train(faces(300), Path(sys.argv[1]), recipe=RECIPE.override(model='dnn', epochs=12),"
@@ -242,7 +226,7 @@ def test_a_killed_training_is_resumed(dataset, tmp_path):
     assert [int(row["epoch"]) for row in csv_rows(tmp_path / "killed")] == list(range(12))
 
 
-def test_a_finished_training_is_not_trained_again(straight, dataset, tmp_path, monkeypatch):
+def test_finished_training_is_not_repeated(straight, dataset, tmp_path, monkeypatch):
     options = {"recipe": FOUR_EPOCHS, "keep_epochs": 3}
     first = train(dataset, tmp_path / "run", **options)
     (tmp_path / "run" / "history.csv").write_text("epoch,loss\n0,1\n0,1\n")
@@ -261,11 +245,11 @@ def test_a_finished_training_is_not_trained_again(straight, dataset, tmp_path, m
     assert training.publish(published, tmp_path) == path
 
 
-def test_nothing_but_the_same_training_is_resumed(straight, dataset, tmp_path):
+def test_fit_refuses_to_resume_with_other_settings(straight, dataset, tmp_path):
     options = {"recipe": FOUR_EPOCHS, "keep_epochs": 1}
     train(dataset, tmp_path, **options).run.release()
     checkpoints.save(straight.model, tmp_path / "a.h5", TrainingRecord())
-    previous = Checkpoint(tmp_path / "a.h5", straight.model, None, "raw")
+    start = training.Start(resume_from=Checkpoint(tmp_path / "a.h5", straight.model, None, "raw"))
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
     rows = np.arange(299)
     for other, rule in (
@@ -274,14 +258,14 @@ def test_nothing_but_the_same_training_is_resumed(straight, dataset, tmp_path):
         ({"seed": 3}, "seed 0. Received: 3"),
         ({"keep_epochs": 2}, "keep_epochs 1. Received: 2"),
         ({"dataset": dataset.take(rows)}, "data's fingerprint"),
-        ({"previous": previous}, "resume_from None"),
+        ({"start": start}, "resume_from None"),
     ):
         with pytest.raises(InputError, match=rule):
             train(**{"dataset": dataset, "run_dir": tmp_path, **options, **other})
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
 
 
-def test_a_training_killed_in_its_first_epoch_begins_anew(straight, dataset, tmp_path):
+def test_training_killed_in_its_first_epoch_starts_over(straight, dataset, tmp_path):
     (tmp_path / "config.json").write_text('{"seed": 7}')
     (tmp_path / "history.csv").write_text("epoch,loss\n0,1\n")
     resumed = train(dataset, tmp_path, recipe=FOUR_EPOCHS, keep_epochs=3)
@@ -296,7 +280,7 @@ def test_training_learns(dataset, tmp_path):
     assert history["loss"][-1] < 0.8 * history["loss"][0]
 
 
-def test_batch_normalisation_by_the_fused_kernel_is_keras_own():
+def test_fused_batch_normalization_equals_keras():
     if keras.backend.backend() != "tensorflow":
         pytest.skip("the fused kernel is TensorFlow's")
     import tensorflow as tf
@@ -329,7 +313,7 @@ def test_accelerated_model_shares_every_variable_in_order():
         assert all(one is other for one, other in pairs)
 
 
-def test_reduced_precision_is_close_in_training_and_the_model_itself_in_evaluation():
+def test_bfloat16_is_close_in_training_and_off_in_evaluation():
     training.set_seed(0)
     model = build_model("resnet", (16, 16, 1), 7)
     fast = accelerate(model, bfloat16=True)
@@ -347,7 +331,7 @@ def test_reduced_precision_is_close_in_training_and_the_model_itself_in_evaluati
     assert {layer.dtype_policy.name for layer in model.layers} == {"float32"}
 
 
-def test_a_model_of_other_images_shares_every_variable():
+def test_accelerated_model_for_smaller_images_shares_every_variable():
     model = build_model("resnet", (48, 48, 1), 7)
     small = accelerate(model, image_shape=(32, 32, 1))
     assert small.input_shape == (None, 32, 32, 1)
@@ -365,9 +349,7 @@ SMALL_FIRST = RECIPES["best"].override(
 )
 
 
-def test_averages_blends_sizes_and_schedules_go_on_as_if_never_stopped(
-    dataset, tmp_path, monkeypatch
-):
+def test_ema_mixup_resizing_and_schedule_resume_as_if_uninterrupted(dataset, tmp_path, monkeypatch):
     tiny = functools.partial(resnet, stem_filters=16, stage_filters=(16,), stage_blocks=(1,))
 
     def work(name):
@@ -394,36 +376,24 @@ def test_what_is_saved_and_scored_is_the_mean_of_the_weights(dataset, tmp_path):
             np.testing.assert_allclose(expected, found, atol=1e-5)
 
 
-def test_averaging_goes_on_from_stage_to_stage_and_from_training_to_training(
-    dataset, tmp_path, capsys
-):
+def test_ema_continues_across_phases_and_trainings(dataset, tmp_path, capsys):
     """Where nothing is left off in the last epochs, they are what they would have been."""
     recipe = RECIPE.override(model="dnn", epochs=4, batch_size=60, ema=0.9)
     few = dataset.take(np.arange(180))
     straight = train(few, tmp_path / "straight", recipe=recipe)
     in_stages = train(few, tmp_path / "stages", recipe=recipe.override(no_aug_fraction=0.5))
     assert same(weights_of(straight.model), weights_of(in_stages.model))
-    assert "--no-aug-fraction changes nothing" in capsys.readouterr().out
+    assert "--no-aug-fraction has no effect" in capsys.readouterr().out
     half = train(few, tmp_path / "half", recipe=recipe.override(epochs=2))
-    previous = checkpoints.load(training.publish(half, tmp_path), with_optimizer=True)
-    part, validation = few.split(recipe.validation)
-    settings = {"seed": 0, "previous": previous, "initial_epoch": 2}
-    with pytest.raises(InputError, match="--ema must be above 0, as the checkpoint's optimiser"):
-        training.fit(
-            previous.raw_pixel_model(),
-            part,
-            validation,
-            recipe.override(ema=0.0),
-            run_dir=tmp_path / "without",
-            **settings,
-        )
-    resumed = training.fit(
-        previous.raw_pixel_model(), part, validation, recipe, run_dir=tmp_path / "on", **settings
-    )
+    path = training.publish(half, tmp_path)
+    with pytest.raises(InputError, match="--ema must be above 0"):
+        train_further(few, tmp_path / "without", path, recipe.override(ema=0.0), 2)
+    assert not (tmp_path / "without").exists()
+    resumed = train_further(few, tmp_path / "on", path, recipe, 2)
     assert same(weights_of(straight.model), weights_of(resumed.model))
 
 
-def test_the_learning_rate_rises_and_falls_to_nothing(dataset, tmp_path):
+def test_cosine_schedule_warms_up_and_decays_to_zero(dataset, tmp_path):
     recipe = SMALL_FIRST.override(epochs=8, warmup=0.25, learning_rate=0.02, no_aug_fraction=0.5)
     recipe = recipe.override(model="dnn", progressive_scale=0.0, progressive_fraction=0.0)
     few = dataset.take(np.arange(60 + 64))
@@ -432,7 +402,7 @@ def test_the_learning_rate_rises_and_falls_to_nothing(dataset, tmp_path):
     np.testing.assert_allclose(rates, [0.01, *cosine], atol=1e-6)
 
 
-def test_weight_decay_spares_what_scales_and_shifts(dataset, tmp_path):
+def test_weight_decay_applies_to_kernels_alone(dataset, tmp_path):
     recipe = RECIPES["fast"].override(
         epochs=1, batch_size=64, validation=60, weight_decay=0.9, learning_rate=1e-9
     )
@@ -443,13 +413,13 @@ def test_weight_decay_spares_what_scales_and_shifts(dataset, tmp_path):
     assert len(decayed) == sum(v.name == "kernel" for v in result.model.trainable_variables)
 
 
-def test_a_share_of_no_whole_epoch_is_told(dataset, tmp_path, capsys):
+def test_fraction_below_half_an_epoch_is_noted(dataset, tmp_path, capsys):
     recipe = RECIPE.override(model="dnn", epochs=1, mixup=0.2, no_aug_fraction=0.2)
     train(dataset.take(np.arange(60 + 64)), tmp_path, recipe=recipe)
     assert "--no-aug-fraction 0.2 of 1 epochs" in capsys.readouterr().out
 
 
-def test_the_last_epochs_are_without_what_blends_and_distorts(dataset, tmp_path, monkeypatch):
+def test_last_epochs_are_without_augmentation(dataset, tmp_path, monkeypatch):
     """With all else left off too, they see every image as it is and its own label."""
     recipe = (
         RECIPES["best"]
@@ -469,7 +439,7 @@ def test_the_last_epochs_are_without_what_blends_and_distorts(dataset, tmp_path,
     known = {image.tobytes(): label for image, label in zip(part.images, part.labels, strict=True)}
     objective, seen = Supervised(part, recipe), []
     for phase in recipe.phases():
-        batches = objective.batches(0, phase)
+        batches = objective.batches(phase)
         batches.shuffle(0)
         images, targets = batches[0]
         own = [
@@ -498,7 +468,7 @@ def test_evaluation_counts_the_smaller_last_batch(dataset, tmp_path):
     assert result.val_accuracy == pytest.approx(share, abs=1e-6)
 
 
-def test_run_folder_and_names(dataset, tmp_path):
+def test_publish_names_the_files_by_validation_accuracy(dataset, tmp_path):
     recipe = RECIPE.override(model="dnn", epochs=3)
     result = train(dataset, tmp_path / "run", recipe=recipe, keep_epochs=2)
     path = training.publish(result, tmp_path / "out")
@@ -520,7 +490,7 @@ def test_run_folder_and_names(dataset, tmp_path):
         train(dataset, tmp_path / "run", recipe=recipe.override(epochs=4), keep_epochs=2)
 
 
-def test_a_taken_name_is_not_overwritten_by_another_training(dataset, tmp_path):
+def test_publish_does_not_overwrite_another_training(dataset, tmp_path):
     result = train(dataset, tmp_path / "run", recipe=RECIPE.override(model="dnn", epochs=1))
     first = training.publish(result, tmp_path)
     assert training.publish(result, tmp_path) == first
@@ -542,20 +512,20 @@ def test_ctrl_c_keeps_the_finished_epochs(dataset, tmp_path, monkeypatch):
     assert len(checkpoints.read_record(tmp_path / "last.h5").history["loss"]) == 2
     log = (tmp_path / "log.txt").read_text()
     assert "2 finished epochs" in log
-    assert "the same command goes on" in log
+    assert "the same command resumes" in log
 
 
-def test_unlabelled_or_other_data_is_refused(dataset, tmp_path):
+def test_fit_refuses_images_and_classes_of_another_model(dataset, tmp_path):
     part, validation = dataset.split(60)
     model = build_model("dnn", (32, 32, 1), 7)
     with pytest.raises(InputError, match="takes images of"):
-        training.fit(model, part, validation, RECIPE, seed=0, run_dir=tmp_path)
+        training.fit(model, Supervised(part, RECIPE), validation, run_dir=tmp_path)
     model = build_model("dnn", (48, 48, 1), 6)
     with pytest.raises(InputError, match="6 classes"):
-        training.fit(model, part, validation, RECIPE, seed=0, run_dir=tmp_path)
+        training.fit(model, Supervised(part, RECIPE), validation, run_dir=tmp_path)
 
 
-def test_a_loss_that_is_no_number_stops_the_run_and_leaves_no_checkpoint(dataset, tmp_path):
+def test_loss_that_is_not_finite_stops_the_run_without_a_checkpoint(dataset, tmp_path):
     recipe = RECIPE.override(model="dnn", epochs=3, learning_rate=1e30)
     rule = (
         r"^epoch 1, step [2-4]: the loss is (nan|inf) at learning rate 1e\+30; a smaller .*nothing"
@@ -566,22 +536,22 @@ def test_a_loss_that_is_no_number_stops_the_run_and_leaves_no_checkpoint(dataset
 
 
 def spoil_at_the_end_of_epoch_two(monkeypatch, spoil):
-    begin = training._Soundness.on_epoch_end
+    begin = StopOnNonFinite.on_epoch_end
 
     def spoilt(self, epoch, logs=None):
         begin(self, epoch, spoil(self, logs) if epoch == 1 else logs)
 
-    monkeypatch.setattr(training._Soundness, "on_epoch_end", spoilt)
+    monkeypatch.setattr(StopOnNonFinite, "on_epoch_end", spoilt)
 
 
 def spoil_a_weight(self, logs):
-    weight = self.kept_model.weights[0]
+    weight = self.saved_model.weights[0]
     weight.assign(np.full(weight.shape, np.inf))
     return logs
 
 
 def spoil_the_optimiser(self, logs):
-    variable = self.kept_model.optimizer.variables[-1]
+    variable = self.saved_model.optimizer.variables[-1]
     variable.assign(np.full(variable.shape, np.nan))
     return logs
 
@@ -594,7 +564,7 @@ def spoil_the_optimiser(self, logs):
         (spoil_the_optimiser, r"\S+ is not finite"),
     ],
 )
-def test_nothing_that_is_no_number_is_saved(dataset, tmp_path, monkeypatch, spoil, rule):
+def test_values_that_are_not_finite_are_not_saved(dataset, tmp_path, monkeypatch, spoil, rule):
     spoil_at_the_end_of_epoch_two(monkeypatch, spoil)
     recipe = RECIPE.override(model="dnn", epochs=3)
     kept = re.escape(f"the finished epoch is in {tmp_path / 'last.h5'}")
@@ -626,9 +596,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", place], check=True)  # refused while a file is left open
 
 
-def test_a_full_disk_is_one_line_and_the_training_goes_on_with_more_room(
-    dataset, tmp_path, small_disk
-):
+def test_full_disk_is_one_line_and_training_resumes_with_more_room(dataset, tmp_path, small_disk):
     disk, resize = small_disk
     few = dataset.take(np.arange(80))
     few = dataclasses.replace(few, images=few.images[:, ::6, ::6])
@@ -659,9 +627,7 @@ def test_a_full_disk_is_one_line_and_the_training_goes_on_with_more_room(
     assert names[0] == names[1]
 
 
-def test_publishing_moves_across_file_systems_and_sweeps_what_a_kill_left(
-    dataset, tmp_path, small_disk
-):
+def test_publish_moves_across_file_systems_and_sweeps_leftovers(dataset, tmp_path, small_disk):
     disk, resize = small_disk
     assert resize(400 * 2**20) == 0
     recipe = RECIPE.override(model="dnn", epochs=2)
@@ -680,14 +646,14 @@ def test_publishing_moves_across_file_systems_and_sweeps_what_a_kill_left(
     assert not (tmp_path / "run" / "epochs").exists()
 
 
-def test_going_on_needs_a_later_epoch(dataset, tmp_path):
+def test_fit_requires_an_epoch_to_train(dataset, tmp_path):
     part, validation = dataset.split(60)
     model = build_model("dnn", (48, 48, 1), 7)
     with pytest.raises(InputError, match="above"):
-        training.fit(model, part, validation, RECIPE, seed=0, run_dir=tmp_path, initial_epoch=20)
+        training.fit(model, Supervised(part, RECIPE), validation, start=training.Start(epoch=20))
 
 
-def test_a_foreign_model_trains_behind_a_rescaling_layer(dataset, tmp_path, capsys):
+def test_foreign_model_trains_behind_a_rescaling_layer(dataset, tmp_path, capsys):
     images = keras.Input((48, 48, 1))
     flat = keras.layers.Flatten()(images)
     model = keras.Model(images, keras.layers.Dense(7, activation="softmax")(flat))
@@ -696,14 +662,12 @@ def test_a_foreign_model_trains_behind_a_rescaling_layer(dataset, tmp_path, caps
     part, validation = dataset.split(60)
     result = training.fit(
         foreign.raw_pixel_model(),
-        part,
+        Supervised(part, RECIPE.override(epochs=1)),
         validation,
-        RECIPE.override(epochs=1),
-        seed=0,
+        start=training.Start(resume_from=foreign),
         run_dir=tmp_path,
-        previous=foreign,
     )
-    assert "foreign.h5 has no optimiser's state, so a new optimiser begins" in (
+    assert "foreign.h5 has no optimizer state, so a new optimizer starts" in (
         capsys.readouterr().out
     )
     raw = np.asarray(result.model(part.images[:3]))
@@ -711,16 +675,125 @@ def test_a_foreign_model_trains_behind_a_rescaling_layer(dataset, tmp_path, caps
     np.testing.assert_allclose(raw, scaled, atol=1e-5)
 
 
-def test_a_network_of_one_size_alone_is_not_trained_on_smaller_images(dataset, tmp_path):
+def test_model_for_one_image_size_refuses_progressive_resizing(dataset, tmp_path):
     recipe = RECIPE.override(progressive_scale=0.5, progressive_fraction=0.5, epochs=2)
     with pytest.raises(InputError, match="cnn cannot take images of 24x24; --progressive-scale 0"):
         train(dataset, tmp_path, recipe=recipe)
 
 
-@pytest.mark.parametrize("own", [{"trainable": "head"}, {"learning_rate": 1e-4}], ids=str)
-def test_fit_refuses_phases_that_it_would_train_otherwise_than_they_say(dataset, tmp_path, own):
-    phases = (Phase(range(1), **own), Phase(range(1, 2)))
-    recipe = RECIPE.override(model="dnn", epochs=2, explicit_phases=phases)
-    with pytest.raises(InputError, match="phases"):
-        train(dataset, tmp_path, recipe=recipe)
-    assert not any(tmp_path.iterdir())
+TWO_PHASES = RECIPES["fast"].override(
+    batch_size=60,
+    validation=60,
+    epochs=4,
+    progressive_scale=0.0,
+    progressive_fraction=0.0,
+    explicit_phases=(
+        Phase(range(2), trainable="head", learning_rate=0.02),
+        Phase(range(2, 4), learning_rate=0.01),
+    ),
+)
+
+
+def tiny_resnet(image_shape, num_classes):
+    return resnet(image_shape, num_classes, stem_filters=16, stage_filters=(16,), stage_blocks=(1,))
+
+
+def test_fit_trains_the_head_and_then_all_layers_each_with_its_own_schedule(dataset, tmp_path):
+    few = dataset.take(np.arange(180))
+    training.set_seed(0)
+    start = tiny_resnet(few.image_shape, 7)
+    result = train(few, tmp_path, recipe=TWO_PHASES, build=tiny_resnet, keep_epochs=4)
+    head = [weight.path.startswith(HEAD) for weight in start.weights]
+    first, last = (checkpoints.load(result.snapshots[epoch]).model for epoch in (1, 3))
+    for is_head, before, middle, after in zip(
+        head, *map(weights_of, (start, first, last)), strict=True
+    ):
+        assert np.array_equal(before, middle) != is_head
+        assert not np.array_equal(middle, after)
+    rates = result.history["learning_rate"]
+    assert rates[1] < 1e-6 < rates[0] < 0.02  # a cosine of its own ends at 0
+    assert rates[3] < 1e-6 < rates[2] < 0.01
+    assert int(result.model.optimizer.iterations) == 4  # two epochs of two steps
+    assert all(layer.trainable for layer in result.model.layers)
+
+
+@pytest.mark.parametrize("epoch", [1, 2, 3])
+def test_fit_resumes_in_either_phase(dataset, tmp_path, monkeypatch, epoch):
+    few = dataset.take(np.arange(180))
+
+    def work(name):
+        return train(few, tmp_path / name, recipe=TWO_PHASES, build=tiny_resnet)
+
+    shuffle = Batches.shuffle
+
+    def stop(self, number):
+        if number == epoch:
+            raise KeyboardInterrupt
+        shuffle(self, number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Batches, "shuffle", stop)
+        with pytest.raises(KeyboardInterrupt):
+            work("stopped")
+    require_equal(work("straight"), work("stopped"))
+
+
+def test_fit_freezes_the_backbone_of_a_model_that_has_one(dataset, tmp_path):
+    few = dataset.take(np.arange(180))
+
+    def build(image_shape, num_classes):
+        images = keras.Input(image_shape)
+        body = keras.Sequential(
+            [keras.Input(image_shape), keras.layers.Conv2D(4, 3), keras.layers.Flatten()],
+            name=BACKBONE,
+        )
+        x = keras.layers.Dense(8, name="between")(body(images))
+        return keras.Model(images, keras.layers.Dense(num_classes, "softmax", name=HEAD)(x))
+
+    recipe = TWO_PHASES.override(epochs=1)
+    training.set_seed(0)
+    before = build(few.image_shape, 7)
+    after = train(few, tmp_path, recipe=recipe, build=build).model
+    unchanged = [
+        np.array_equal(one, other)
+        for one, other in zip(weights_of(before), weights_of(after), strict=True)
+    ]
+    assert unchanged == [True, True, False, False, False, False]
+
+
+def test_fit_refuses_to_train_the_head_of_a_model_without_one(dataset, tmp_path):
+    def build(image_shape, num_classes):
+        images = keras.Input(image_shape)
+        x = keras.layers.Flatten()(images)
+        return keras.Model(images, keras.layers.Dense(num_classes, "softmax", name="other")(x))
+
+    with pytest.raises(InputError, match=f"no layer {HEAD}"):
+        train(dataset, tmp_path / "run", recipe=TWO_PHASES, build=build)
+    assert not (tmp_path / "run").exists()
+
+
+def test_fit_calls_the_callbacks_it_is_given(dataset, tmp_path):
+    recipe = RECIPE.override(model="dnn", epochs=4, no_aug_fraction=0.5, rotation=5.0)
+    epochs = []
+    callback = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: epochs.append((epoch, sorted(logs)))
+    )
+    train(dataset, tmp_path, recipe=recipe, callbacks=[callback])
+    metrics = ["accuracy", "loss", "val_accuracy", "val_loss"]
+    assert epochs == [(epoch, metrics) for epoch in range(4)]
+
+
+def test_train_builds_seeds_and_fits_by_the_recipe(straight, dataset, tmp_path):
+    part, validation = dataset.split(FOUR_EPOCHS.validation)
+    result = training.train(part, validation, FOUR_EPOCHS, run_dir=tmp_path)
+    assert same(weights_of(straight.model), weights_of(result.model))
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_muon_leaves_the_head_of_every_model_to_adamw(name):
+    model = build_model(name, (16, 16, 1), 3)
+    optimizer = optimizers.build(RECIPES["fast"], 0.01, without_muon=[HEAD])
+    head = model.get_layer(HEAD).kernel
+    assert optimizer._should_use_adamw(head)
+    others = [v for v in model.trainable_variables if len(v.shape) > 1 and v is not head]
+    assert not any(map(optimizer._should_use_adamw, others))

@@ -1,4 +1,4 @@
-"""What a training learns from: the batches, the weights, and FixMatch's loss by its definition."""
+"""Objectives: their batches, their weights, and FixMatch's loss by its definition."""
 
 import keras
 import numpy as np
@@ -31,6 +31,7 @@ def pseudo_labelled(recipe):
     return PseudoLabelled(
         dataset.take(np.arange(40)),
         recipe,
+        seed=0,
         images=dataset.images[40:],
         targets=targets,
         known=NONE,
@@ -38,9 +39,9 @@ def pseudo_labelled(recipe):
     )
 
 
-def test_given_labels_stay_and_pseudo_labels_are_learned_as_they_are():
+def test_pseudo_labelled_batches_keep_labels_and_pseudo_labels_as_they_are():
     objective = pseudo_labelled(SELF_TRAINING)
-    batches = objective.batches(seed=0)
+    batches = objective.batches()
     for epoch in (0, 1):
         batches.shuffle(epoch)
         drawn = [batches[index] for index in range(len(batches))]
@@ -61,9 +62,9 @@ def test_given_labels_stay_and_pseudo_labels_are_learned_as_they_are():
         assert seen == 40
 
 
-def test_the_weight_of_pseudo_labels_grows_over_the_ramp_and_that_of_labels_does_not():
+def test_pseudo_label_weights_ramp_up_and_label_weights_stay():
     recipe = SELF_TRAINING.override(ramp_epochs=4, unlabelled_weight=0.5)
-    batches = pseudo_labelled(recipe).batches(seed=0)
+    batches = pseudo_labelled(recipe).batches()
     for epoch, weight in ((0, 0), (1, 0.125), (3, 0.375), (4, 0.5), (9, 0.5)):
         batches.shuffle(epoch)
         weights = np.concatenate([batches[index][2] for index in range(len(batches))])
@@ -72,7 +73,7 @@ def test_the_weight_of_pseudo_labels_grows_over_the_ramp_and_that_of_labels_does
         np.testing.assert_allclose(weights[~soft], 1)
 
 
-def test_the_ramp_begins_where_the_training_does():
+def test_ramp_begins_at_the_initial_epoch():
     objective = pseudo_labelled(SELF_TRAINING.override(ramp_epochs=4))
     objective.initial_epoch = 10
     for epoch, weight in ((10, 0), (12, 0.5), (14, 1), (19, 1)):
@@ -85,6 +86,7 @@ def fixmatch(threshold, weight=0.7):
     return FixMatch(
         dataset.take(np.arange(8)),
         recipe,
+        seed=1,
         unlabelled=dataset.images[8:],
         thresholds=np.full(7, threshold),
         known=NONE,
@@ -95,7 +97,7 @@ def cross_entropy(probabilities, labels):
     return -np.log(probabilities[np.arange(len(labels)), labels])
 
 
-def test_fixmatch_is_its_definition(monkeypatch):
+def test_fixmatch_loss_equals_its_definition(monkeypatch):
     """Sohn et al. 2020, equations 3 and 4, with a strong view that turns an image upside down."""
     monkeypatch.setattr(
         objectives,
@@ -122,7 +124,7 @@ def test_fixmatch_is_its_definition(monkeypatch):
     assert loss == pytest.approx(labelled + 0.7 * unlabelled, rel=1e-4)
 
 
-def test_unlabelled_images_that_nothing_is_sure_of_teach_nothing():
+def test_fixmatch_ignores_images_below_the_threshold():
     weights = []
     for unlabelled in (faces(40).images[8:], np.zeros((32, 48, 48, 1), np.uint8)):
         keras.utils.set_random_seed(0)
@@ -138,7 +140,7 @@ def test_unlabelled_images_that_nothing_is_sure_of_teach_nothing():
 
 def test_fixmatch_pairs_every_labelled_row_with_unlabelled_ones():
     objective = fixmatch(threshold=0.9)
-    batches = objective.batches(seed=1)
+    batches = objective.batches()
     batches.shuffle(0)
     ((images, unlabelled), labels) = batches[0]
     assert len(batches) == 1
@@ -166,52 +168,63 @@ def test_fixmatch_validates_on_the_model_itself():
 
 
 @pytest.mark.parametrize("objective", [fixmatch(0.9), pseudo_labelled(SELF_TRAINING)])
-def test_the_fitted_model_is_the_models_own_variables_in_order(objective):
+def test_training_model_shares_the_variables_in_order(objective):
     model = build_model("cnn", (48, 48, 1), 7)
     trained = objective.training_model(model)
     pairs = zip(trained.trainable_variables, model.trainable_variables, strict=True)
     assert all(one is other for one, other in pairs)
 
 
-def test_what_an_objective_has_seen_is_told():
+def test_training_rows_include_known_unlabelled_rows():
     dataset = faces(30)
     known = dataset.take(np.arange(20, 30)).row_digests()
     objective = FixMatch(
         dataset.take(np.arange(20)),
         FIXMATCH,
+        seed=0,
         unlabelled=dataset.images[20:],
         thresholds=np.ones(7),
         known=known,
     )
-    np.testing.assert_array_equal(np.sort(objective.seen()), np.sort(dataset.row_digests()))
+    np.testing.assert_array_equal(
+        np.sort(objective.training_rows()), np.sort(dataset.row_digests())
+    )
     supervised = Supervised(dataset, SELF_TRAINING)
-    np.testing.assert_array_equal(supervised.seen(), dataset.row_digests())
+    np.testing.assert_array_equal(supervised.training_rows(), dataset.row_digests())
     others = [
         FixMatch(
             objective.train,
             FIXMATCH,
+            seed=0,
             unlabelled=dataset.images[20:25],
             thresholds=np.ones(7),
             known=known,
         ),
         objective,
     ]
-    assert others[0].record() != others[1].record()
+    assert others[0].learned_from() != others[1].learned_from()
 
 
-def test_smoothed_labels_and_a_teachers_probabilities_are_what_is_learned():
+def test_targets_blend_smoothed_labels_and_a_teachers_probabilities():
     recipe = RECIPES["fast"].override(label_smoothing=0.14, teacher_weight=0.5)
     train = faces(6)
     said = np.tile(np.array([1, 0, 0, 0, 0, 0, 0], "float32"), (6, 1))
     teacher = Teacher(("a.h5",), said, rows=np.array([5], "uint64"))
     objective = Supervised(train, recipe, teacher=teacher)
     assert objective.loss == "categorical_crossentropy"
-    _, targets = objective.batches(0)[0]
+    _, targets = objective.batches()[0]
     expected = 0.86 * (0.5 * said + 0.5 * np.eye(7)[train.labels]) + 0.02
     np.testing.assert_allclose(targets, expected, atol=1e-6)
     np.testing.assert_array_equal(
         objective.validation_batches(train, 6)[0][1], np.eye(7)[train.labels]
     )
-    assert objective.record() != Supervised(train, recipe).record()
-    assert objective.record()["taught_by"] == ["a.h5"]
-    assert sorted(objective.seen()) == sorted([5, *train.row_digests()])
+    assert objective.learned_from() != Supervised(train, recipe).learned_from()
+    assert objective.learned_from().teachers == ("a.h5",)
+    assert sorted(objective.training_rows()) == sorted([5, *train.row_digests()])
+
+
+@pytest.mark.parametrize("make", [fixmatch, lambda _: pseudo_labelled(SELF_TRAINING)])
+def test_steps_per_epoch_is_the_number_of_batches(make):
+    for objective in (make(0.9), Supervised(faces(65), SELF_TRAINING)):
+        assert objective.steps_per_epoch == len(objective.batches())
+    assert Supervised(faces(5), SELF_TRAINING, steps=9).steps_per_epoch == 9

@@ -31,8 +31,8 @@ def _in_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def open_run(run_dir=None, settings=SETTINGS, valued="last.h5"):
-    return runs.open_run(settings, run_dir, name="a", valued=valued)
+def open_run(run_dir=None, settings=SETTINGS, resume_file="last.h5"):
+    return runs.open_run(settings, run_dir, name="a", resume_file=resume_file)
 
 
 @contextlib.contextmanager
@@ -55,12 +55,12 @@ def elsewhere(code):
 def test_the_same_settings_lead_to_the_unfinished_folder(tmp_path):
     first = open_run()
     assert re.fullmatch(r"runs/\d{8}-\d{6}-\d{6}-a", str(first.path))
-    assert not first.goes_on
+    assert not first.is_resumed
     first.release()
     assert not (first.path / ".lock").exists()
     renamed = {**SETTINGS, "data": {"source": "y.csv"}}
     again = open_run(settings=renamed)
-    assert (again.path, again.goes_on) == (first.path, True)
+    assert (again.path, again.is_resumed) == (first.path, True)
     again.release()
     for other in ({**SETTINGS, "seed": 1}, {**SETTINGS, "more": 1}, {"seed": 0}):
         run = open_run(settings=other)
@@ -85,10 +85,10 @@ def test_the_newest_unfinished_folder_is_taken():
 def test_a_given_folder_goes_on_with_its_settings_only(tmp_path):
     place = tmp_path / "my" / "run"
     with open_run(place) as run:
-        assert not run.goes_on
+        assert not run.is_resumed
         (place / "last.h5").touch()
     with open_run(place) as run:
-        assert run.goes_on
+        assert run.is_resumed
     before = {path.name: path.read_bytes() for path in place.iterdir()}
     for other, rule in (
         ({**SETTINGS, "recipe": {"name": "a", "epochs": 3}}, "recipe's epochs 2. Received: 3"),
@@ -100,7 +100,7 @@ def test_a_given_folder_goes_on_with_its_settings_only(tmp_path):
     assert {path.name: path.read_bytes() for path in place.iterdir()} == before
     (place / "last.h5").unlink()  # then there is nothing to lose
     with open_run(place, {**SETTINGS, "seed": 1}) as run:
-        assert not run.goes_on
+        assert not run.is_resumed
     assert json.loads((place / "config.json").read_text())["seed"] == 1
 
 
@@ -108,7 +108,7 @@ def test_a_folder_with_another_kinds_work_in_it_is_not_taken_over(tmp_path):
     with open_run(tmp_path / "run") as run:
         (run.path / "last.h5").touch()
     with pytest.raises(InputError, match="goes on only with the settings"):
-        open_run(tmp_path / "run", {**SETTINGS, "seed": 1}, valued="round-1")
+        open_run(tmp_path / "run", {**SETTINGS, "seed": 1}, resume_file="round-1")
 
 
 def test_bad_input_takes_its_new_folder_back(tmp_path):
@@ -124,7 +124,7 @@ def test_bad_input_takes_its_new_folder_back(tmp_path):
 def test_a_finished_given_folder_still_goes_on(tmp_path):
     open_run(tmp_path / "run").finish(tmp_path / "model.h5")
     run = open_run(tmp_path / "run")
-    assert run.goes_on
+    assert run.is_resumed
     assert (run.path / "result.json").exists()
 
 
@@ -142,7 +142,7 @@ def test_one_process_at_a_time_and_none_once_it_is_killed(tmp_path):
         own.finish(tmp_path / "model.h5")
     assert (place / ".lock").exists()  # left by the kill, and held by nobody
     run = open_run()
-    assert (str(run.path), run.goes_on) == (taken, True)
+    assert (str(run.path), run.is_resumed) == (taken, True)
 
 
 def test_a_process_is_not_shut_out_by_itself(tmp_path):
@@ -183,7 +183,7 @@ def test_what_was_never_begun_is_used_and_what_is_foreign_is_not(tmp_path):
     (tmp_path / "runs" / "file").touch()
     run = open_run()
     assert run.path.resolve() == begun_just_now
-    assert not run.goes_on
+    assert not run.is_resumed
 
 
 def test_a_folder_that_nothing_was_written_into_goes_again(tmp_path):

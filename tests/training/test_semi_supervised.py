@@ -1,4 +1,4 @@
-"""Learning from unlabelled images: nothing leaks, given labels stay, the control is equal."""
+"""Semi-supervised training: nothing leaks, labels stay, the control has an equal start."""
 
 import dataclasses
 
@@ -13,7 +13,7 @@ from ferlab.errors import InputError
 from ferlab.evaluation import held_out
 from ferlab.recipes import RECIPES
 from ferlab.training import semi_supervised
-from ferlab.training.pseudo_labels import choose, thresholds
+from ferlab.training.pseudo_labels import select, thresholds
 from models import build_model
 
 RECIPE = RECIPES["semi-report"].override(
@@ -29,7 +29,7 @@ def relabelled(dataset, labels):
     return dataclasses.replace(dataset, labels=np.asarray(labels, dtype=np.int64))
 
 
-def test_half_of_each_classs_labels_are_removed_and_kept_apart_as_truth():
+def test_split_rows_removes_half_of_the_labels_of_each_class():
     dataset, test = faces(200), faces(50, seed=1)
     rows = split(dataset, test)
     train = dataset.take(np.arange(40, 200))
@@ -48,7 +48,7 @@ def test_half_of_each_classs_labels_are_removed_and_kept_apart_as_truth():
         assert given[digest] == label
 
 
-def test_the_seed_alone_chooses_which_labels_go():
+def test_without_labels_depends_on_the_seed_alone():
     dataset = faces(100)
     first, again, other = (dataset.without_labels(0.5, seed).labels for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
@@ -128,7 +128,7 @@ def test_a_row_gets_the_label_whose_threshold_it_reaches():
     )
     recipe = RECIPE.override(threshold=0.55, class_thresholds={"b": 0.4, "c": 0.9})
     names = ("a", "b", "c")
-    guesses = choose(probabilities, recipe, names, truth=np.array([0, 0, 2, -1]))
+    guesses = select(probabilities, recipe, names, truth=np.array([0, 0, 2, -1]))
     assert guesses.labels.tolist() == [0, -1, 1, -1]
     np.testing.assert_array_equal(guesses.targets(soft=True), probabilities)
     assert guesses.targets(soft=False)[[0, 2]].tolist() == [[1, 0, 0], [0, 1, 0]]
@@ -144,7 +144,7 @@ def test_a_row_gets_the_label_whose_threshold_it_reaches():
         thresholds(recipe.override(class_thresholds={"d": 0.1}), names)
 
 
-def test_a_threshold_is_a_probability():
+def test_threshold_is_a_probability():
     for settings in ({"threshold": 1.1}, {"class_thresholds": {"happy": float("nan")}}):
         with pytest.raises(
             InputError, match=r"--(class-)?thresholds? must be a number from 0 to 1\."
@@ -152,7 +152,7 @@ def test_a_threshold_is_a_probability():
             RECIPE.override(**settings)
 
 
-def test_a_setting_of_the_other_method_is_refused():
+def test_settings_of_the_other_method_are_refused():
     with pytest.raises(InputError, match="for self-training"):
         RECIPES["fixmatch"].override(rounds=2)
     with pytest.raises(InputError, match="for fixmatch"):
@@ -171,17 +171,9 @@ def predictor(tmp_path):
     return checkpoints.load(path)
 
 
-def experiment(tmp_path, predictor, recipe=RECIPE, **options):
+def experiment(predictor, recipe=RECIPE, **options):
     rows = split(faces(200), faces(50, seed=1), recipe)
-
-    def start():
-        if recipe.method == "fixmatch":
-            return checkpoints.load(predictor.path).raw_pixel_model(), None
-        return build_model("dnn", (48, 48, 1), 7), None
-
-    return semi_supervised.Experiment(
-        rows, recipe, predictor, start, seed=0, run_dir=tmp_path / "run", **options
-    )
+    return semi_supervised.Experiment(rows, recipe, predictor, seed=0, **options)
 
 
 FIXMATCH = RECIPES["fixmatch"].override(
@@ -190,11 +182,18 @@ FIXMATCH = RECIPES["fixmatch"].override(
 
 
 @pytest.mark.parametrize("recipe", [RECIPE, FIXMATCH], ids=lambda recipe: recipe.name)
-def test_a_semi_supervised_training_and_its_control(tmp_path, predictor, recipe):
+def test_run_trains_and_compares_with_a_control(tmp_path, predictor, recipe):
     said = []
-    asked = experiment(tmp_path, predictor, recipe, report=said.append)
+    asked = experiment(predictor, recipe)
     scored = faces(50, seed=1)
-    path, _ = semi_supervised.run(asked, out_dir=tmp_path, with_control=True, scored=scored)
+    path = semi_supervised.run(
+        asked,
+        out_dir=tmp_path,
+        run_dir=tmp_path / "run",
+        with_control=True,
+        scored=scored,
+        report=said.append,
+    )
 
     loaded = checkpoints.load(path, with_optimizer=True)
     (control_path,) = tmp_path.glob("control_*.h5")
@@ -214,33 +213,34 @@ def test_a_semi_supervised_training_and_its_control(tmp_path, predictor, recipe)
     assert not np.isin(asked.rows.known(), checkpoints.read_training_rows(control_path)).any()
 
     text = "\n".join(said)
-    assert f"{path.name} less {control_path.name}: " in text
-    assert text.count("less predictor: ") == 2
+    assert f"{path.name} - {control_path.name}: " in text
+    assert text.count(" - predictor: ") == 2
     table = (tmp_path / "run" / "round-1" / "pseudo_labels.csv").read_text().splitlines()
     assert table[0] == "id,label,confidence,truth"
     assert len(table) == 1 + len(asked.rows.unlabelled)
 
 
-def test_fixmatch_begins_as_the_predictor(tmp_path, predictor):
-    asked = experiment(tmp_path, predictor, FIXMATCH)
-    model, _ = asked.start()
+def test_fixmatch_starts_from_the_predictors_weights(tmp_path, predictor):
+    asked = experiment(predictor, FIXMATCH)
+    model, start = asked.new_start()
+    assert start.initialized_from.path == predictor.path
     images = faces(5).images
     np.testing.assert_array_equal(np.asarray(model(images)), np.asarray(predictor.model(images)))
-    asked.require_sound()
+    semi_supervised.require_valid(asked)
     names = tuple(reversed(predictor.class_names))
     other = dataclasses.replace(predictor, class_names=names, record=TrainingRecord())
-    with pytest.raises(InputError, match="begins with a model of the classes"):
-        dataclasses.replace(asked, predictor=other).require_sound()
+    with pytest.raises(InputError, match="fixmatch requires a model with the classes"):
+        semi_supervised.require_valid(dataclasses.replace(asked, predictor=other))
     recipe = dataclasses.replace(asked, predictor=other, recipe=RECIPE)
-    recipe.require_sound()  # self-training puts its answers into the data's order
+    semi_supervised.require_valid(recipe)  # self-training reorders its predictions
 
 
-def test_what_fixmatch_begins_with_has_seen_its_rows_too(tmp_path, predictor):
+def test_fixmatch_records_the_predictors_training_rows_too(tmp_path, predictor):
     far = faces(5, seed=77).row_digests()
     path = tmp_path / "told.h5"
     checkpoints.save(predictor.model, path, predictor.record, training_rows=far)
-    asked = experiment(tmp_path, checkpoints.load(path), FIXMATCH)
-    said, _ = semi_supervised.run(asked, out_dir=tmp_path, with_control=True)
+    asked = experiment(checkpoints.load(path), FIXMATCH)
+    said = semi_supervised.run(asked, out_dir=tmp_path, run_dir=tmp_path / "run", with_control=True)
     for published in (said, *tmp_path.glob("control_*.h5")):
         assert np.isin(far, checkpoints.read_training_rows(published)).all()
         assert checkpoints.read_record(published).initialized_from == "told.h5"
@@ -249,13 +249,13 @@ def test_what_fixmatch_begins_with_has_seen_its_rows_too(tmp_path, predictor):
     notes = []
     held_out.tuning_rows(faces(50, seed=1), [said], report=notes.append)
     assert "unlabelled images too" in notes[0]
-    unknown = experiment(tmp_path / "unknown", predictor, FIXMATCH.override(epochs=1))
-    path, _ = semi_supervised.run(unknown, out_dir=tmp_path)
+    unknown = experiment(predictor, FIXMATCH.override(epochs=1))
+    path = semi_supervised.run(unknown, out_dir=tmp_path, run_dir=tmp_path / "unknown")
     assert checkpoints.read_record(path).has_unknown_rows
 
 
 @pytest.mark.parametrize("classes", [3, 7, 10])
-def test_a_predictor_of_other_classes_is_refused_before_anything_is_written(tmp_path, classes):
+def test_predictor_with_other_classes_is_refused_before_anything_is_written(tmp_path, classes):
     path, names = tmp_path / "other.h5", [f"class {number}" for number in range(classes)]
     model = build_model("dnn", (48, 48, 1), classes)
     checkpoints.save(model, path, TrainingRecord(class_names=tuple(names), pixels="raw"))
@@ -263,12 +263,14 @@ def test_a_predictor_of_other_classes_is_refused_before_anything_is_written(tmp_
     for recipe in (RECIPE, FIXMATCH):
         with pytest.raises(InputError, match="must have the same classes"):
             semi_supervised.run(
-                experiment(tmp_path, checkpoints.load(path), recipe), out_dir=tmp_path
+                experiment(checkpoints.load(path), recipe),
+                out_dir=tmp_path,
+                run_dir=tmp_path / "run",
             )
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_what_fails_early_leaves_nothing(tmp_path, predictor):
+def test_run_with_impossible_settings_leaves_no_file(tmp_path, predictor):
     before = sorted(tmp_path.rglob("*"))
     for settings, options, rule in (
         ({"threshold": 1.0}, {}, "no row reaches its threshold"),
@@ -276,38 +278,37 @@ def test_what_fails_early_leaves_nothing(tmp_path, predictor):
         ({"ramp_epochs": 2}, {"initial_epoch": 1}, "below the 2 epochs to train"),
         ({}, {"initial_epoch": 3}, "last epoch must be above"),
     ):
-        asked = experiment(tmp_path, predictor, RECIPE.override(**settings), **options)
+        asked = experiment(predictor, RECIPE.override(**settings), **options)
         with pytest.raises(InputError, match=rule):
-            semi_supervised.run(asked, out_dir=tmp_path)
+            semi_supervised.run(asked, out_dir=tmp_path, run_dir=tmp_path / "run")
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_every_round_is_labelled_by_the_model_before_and_they_end_without_change(
-    tmp_path, predictor
+def test_self_training_labels_each_round_by_the_last_model_until_nothing_changes(
+    tmp_path, predictor, monkeypatch
 ):
-    asked = experiment(tmp_path, predictor, RECIPE.override(rounds=3, epochs=1))
-    outcome = asked.learn()
-    said_by = [who for who, _ in outcome.labelled_by]
-    assert said_by[:2] == ["predictor.h5", "the model of round 1"]
+    asked = experiment(predictor, RECIPE.override(rounds=3, epochs=1))
+    outcome = semi_supervised.self_train(asked, tmp_path / "run")
+    names = [name for name, _ in outcome.labelled_by]
+    assert names[:2] == ["predictor.h5", "the model of round 1"]
     first = checkpoints.load(tmp_path / "run" / "round-1" / "last.h5")
     of_first = np.asarray(first.model(asked.rows.unlabelled.images))
     np.testing.assert_allclose(outcome.labelled_by[1][1].probabilities, of_first, atol=1e-5)
     assert outcome.termination_condition in ("max_iter", "no_change")
 
-    strict = experiment(tmp_path / "strict", predictor, RECIPE.override(threshold=1.0))
+    strict = experiment(predictor, RECIPE.override(threshold=1.0))
     with pytest.raises(InputError, match="no row reaches its threshold"):
-        strict.learn()
+        semi_supervised.self_train(strict, tmp_path / "strict")
     unmoved = RECIPE.override(rounds=3, epochs=1, learning_rate=1e-12, shift=0.0)
-    asked = experiment(tmp_path / "unmoved", predictor, unmoved)
-    model = predictor.model
-    outcome = dataclasses.replace(asked, start=lambda: (model, None)).learn()
+    monkeypatch.setattr(semi_supervised, "build_model", lambda *_: predictor.reload().model)
+    outcome = semi_supervised.self_train(experiment(predictor, unmoved), tmp_path / "unmoved")
     assert outcome.termination_condition == "no_change"
     assert len(outcome.labelled_by) == 1
 
 
-def test_a_predictor_that_knows_too_much_is_told(tmp_path, predictor):
-    asked = experiment(tmp_path, predictor)
-    assert "does not tell" in semi_supervised.notes(predictor, asked.rows)[0]
+def test_notes_count_rows_that_the_predictor_was_trained_on(tmp_path, predictor):
+    asked = experiment(predictor)
+    assert "not all training rows" in semi_supervised.notes(predictor, asked.rows)[0]
 
     test = faces(50, seed=1)
 
@@ -318,7 +319,6 @@ def test_a_predictor_that_knows_too_much_is_told(tmp_path, predictor):
         return semi_supervised.notes(told, asked.rows, scored=test)
 
     assert noted(asked.rows.labelled.row_digests()) == []
-    assert "all figures flatter" not in "".join(noted(asked.rows.known()[:3]))
     assert "was trained on 3 rows whose labels" in noted(asked.rows.known()[:3])[0]
     assert "2 validation rows" in noted(asked.rows.validation.row_digests()[:2])[0]
     assert "4 test rows" in noted(test.row_digests()[:4])[0]
@@ -332,10 +332,10 @@ def test_comparison_is_paired(predictor):
     scored = relabelled(rows, labels)
     lines = semi_supervised.comparison({"a.h5": predictor, "b.h5": predictor}, scored)
     assert lines[0].startswith("a.h5  accuracy 75.00% (n=60")
-    assert lines[2].startswith("a.h5 less b.h5: +0.00 points (n=60")
+    assert lines[2].startswith("a.h5 - b.h5: +0.00 points (n=60")
 
 
-def test_a_checkpoint_opens_whose_recipe_is_semi_supervised(tmp_path, predictor):
+def test_recorded_recipe_may_be_semi_supervised(tmp_path, predictor):
     recipe = RECIPE.override(class_thresholds={"happy": 0.9})
     path = tmp_path / "semi.h5"
     checkpoints.save(predictor.model, path, TrainingRecord(recipe=recipe.as_dict()))
@@ -347,14 +347,12 @@ def test_a_checkpoint_opens_whose_recipe_is_semi_supervised(tmp_path, predictor)
     [RECIPE.override(soft_labels=True, ramp_epochs=2, rounds=2), FIXMATCH.override(shift=0.1)],
     ids=lambda recipe: recipe.name,
 )
-def test_a_stopped_training_goes_on_in_its_round_and_in_its_control(
-    tmp_path, predictor, recipe, monkeypatch
-):
+def test_run_resumes_in_the_interrupted_round_or_control(tmp_path, predictor, recipe, monkeypatch):
     def work(name, **options):
         (tmp_path / name).mkdir(exist_ok=True)
         monkeypatch.chdir(tmp_path / name)
-        asked = dataclasses.replace(experiment(tmp_path, predictor, recipe), run_dir=None)
-        return semi_supervised.run(asked, out_dir=tmp_path / name, with_control=True)[0]
+        asked = experiment(predictor, recipe)
+        return semi_supervised.run(asked, out_dir=tmp_path / name, with_control=True)
 
     def stopped_in(folder):
         save = checkpoints.save

@@ -1,0 +1,85 @@
+"""What the user should know before the first step of a training."""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from ferlab import backend, checkpoints
+from ferlab.backend import keras
+from ferlab.checkpoints import Checkpoint
+from ferlab.data import Dataset
+from ferlab.recipes import Recipe
+from ferlab.training.objectives import Objective
+
+
+def before_training(
+    model: keras.Model,
+    objective: Objective,
+    validation: Dataset,
+    resume_from: Checkpoint | None,
+    first_epoch: int,
+) -> Iterator[str]:
+    """Notes on this training, in the order of their weight."""
+    recipe = objective.recipe
+    yield from _on_teachers(objective, validation, resume_from)
+    fingerprint = resume_from.record.fingerprint if resume_from else None
+    if fingerprint and fingerprint != objective.train.fingerprint():
+        yield (
+            f"{resume_from.path} was trained on other rows; if validation rows were among them, "
+            "the validation accuracy is optimistic"
+        )
+    if recipe.no_aug_fraction and recipe.without_augmentation() == recipe:
+        yield "--no-aug-fraction has no effect, as the recipe has no augmentation to turn off"
+    elif recipe.no_aug_fraction and all(phase.augment for phase in recipe.phases()):
+        fraction = f"--no-aug-fraction {recipe.no_aug_fraction} of {recipe.epochs} epochs"
+        yield f"{fraction} is less than half an epoch, so it has no effect"
+    steps = objective.steps_per_epoch * (recipe.epochs - first_epoch)
+    if resume_from is None and steps < _steps_to_settle(model):
+        yield (
+            f"{steps} steps are too few for the moving averages of batch normalization, so "
+            "validation lags behind training; a smaller --batch-size or more --epochs helps"
+        )
+    if recipe.bfloat16 and not backend.has_bfloat16():
+        yield "bfloat16 is not fast on this machine, so float32 is used, which takes longer"
+
+
+def new_optimizer(resume_from: Checkpoint, recipe: Recipe) -> str:
+    """Why the optimizer of a checkpoint is not continued."""
+    recorded = checkpoints.recorded_recipe(resume_from.path)
+    other = recorded is not None and recorded.optimizer != recipe.optimizer
+    reason = f"was trained by {recorded.optimizer}" if other else "has no optimizer state"
+    return f"{resume_from.path} {reason}, so a new optimizer starts"
+
+
+def _on_teachers(
+    objective: Objective, validation: Dataset, resume_from: Checkpoint | None
+) -> Iterator[str]:
+    teacher = objective.teacher
+    if teacher and teacher.rows is None:
+        yield (
+            "not all training rows of the teacher are known; if validation rows were among them, "
+            "the validation accuracy is optimistic"
+        )
+    elif teacher:
+        others = np.setdiff1d(teacher.rows, objective.train.row_digests())
+        known = np.isin(validation.row_digests(), others).sum()
+        if known:
+            yield (
+                f"the teacher was trained on {known:,} of the {len(validation):,} validation rows, "
+                "so the validation accuracy is optimistic"
+            )
+    earlier = resume_from.record.learned_from.teachers if resume_from else ()
+    if earlier and not teacher:
+        names = ", ".join(earlier)
+        yield f"{resume_from.path} was taught by {names}; from now on it learns from labels alone"
+
+
+def _steps_to_settle(model: keras.Model) -> float:
+    """Steps until the moving averages hold less than 5% of their initial values."""
+    momenta = [
+        layer.momentum
+        for layer in model._flatten_layers()
+        if isinstance(layer, keras.layers.BatchNormalization)
+    ]
+    return math.log(0.05) / math.log(max(momenta)) if momenta else 0

@@ -1,0 +1,74 @@
+"""The checkpoint of a finished training, under the name that the user sees: `[val_acc].h5`."""
+
+import shutil
+from pathlib import Path
+
+from ferlab import checkpoints, files
+from ferlab.checkpoints import TrainingRecord
+from ferlab.errors import InputError, a_few
+from ferlab.training import runs
+from ferlab.training.callbacks import EPOCHS_NAME, LAST_NAME
+from ferlab.training.fit import Result
+
+
+def publish(result: Result, out_dir: Path, *, prefix: str | None = None, suffix: str = "") -> Path:
+    """Write `[prefix][val_acc][suffix].h5` and the checkpoints of single epochs; end the run.
+
+    The latter are `[prefix][val_acc][suffix]/[epoch]_[val_acc].h5`, epochs counted from 0. Where
+    another training has the name, -2, -3 and so on is appended. Without a prefix, a DNN that is
+    trained from scratch gets `dnn_`.
+    """
+    if prefix is None:
+        prefix = "dnn_" if result.record.recipe["model"] == "dnn" and not suffix else ""
+    stem = f"{prefix}{result.val_accuracy:.6f}{suffix}"
+    with runs.publishing_into(out_dir):
+        path = _free_name(out_dir, stem, result.record)
+        files.sweep(out_dir, path.name)
+        checkpoints.save(result.model, path, result.record, training_rows=result.training_rows)
+        for snapshot in result.snapshots:
+            if snapshot.exists():
+                files.sweep(path.with_suffix(""), snapshot.name)
+                files.move(snapshot, path.with_suffix("") / snapshot.name)
+    epochs = result.run.path / EPOCHS_NAME
+    if epochs.exists():
+        shutil.rmtree(epochs)  # a killed training on a GPU may have left other files there
+    result.run.finish(path)
+    return path
+
+
+def checkpoint_of(run_dir: Path) -> Path:
+    """The published checkpoint of a run, or that of its last finished epoch.
+
+    Raises InputError for a folder that is not a run's, or one without a finished epoch.
+    """
+    mark, last = run_dir / runs.MARK_NAME, run_dir / LAST_NAME
+    if mark.exists():
+        published = Path(str(files.read_json(mark).get("checkpoint")))
+        if published.is_file():  # it may have been moved since
+            return published
+    if last.is_file():
+        return last
+    if (run_dir / runs.CONFIG_NAME).is_file():
+        raise InputError(f"{run_dir}: has no finished epoch")
+    inner = sorted(path.parent.name for path in run_dir.glob(f"*/{LAST_NAME}"))
+    hint = f"; name one of the runs in it: {a_few(inner)}" if inner else ""
+    raise InputError(f"{run_dir}: is not a run folder, as it has no {LAST_NAME}{hint}")
+
+
+def _free_name(out_dir: Path, stem: str, record: TrainingRecord) -> Path:
+    number, path = 1, out_dir / f"{stem}.h5"
+    while path.exists() and not _is_same_training(path, record):
+        number += 1
+        path = out_dir / f"{stem}-{number}.h5"
+    return path
+
+
+def _is_same_training(path: Path, record: TrainingRecord) -> bool:
+    try:
+        existing = checkpoints.read_record(path)
+    except InputError:
+        return False
+    names = ("recipe", "seed", "data", "resumed_from")
+    return all(getattr(existing, name) == getattr(record, name) for name in names) and (
+        existing.history.get("val_loss") == record.history["val_loss"]
+    )
