@@ -234,7 +234,7 @@ class _Training:
             epochs = saved.record.epochs - record.epochs
             model, finished = saved.model, range(start.epoch, start.epoch + epochs)
             record = saved.record.replace(
-                recipe=record.recipe, validation_rows=record.validation_rows
+                recipe=record.recipe, validation_rows=record.validation_rows, optimizer=None
             )
         rows = _training_rows(objective, start.checkpoint)
         first_kept = objective.recipe.epochs - keep_epochs

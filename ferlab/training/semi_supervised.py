@@ -202,7 +202,7 @@ class Experiment:
             return predictor.raw_pixel_model(), training.Start(initialized_from=predictor)
         return build_model(self.recipe.model, train.image_shape, train.num_classes), training.NEW
 
-    def fit(self, objective: training.Objective, run_dir: Path) -> training.Result:
+    def train(self, objective: training.Objective, run_dir: Path) -> training.Result:
         model, start = self.new_start()
         return training.fit(
             model,
@@ -282,7 +282,7 @@ def self_train(
             labelled_by=name,
             initial_epoch=experiment.initial_epoch,
         )
-        result = experiment.fit(objective, folder)
+        result = experiment.train(objective, folder)
         predictor = Checkpoint.in_memory(result.model, result.record)
         name = f"the model of round {number}"
     return Outcome(result, tuple(labelled_by), objective.steps_per_epoch, condition)
@@ -304,7 +304,7 @@ def fixmatch(
     report(f"confident predictions of {predictor.path.name}")
     before = _predictions(experiment, predictor, run_dir / FIRST_ROUND, report)
     _save(before, run_dir / FIRST_ROUND, rows.unlabelled.ids)
-    result = experiment.fit(objective, run_dir / FIRST_ROUND)
+    result = experiment.train(objective, run_dir / FIRST_ROUND)
     report("confident predictions of the trained model")
     trained = Checkpoint.in_memory(result.model, result.record)
     after = _predictions(experiment, trained, run_dir / "after", report)
@@ -320,7 +320,7 @@ def train_control(experiment: Experiment, steps: int, run_dir: Path) -> training
     supervised = Recipe(**{**settings, "name": f"{recipe.name}-control"})
     train, seed = experiment.rows.labelled, experiment.seed
     objective = training.Supervised(train, supervised, seed=seed, steps=steps)
-    return experiment.fit(objective, run_dir / "control")
+    return experiment.train(objective, run_dir / "control")
 
 
 def _predictions(
