@@ -482,17 +482,19 @@ def _temperature(model: keras.Model, validation: Dataset, record: TrainingRecord
 
 def _set_trainable(model: keras.Model, part: str) -> None:
     """Freeze all but a part of a model. Raises InputError if it has no such part."""
-    model.trainable = True
-    if part == "all":
-        return
-    layers = {layer.name: layer for layer in model.layers}
-    if BACKBONE in layers:
-        layers[BACKBONE].trainable = False
-    elif HEAD in layers:
-        for name, layer in layers.items():
-            layer.trainable = name == HEAD
-    else:
+    names = {layer.name for layer in model.layers}
+    if part == "head" and not names & {BACKBONE, HEAD}:
         raise InputError(f"model {model.name} has no layer {HEAD}, which a phase is to train")
+    for layer in model.layers:
+        is_frozen = layer.name == BACKBONE if BACKBONE in names else layer.name != HEAD
+        _set_layer(layer, part == "all" or not is_frozen)
+
+
+def _set_layer(layer: keras.Layer, trainable: bool) -> None:
+    """Freeze or unfreeze a layer with those in it, which Keras's own setter leaves as they are."""
+    layer.trainable = trainable
+    for inner in getattr(layer, "layers", ()):
+        _set_layer(inner, trainable)
 
 
 def _cosine(

@@ -743,10 +743,9 @@ def test_fit_freezes_the_backbone_of_a_model_that_has_one(dataset, tmp_path):
 
     def build(image_shape, num_classes):
         images = keras.Input(image_shape)
-        body = keras.Sequential(
-            [keras.Input(image_shape), keras.layers.Conv2D(4, 3), keras.layers.Flatten()],
-            name=BACKBONE,
-        )
+        inputs = keras.Input(image_shape)
+        features = keras.layers.Flatten()(keras.layers.Conv2D(4, 3)(inputs))
+        body = keras.Model(inputs, features, name=BACKBONE)
         x = keras.layers.Dense(8, name="between")(body(images))
         return keras.Model(images, keras.layers.Dense(num_classes, "softmax", name=HEAD)(x))
 
