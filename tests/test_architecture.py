@@ -24,6 +24,8 @@ SCRIPTS = sorted(ROOT.glob("*.py"))
 MODULES = sorted([*ROOT.glob("ferlab/**/*.py"), *ROOT.glob("models/*.py")])
 COMMANDS = sorted(ROOT.glob("ferlab/commands/*.py"))
 STUDIES = sorted(ROOT.glob("studies/*.py"))
+MAX_FUNCTION, MAX_SCRIPT, MAX_FRONT = 60, 70, 15  # lines
+MAX_PARAMETERS = 8
 
 
 def room_of(module):
@@ -170,3 +172,20 @@ def test_root_holds_the_reports_scripts_alone():
 @pytest.mark.parametrize("path", [*MODULES, *SCRIPTS, *STUDIES], ids=name_of)
 def test_modules_have_docstrings(path):
     assert ast.get_docstring(ast.parse(path.read_text()))
+
+
+@pytest.mark.parametrize("path", [*MODULES, *SCRIPTS, *STUDIES], ids=name_of)
+def test_functions_are_short(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        names = [each.arg for each in (*node.args.args, *node.args.kwonlyargs)]
+        parameters = [name for name in names if name not in ("self", "cls")]
+        assert len(parameters) <= MAX_PARAMETERS, node.name
+        assert node.end_lineno - node.lineno < MAX_FUNCTION, node.name
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=name_of)
+def test_scripts_are_short(path):
+    limit = MAX_FRONT if path.name.startswith("dnn_") else MAX_SCRIPT
+    assert len(path.read_text().splitlines()) <= limit

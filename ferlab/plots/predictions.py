@@ -8,6 +8,7 @@ import numpy as np
 from ferlab.plots.style import BLUE, GREY, LONGEST_NAME, ORANGE, plain
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -71,55 +72,69 @@ def pseudo_labels_figure(
     probabilities, float32 (n, num_classes), and the true labels, int64 (n,), -1 where unknown.
     """
     from matplotlib.figure import Figure
-    from matplotlib.ticker import PercentFormatter
 
     count = len(rounds)
     figure = Figure(figsize=(11, 0.8 + 3.6 * count), layout="constrained")
     figure.suptitle(plain(f"{title}: pseudo-labels"))
     panels = figure.subplots(count, 2, squeeze=False, width_ratios=(1, 1.15))
-    for (predictor, labels, probabilities, truth), (by_class, by_confidence) in zip(
+    for (predictor, labels, probabilities, truth), (left, right) in zip(
         rounds, panels, strict=True
     ):
-        known, selected = truth >= 0, labels >= 0
-        correct = labels == truth
-        confidence = probabilities.max(axis=1)
-        start = np.zeros(len(class_names))
-        for rows, colour, label in (
-            (known & correct, BLUE, "correct"),
-            (known & ~correct, ORANGE, "wrong"),
-            (~known, GREY, "truth unknown"),
-        ):
-            counts = np.bincount(labels[rows & selected], minlength=len(start))
-            by_class.barh(range(len(start)), counts, left=start, color=colour, label=label)
-            start = start + counts
-        by_class.set_yticks(range(len(start)), [plain(name, LONGEST_NAME) for name in class_names])
-        by_class.invert_yaxis()
-        by_class.set_xlabel("pseudo-labels (images)")
-        by_class.set_title(plain(f"by {predictor}"), fontsize=10)
-        by_class.legend(fontsize=8)
-
-        edges = np.linspace(0, 1, 21)
-        for rows, colour, label in (
-            (selected, BLUE, "used"),
-            (~selected, GREY, "below the threshold"),
-        ):
-            by_confidence.hist(confidence[rows], edges, color=colour, alpha=0.5, label=label)
-        by_confidence.set_xlabel("confidence (probability of the most probable class)")
-        by_confidence.set_ylabel("unlabelled images")
-        predicted = probabilities.argmax(axis=1) == truth
-        bins = np.clip(np.digitize(confidence, edges) - 1, 0, 19)
-        shares = [
-            (low + 0.025, predicted[rows].mean())
-            for index, low in enumerate(edges[:-1])
-            if (rows := known & (bins == index)).sum() >= 20
-        ]
-        if shares:
-            accuracy = by_confidence.twinx()
-            accuracy.plot(*zip(*shares, strict=True), "o-", color=ORANGE, label="accuracy")
-            accuracy.plot((0, 1), (0, 1), ":", color="black", label="perfectly calibrated")
-            accuracy.set_ylim(0, 1)
-            accuracy.set_ylabel("accuracy where the label is known")
-            accuracy.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-            handles = [*by_confidence.get_legend_handles_labels()[0], *accuracy.get_lines()]
-            accuracy.legend(handles=handles, fontsize=8, loc="upper left")
+        _draw_by_class(left, labels, truth, class_names)
+        left.set_title(plain(f"by {predictor}"), fontsize=10)
+        _draw_by_confidence(right, labels >= 0, probabilities, truth)
     return figure
+
+
+def _draw_by_class(
+    axes: "Axes", labels: np.ndarray, truth: np.ndarray, class_names: Sequence[str]
+) -> None:
+    """Stacked bars: correct, wrong and unverified pseudo-labels of each class."""
+    known, correct = truth >= 0, labels == truth
+    start = np.zeros(len(class_names))
+    for rows, colour, label in (
+        (known & correct, BLUE, "correct"),
+        (known & ~correct, ORANGE, "wrong"),
+        (~known, GREY, "truth unknown"),
+    ):
+        counts = np.bincount(labels[rows & (labels >= 0)], minlength=len(start))
+        axes.barh(range(len(start)), counts, left=start, color=colour, label=label)
+        start = start + counts
+    axes.set_yticks(range(len(start)), [plain(name, LONGEST_NAME) for name in class_names])
+    axes.invert_yaxis()
+    axes.set_xlabel("pseudo-labels (images)")
+    axes.legend(fontsize=8)
+
+
+def _draw_by_confidence(
+    axes: "Axes", selected: np.ndarray, probabilities: np.ndarray, truth: np.ndarray
+) -> None:
+    """A histogram of the confidence and, where the label is known, the accuracy in its bins."""
+    from matplotlib.ticker import PercentFormatter
+
+    known, confidence = truth >= 0, probabilities.max(axis=1)
+    edges = np.linspace(0, 1, 21)
+    for rows, colour, label in (
+        (selected, BLUE, "used"),
+        (~selected, GREY, "below the threshold"),
+    ):
+        axes.hist(confidence[rows], edges, color=colour, alpha=0.5, label=label)
+    axes.set_xlabel("confidence (probability of the most probable class)")
+    axes.set_ylabel("unlabelled images")
+    correct = probabilities.argmax(axis=1) == truth
+    bins = np.clip(np.digitize(confidence, edges) - 1, 0, 19)
+    points = [
+        (low + 0.025, correct[rows].mean())
+        for index, low in enumerate(edges[:-1])
+        if (rows := known & (bins == index)).sum() >= 20
+    ]
+    if not points:
+        return
+    accuracy = axes.twinx()
+    accuracy.plot(*zip(*points, strict=True), "o-", color=ORANGE, label="accuracy")
+    accuracy.plot((0, 1), (0, 1), ":", color="black", label="perfectly calibrated")
+    accuracy.set_ylim(0, 1)
+    accuracy.set_ylabel("accuracy where the label is known")
+    accuracy.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    handles = [*axes.get_legend_handles_labels()[0], *accuracy.get_lines()]
+    accuracy.legend(handles=handles, fontsize=8, loc="upper left")

@@ -70,43 +70,14 @@ def reliability_figure(columns: Sequence[tuple[str, Reliability, Estimate]]) -> 
         2, count, squeeze=False, sharex=True, sharey="row", height_ratios=(3, 1)
     )
     for (title, bins, error), above, below in zip(columns, *panels, strict=True):
-        width = np.diff(bins.edges)
-        middle = bins.edges[:-1] + width / 2
-        filled = bins.counts > 0
-        for shown, alpha, label in ((bins.counts >= FEW, 1.0, "accuracy"), (filled, 0.3, None)):
-            above.bar(
-                middle[shown],
-                bins.accuracies[shown],
-                width=width[shown],
-                edgecolor="white",
-                color=BLUE,
-                alpha=alpha,
-                label=label,
-            )
-        above.vlines(
-            bins.confidences[filled],
-            bins.accuracies[filled],
-            bins.confidences[filled],
-            color=ORANGE,
-            linewidth=2,
-        )
-        above.plot(
-            bins.confidences[filled],
-            bins.confidences[filled],
-            "o",
-            color=ORANGE,
-            markersize=4,
-            label="mean confidence, and its gap",
-        )
-        above.plot((0, 1), (0, 1), ":", color="black", label="perfectly calibrated")
+        _draw_reliability(above, bins)
         above.set_title(
             f"{plain(title)}: calibration error {error.value:.3f}\n"
             f"(95% interval {error.low:.3f} to {error.high:.3f})",
             fontsize=10,
         )
-        above.set_xlim(0, 1)
-        above.set_ylim(0, 1)
-        above.legend(fontsize=8, loc="upper left")
+        width = np.diff(bins.edges)
+        middle = bins.edges[:-1] + width / 2
         below.bar(middle, bins.counts, width=width, color=GREY, edgecolor="white")
         below.set_xlabel("confidence (probability of the most probable class)")
         below.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
@@ -118,6 +89,31 @@ def reliability_figure(columns: Sequence[tuple[str, Reliability, Estimate]]) -> 
     panels[0, 0].set_ylabel("accuracy")
     panels[1, 0].set_ylabel("images")
     return figure
+
+
+def _draw_reliability(axes: "Axes", bins: Reliability) -> None:
+    """Bars of the accuracy in each bin, faint where it has few images, and its mean confidence."""
+    width = np.diff(bins.edges)
+    middle = bins.edges[:-1] + width / 2
+    filled = bins.counts > 0
+    for drawn, alpha, label in ((bins.counts >= FEW, 1.0, "accuracy"), (filled, 0.3, None)):
+        axes.bar(
+            middle[drawn],
+            bins.accuracies[drawn],
+            width=width[drawn],
+            edgecolor="white",
+            color=BLUE,
+            alpha=alpha,
+            label=label,
+        )
+    confidences, accuracies = bins.confidences[filled], bins.accuracies[filled]
+    axes.vlines(confidences, accuracies, confidences, color=ORANGE, linewidth=2)
+    label = "mean confidence, and its gap"
+    axes.plot(confidences, confidences, "o", color=ORANGE, markersize=4, label=label)
+    axes.plot((0, 1), (0, 1), ":", color="black", label="perfectly calibrated")
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1)
+    axes.legend(fontsize=8, loc="upper left")
 
 
 def comparison_figure(
