@@ -1,12 +1,12 @@
-"""Images a second of each engine, against `model.predict` of a plain Keras script, in turn.
+"""Prediction throughput of each engine, compared with `model.predict` in a plain Keras script.
 
     python bench/inference.py FER_DIR MODEL [ROUNDS]
 
-MODEL is a checkpoint of raw grey levels, as train.py writes it, that knows the seven emotions. All
-predict the images of FER_DIR/test.csv, already in memory, each time in a process of its own: once
-in a first call, with whatever is made ready for it, and once again. The plain script does so in
-batches of 32, Keras's default, and of 256. Then each one's accuracy on the rows of
-FER_DIR/public_truth.csv, and how many of all images are given another class than by the script.
+MODEL is a checkpoint for raw pixels and the seven emotions, as train.py writes it. Each contender
+predicts the images of FER_DIR/test.csv, already in memory, twice in a process of its own; the first
+call includes building or compiling the network. The plain script runs with batches of 32, Keras's
+default, and of 256. Also prints each contender's accuracy on the rows of FER_DIR/public_truth.csv,
+and the number of images for which its prediction differs from the plain script's.
 """
 
 import sys
@@ -31,9 +31,9 @@ images = np.load(images).astype("float32")
 model = keras.models.load_model(path, compile=False)
 for call in range(2):
     start = time.perf_counter()
-    found = model.predict(images, batch_size=int(batch_size), verbose=0)
+    outputs = model.predict(images, batch_size=int(batch_size), verbose=0)
     print("seconds", time.perf_counter() - start)
-np.save(out, found)
+np.save(out, outputs)
 """
 OURS = """
 import sys, time
@@ -54,9 +54,9 @@ dataset = Dataset(
     source="test.csv",
 )
 start = time.perf_counter()
-found = inference.predict(checkpoint, dataset, engine=engine)
+outputs = inference.predict(checkpoint, dataset, engine=engine)
 print("seconds", time.perf_counter() - start)
-np.save(out, found)
+np.save(out, outputs)
 if engine == "keras":
     again = lambda: inference.predict(checkpoint, dataset)
 else:
@@ -69,13 +69,13 @@ print("seconds", time.perf_counter() - start)
 """
 
 
-def asked(program: str, *arguments: object) -> tuple[float, float]:
-    """Seconds of the first call and of another."""
+def time_calls(program: str, *arguments: object) -> tuple[float, float]:
+    """(seconds of the first call, seconds of the second call)."""
     printed = printed_by("-c", program, *arguments)
-    first, again = (
+    first, second = (
         float(line.split()[1]) for line in printed.splitlines() if line.startswith("seconds")
     )
-    return first, again
+    return first, second
 
 
 @entry_point
@@ -93,7 +93,7 @@ def main() -> None:
     from ferlab.evaluation import metrics
     from ferlab.inference.engines import ENGINES
 
-    checkpoints.read_record(args.model)  # says what is wrong with it
+    checkpoints.read_record(args.model)  # raises InputError for a bad file
     dataset = data.read(args.fer_dir / "test.csv", role="test")
     labels = data.read_truth(args.fer_dir / "public_truth.csv", dataset)
     known = labels >= 0
@@ -106,20 +106,20 @@ def main() -> None:
         def contender(name: str, program: str, setting: object) -> Callable[[], float]:
             def call() -> float:
                 out = Path(folder) / f"{name}.npy"
-                first, again = asked(program, images, args.model.resolve(), out, setting)
+                first, second = time_calls(program, images, args.model.resolve(), out, setting)
                 first_calls.setdefault(name, []).append(first)
-                return again
+                return second
 
             return call
 
         contenders = {f"plain, batch {size}": (PLAIN, size) for size in (32, 256)}
         contenders |= {engine: (OURS, engine) for engine in ENGINES}
-        calls = {name: contender(name, *how) for name, how in contenders.items()}
-        again = in_turn(calls, args.rounds)
+        calls = {name: contender(name, *program) for name, program in contenders.items()}
+        second_calls = in_turn(calls, args.rounds)
         predicted = {name: np.load(Path(folder) / f"{name}.npy").argmax(axis=1) for name in calls}
 
     plain, *_ = contenders
-    for title, seconds in (("first call", first_calls), ("again", again)):
+    for title, seconds in (("first call", first_calls), ("second call", second_calls)):
         print(f"\n{title}")
         report(seconds, unit_count=len(dataset), unit="images/s")
         for engine in ENGINES:
@@ -127,10 +127,13 @@ def main() -> None:
             print(f"{engine} is {' and '.join(times)} times as fast as the plain script")
     print()
     for engine in ENGINES:
-        record("inference", again, engine, plain)
+        record("inference", second_calls, engine, plain)
     for name, classes in predicted.items():
         differ = int((classes != predicted[plain]).sum())
-        print(f"{name:24s} {metrics.accuracy(labels[known], classes[known])}, {differ} others")
+        print(
+            f"{name:24s} {metrics.accuracy(labels[known], classes[known])}, "
+            f"{differ} predictions differ"
+        )
 
 
 if __name__ == "__main__":

@@ -34,8 +34,8 @@ def main() -> None:
         time_saving(args.command, args.time_into)
         return
     with tempfile.TemporaryDirectory() as work:
-        straight = Path(work) / "straight"
-        times = run_uninterrupted(args.command, straight)
+        uninterrupted = Path(work) / "uninterrupted"
+        times = run_uninterrupted(args.command, uninterrupted)
         print(
             f"uninterrupted: {times['training']:.1f} s of training, "
             f"of which {times['saving']:.1f} s ({times['saving'] / times['training']:.1%}) "
@@ -51,7 +51,7 @@ def main() -> None:
             f"{killer.resumptions} resumptions; {killer.lost:.1f} s of training lost, "
             f"{killer.lost / killer.kills:.2f} s per kill"
         )
-        differences = [line for folder in killer.folders for line in compare(straight, folder)]
+        differences = [line for folder in killer.folders for line in compare(uninterrupted, folder)]
         leftovers = [path for folder in killer.folders for path in folder.rglob(".ferlab-*")]
     for line in differences:
         print(line)
@@ -80,7 +80,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def run_uninterrupted(command: list[str], folder: Path) -> dict[str, float]:
-    """Run the command in this folder; its times as written by `time_saving`."""
+    """Run the command in this folder; return the times that `time_saving` writes."""
     folder.mkdir()
     times = folder / "times.json"
     subprocess.run(
@@ -94,7 +94,7 @@ def run_uninterrupted(command: list[str], folder: Path) -> dict[str, float]:
 
 
 def time_saving(command: list[str], times: Path) -> None:
-    """Run the command in this process, and write its seconds of training, of saving, ..."""
+    """Run the command in this process; write the seconds of training and saving as JSON."""
     from ferlab import checkpoints
     from ferlab.backend import keras
 
@@ -132,12 +132,12 @@ def time_saving(command: list[str], times: Path) -> None:
 
 
 class Killer:
-    """Runs and kills the command, in a new folder whenever it has finished."""
+    """Runs and kills the command; starts in a new folder whenever a run has finished."""
 
     def __init__(
         self, command: list[str], work: Path, rng: random.Random, first_epoch: float
     ) -> None:
-        """first_epoch: its seconds, more than those of others; half of the kills come later."""
+        """first_epoch: seconds of the first, slowest epoch; half of the kills come after it."""
         self.command, self.work, self.rng = command, work, rng
         self.first_epoch = first_epoch
         self.folders: list[Path] = []
@@ -208,7 +208,7 @@ class Killer:
         return self.folders[-1].rglob(".ferlab-*.h5")
 
 
-def compare(straight: Path, killed: Path) -> list[str]:
+def compare(uninterrupted: Path, killed: Path) -> list[str]:
     """The differences between the published checkpoints of two folders."""
     published = [
         {
@@ -216,7 +216,7 @@ def compare(straight: Path, killed: Path) -> list[str]:
             for path in folder.rglob("*.h5")
             if path.name != "last.h5" and not path.name.startswith(".")
         }
-        for folder in (straight, killed)
+        for folder in (uninterrupted, killed)
     ]
     if published[0].keys() != published[1].keys():
         return [f"{killed.name}: contains {sorted(map(str, published[1]))}"]

@@ -59,14 +59,14 @@ def report(seconds: dict[str, list[float]], unit_count: int = 1, unit: str = "s"
 
 
 def ratio(seconds: dict[str, list[float]], ours: str, peer: str) -> float:
-    """How many times as fast as the peer ours is, by the medians."""
+    """The speed of `ours` as a multiple of the speed of `peer`, by the medians."""
     return statistics.median(seconds[peer]) / statistics.median(seconds[ours])
 
 
 def record(bench: str, seconds: dict[str, list[float]], ours: str, peer: str) -> None:
     """Print the speed ratio with its range over the rounds, and append it to results.csv."""
     pairs = zip(seconds[ours], seconds[peer], strict=True)
-    rounds = sorted(of_peer / of_ours for of_ours, of_peer in pairs)
+    rounds = sorted(theirs / our for our, theirs in pairs)
     values = [ratio(seconds, ours, peer), rounds[0], rounds[-1]]
     print(
         f"{bench}: {ours} is {values[0]:.2f} times as fast as {peer} "

@@ -1,4 +1,4 @@
-"""The time to read a CSV file, beyond reading its bytes.
+"""The time to parse a CSV file, compared with reading its bytes and with pandas.
 
 python bench/reading.py FER_DIR/train.csv
 """

@@ -2,9 +2,9 @@
 
     python bench/saliency.py
 
-The course report's method against as many forward passes as it takes, at their fastest batch size;
-the other methods in milliseconds per image, after a first call; and gradient ascent for all filters
-of the first layer.
+Compares the course report's method, perturbation, with the same number of plain forward passes at
+their fastest batch size. Also prints the time per image of the other methods, without their first
+call, and the time of gradient ascent for all filters of the first layer.
 """
 
 import functools
@@ -65,13 +65,13 @@ def main() -> None:
     contenders["perturbation, one image"] = lambda: seconds(
         attribution.perturbation, network, images[:1], targets[:1], options
     )
-    found = in_turn(contenders, ROUNDS)
-    report(found)
+    timings = in_turn(contenders, ROUNDS)
+    report(timings)
     *passes_alone, ours = contenders
-    best = min(passes_alone, key=lambda name: statistics.median(found[name]))
-    times = ratio(found, best, ours)
-    print(f"perturbation takes {times:.2f} times {best}")
-    record("saliency", found, ours, best)
+    best = min(passes_alone, key=lambda name: statistics.median(timings[name]))
+    times = ratio(timings, best, ours)
+    print(f"perturbation takes {times:.2f} times as long as {best}")
+    record("saliency", timings, ours, best)
 
     methods = {
         name: functools.partial(method.function, network, images, targets, options)
@@ -80,11 +80,11 @@ def main() -> None:
     }
     for method in methods.values():
         method()
-    found = in_turn(
+    timings = in_turn(
         {name: lambda call=call: seconds(call) / IMAGES * 1000 for name, call in methods.items()},
         ROUNDS,
     )
-    report(found, unit="ms an image")
+    report(timings, unit="ms/image")
 
     first = first_convolution(checkpoint)
     units = np.arange(first.output_shape[-1])

@@ -57,7 +57,7 @@ def peer_epochs(peer: Path, fer_dir: Path, epochs: int) -> list[tuple[float, flo
     reading = re.search(r"read after +([\d.]+) s", printed)
     lines = re.findall(r"^epoch +\d+ +([\d.]+) s.* ([\d.]+)$", printed, re.MULTILINE)
     if not reading or len(lines) != epochs:
-        raise InputError(f"{peer}: does not print the lines required of a peer; see --help")
+        raise InputError(f"{peer}: does not print the required lines; see --help")
     return [(float(seconds) - float(reading[1]), float(accuracy)) for seconds, accuracy in lines]
 
 

@@ -2,7 +2,7 @@
 
     python bench/training.py FER_DIR PEER.py [ROUNDS]
 
-PEER.py FER_DIR EPOCHS must print lines of `epoch N SECONDS s`, counted from its start, such as
+PEER.py FER_DIR EPOCHS must print lines of `epoch N SECONDS s`, counted from its start, as
 bench/plain_keras.py does. Each round trains two epochs; the first, which builds the graph, is not
 counted.
 """

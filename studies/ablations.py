@@ -6,7 +6,7 @@
 FER_DIR has train.csv, test.csv and public_truth.csv. Seed s holds out the s-th 2,400 rows of
 train.csv for validation (a cross-validation of the training set); a row is scored on those and on
 the public half of test.csv. Images are resized to 32x32, which halves the training time. Finished
-rows are stored in OUT_DIR, and the same command resumes. Differences to the base are paired: the
+rows are stored in OUT_DIR, and the same command resumes. Differences from the base are paired: the
 same images and the same seed.
 """
 
@@ -35,10 +35,10 @@ SMALL["stage_blocks"] = (0, 1, 1)
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One experiment, by its difference to the base.
+    """One experiment, defined by its difference from the base.
 
     removed: training rows to leave out, `copies` (near copies of other training rows, and blank
-    images) or `test` (near copies of test images). tta: a row with one evaluates the base's model.
+    images) or `test` (near copies of test images). tta: a row with TTA evaluates the base's model.
     """
 
     description: str
@@ -187,7 +187,7 @@ def train_row(args: argparse.Namespace, name: str, seed: int, whole, test) -> No
 def fit_row(
     args: argparse.Namespace, name: str, seed: int, objective, passes: int, validation, path: Path
 ) -> tuple[float, float]:
-    """Train and save a row's model; the seconds and the multiply-adds that it took."""
+    """Train and save a row's model; return its seconds and multiply-adds."""
     from ferlab import checkpoints, training
     from ferlab.evaluation import costs
 
@@ -262,7 +262,7 @@ def find_rows(args: argparse.Namespace, removed: str) -> np.ndarray:
 
 
 def objective_of(args: argparse.Namespace, row: Row, recipe, train, test, seed: int):
-    """The objective, and the cost of training on one image in forward passes."""
+    """(objective, cost of training on one image, as a number of forward passes)."""
     from ferlab.recipes import SemiRecipe
     from ferlab.training.objectives import FixMatch, Supervised, Teacher
 
