@@ -1,1 +1,1 @@
-"""What to know of data before training: copies, label issues, distribution shift, cleaning."""
+"""Audit of data before training: copies, label issues, distribution shift, cleaning."""

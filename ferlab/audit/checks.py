@@ -16,7 +16,7 @@ from ferlab.errors import InputError, a_few
 # In grey levels. In FER-2013 twelve images are constant, two have a standard deviation of 0.6 and
 # 4.1 and show nothing; the next, 9.1, is a face in the dark.
 BLANK_DEVIATION = 6.0
-FLAT_FRACTION = 0.6  # of the pixels; in FER-2013 no face reaches it, but signs and texts do
+FLAT_FRACTION = 0.6  # of the pixels; in FER-2013 signs and texts reach it, but no face does
 _CHUNK = 1 << 22  # grey levels processed at once
 _ODD_SIZE = 4.0  # factor by which a side may differ from the median
 _ODD_ASPECT = 2.0  # factor by which width / height may differ from the median
@@ -29,7 +29,7 @@ class Findings:
     blank, flat: bool (n,), see `blank_and_flat`
     copies: see `find_copies`; groups: int32 (n,), equal for rows that are copies of each other
     conflicts: the rows of each group of copies with contradictory labels
-    comparisons: of the training rows with each other part
+    comparisons: the training rows compared with each other part
     """
 
     blank: np.ndarray
@@ -88,7 +88,7 @@ def blank_and_flat(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def conflicts(rows: Rows, groups: np.ndarray) -> list[np.ndarray]:
     """The rows of each group of copies whose labels contradict each other, largest groups first.
 
-    groups: int (n,), equal for copies. Labels kept for the final score are ignored.
+    groups: int (n,), equal for copies. Rows of the final score are ignored.
     """
     usable = np.flatnonzero(rows.not_scoring())
     order = usable[np.argsort(groups[usable], kind="stable")]
@@ -120,7 +120,7 @@ def copies_between(rows: Rows, groups: np.ndarray) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class FileSizes:
-    """Sizes and colour modes of a folder's image files, by their headers.
+    """Sizes and colour modes of a folder's image files, read from their headers.
 
     files: paths relative to the folder
     sizes: int64 (n, 2), width and height in pixels

@@ -13,10 +13,10 @@ from ferlab.audit.checks import Findings
 from ferlab.audit.rows import Part, Rows
 from ferlab.errors import InputError
 
-# A row gets the first reason that applies. Copies come last, so that the row that stays in place of
-# a removed one is never removed itself.
+# A row gets the first reason that applies. Copies come last, so that the replacement of a
+# removed row is never removed itself.
 REASONS = {
-    "blank": "shows nothing",
+    "blank": "an almost constant image",
     "flat": "mostly one grey level",
     "across": "a copy of a row of another file or usage",
     "conflicts": "has copies with a different label",
@@ -40,7 +40,7 @@ _HEADER = [
 
 @dataclasses.dataclass(frozen=True)
 class Removal:
-    """A row to remove, the reason, and the copy that stays in its place, if there is one."""
+    """A row to remove, the reason, and the copy that replaces it, if there is one."""
 
     row: int
     reason: str
@@ -103,9 +103,9 @@ def require_room(folder: Path, sources: Sequence[str]) -> None:
     names = [Path(source).resolve().name for source in sources]
     for source, name in zip(sources, names, strict=True):
         if names.count(name) > 1 or name == "removed.csv":
-            raise InputError(f"{source}: the cleaned copy requires a unique name in {folder}")
+            raise InputError(f"{source}: its copy requires a unique name in {folder}")
         if Path(source).resolve() in (folder.resolve(), *folder.resolve().parents):
-            raise InputError(f"{folder}: is inside {source}, which is read")
+            raise InputError(f"{folder}: is inside the input {source}")
     files.require_new_folder(folder)
 
 
@@ -118,10 +118,10 @@ def write(
 ) -> None:
     """Write a copy of every source without the removed rows, and `removed.csv`, their list.
 
-    A CSV file keeps its columns, an archive its parts, a folder its image files. The folder appears
-    when all of it is written, or not at all.
+    A CSV file keeps its columns, an archive its parts, a folder its image files. The folder is
+    written completely or not at all.
 
-    class_names: as given by the user, to read the sources with. Raises InputError.
+    class_names: the class names to read the sources with, as given by the user. Raises InputError.
     """
     file_rows: dict[str, set[int]] = {source: set() for source in sources}
     locate = _locations(rows)
@@ -179,8 +179,10 @@ def _write_removed(path: Path, rows: Rows, removed: Sequence[Removal]) -> None:
         writer.writerow(_HEADER)
         for removal in removed:
             label = dataset.class_names[dataset.labels[removal.row]]
-            kept = ("",) * 4 if removal.replacement is None else location(removal.replacement)
-            writer.writerow((*location(removal.row), label, removal.reason, *kept))
+            replacement = (
+                ("",) * 4 if removal.replacement is None else location(removal.replacement)
+            )
+            writer.writerow((*location(removal.row), label, removal.reason, *replacement))
 
 
 def _locations(rows: Rows) -> Callable[[int], tuple[Part, int]]:

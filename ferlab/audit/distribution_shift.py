@@ -14,9 +14,9 @@ from ferlab.audit.rows import Part, Rows
 from ferlab.data import Dataset
 from ferlab.labels import UNLABELLED
 
-SAMPLE = 5000  # maximum number of images of each side
-_THUMBNAIL = 16  # side, in pixels, of the thumbnails that the classifier sees
-_MIN_GROUPS = 20  # different images of each side that a cross-validation needs
+SAMPLE = 5000  # maximum number of images per part
+_THUMBNAIL = 16  # side, in pixels, of the classifier's thumbnails
+_MIN_GROUPS = 20  # minimum number of distinct images per part for the cross-validation
 _Z = 1.959964  # normal quantile of a 95% interval
 
 
@@ -32,7 +32,7 @@ class Difference(NamedTuple):
 
 
 class TwoSampleAUC(NamedTuple):
-    """AUC with its 95% interval (Hanley and McNeil 1982); n: images of both sides."""
+    """AUC with its 95% interval (Hanley and McNeil 1982); n: images of both parts."""
 
     value: float
     low: float
@@ -45,9 +45,9 @@ class Comparison:
     """How much two parts differ.
 
     first, second: the names of the parts
-    first_shares, second_shares: float64 (num_classes,), of the labelled rows; None without any
-    brightness, contrast: of each image's mean and standard deviation, in grey levels
-    auc: of a classifier that separates the two; None for fewer than 20 different images a side
+    first_shares, second_shares: float64 (num_classes,), class frequencies; None without labels
+    brightness, contrast: difference of the images' means and standard deviations, in grey levels
+    auc: of a classifier that separates the two; None with fewer than 20 distinct images in a part
     """
 
     first: str

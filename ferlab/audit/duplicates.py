@@ -66,7 +66,7 @@ def find_copies(
     """Compare every image with every other.
 
     images: uint8 (n, height, width, channels); digests: uint64 (n,), equal for equal images
-    rows: int (m,), ascending, the rows to compare: leave out blank ones, which resemble anything
+    rows: int (m,), ascending, the rows to compare, without blank images, which resemble anything
     similarity: minimum correlation of a pair
     report: receives the progress of a long comparison, a line at a time
 

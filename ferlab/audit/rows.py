@@ -22,7 +22,7 @@ class Part:
     role: 'train' or 'test'
     usage: the rows' usage; 'train' or 'test' for a source with both; otherwise ''
     rows: int64, indices into `Rows.dataset`
-    file_rows: int64, indices of the same rows in what the source holds for this role
+    file_rows: int64, indices of the same rows among the source's rows for this role
     is_training: whether the model is to be trained on these rows; only such may be removed
     is_scoring: whether these rows are for the final score, so that their labels must not be used
     """
@@ -79,7 +79,7 @@ def read_rows(
     class_names: tuple[str, ...] | None = None,
     image_shape: tuple[int, int, int] | None = None,
 ) -> Rows:
-    """Read all rows of all sources, of an archive or a folder both the training and the test part.
+    """Read all rows of all sources, including both parts of an archive or a folder.
 
     The first source with labelled training rows is the training data; the others are compared with
     it. Images of folders are resized to the shape of the first source's; others must have it.
@@ -87,7 +87,7 @@ def read_rows(
     """
     for source in sources:
         if list(sources).count(source) > 1:
-            raise InputError(f"{source}: is given twice")
+            raise InputError(f"{source}: is listed twice")
     file_names = [Path(source).name for source in sources]
     datasets: list[Dataset] = []
     parts: list[Part] = []
@@ -123,7 +123,7 @@ def _class_names_to_read_with(first: Dataset | None, source: str) -> tuple[str, 
     if first is None or Path(source).suffix.lower() == ".npz":
         return None
     if is_reordering(first.class_names, EMOTIONS) and not Path(source).is_dir():
-        return None  # the numbers of a CSV file count EMOTIONS, whatever a folder's order
+        return None  # labels of a CSV file index EMOTIONS, whatever a folder's order
     return first.class_names
 
 
@@ -145,7 +145,7 @@ def _matched(dataset: Dataset, first: Dataset) -> Dataset:
 
 
 def _with_usage(datasets: list[Dataset]) -> list[Dataset]:
-    """The datasets with an empty usage where only others have one, so that they can be joined."""
+    """Add an empty usage column to datasets without one if others have one, to concatenate them."""
     if all(dataset.usage is None for dataset in datasets):
         return datasets
     return [

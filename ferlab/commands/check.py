@@ -109,7 +109,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _require_sound(args: argparse.Namespace) -> None:
-    """Raise InputError for flags that do not go together and for outputs that cannot be written."""
+    """Raise InputError for incompatible flags and for outputs that cannot be written."""
     from ferlab import files
     from ferlab.audit import cleaning
 

@@ -318,7 +318,7 @@ def bad(tmp_path):
     ("arguments", "rule"),
     [
         (("gone.csv",), "gone.csv: cannot be read"),
-        (("train.csv", "train.csv"), "train.csv: is given twice"),
+        (("train.csv", "train.csv"), "train.csv: is listed twice"),
         (("train.csv", "small.csv"), "small.csv:2: expected 2304 pixels, found 576"),
         (("train.csv", "two.npz"), "the same classes"),
         (("train.csv", "--out", "train.csv"), "--out must end in .html"),
@@ -326,7 +326,7 @@ def bad(tmp_path):
         (("table.html", "--out", "table.html"), "table.html: is read here"),
         (("train.csv", "--clean", "sub"), "sub: must be a new or an empty folder"),
         (("train.csv", "--clean", "train.csv"), "train.csv: is inside train.csv"),
-        (("train.csv", "sub/train.csv", "--clean", "new"), "train.csv: the cleaned copy"),
+        (("train.csv", "sub/train.csv", "--clean", "new"), "train.csv: its copy"),
         (("test.csv", "--clean", "new"), "--clean"),
         (("train.csv", "--remove", "wrong"), "--remove wrong requires --model"),
         (("train.csv", "--remove", "all"), "argument --remove: "),
