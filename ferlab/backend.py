@@ -1,6 +1,6 @@
-"""Keras with the backend it runs on: `from ferlab.backend import keras`.
+"""Keras and its backend: `from ferlab.backend import keras`.
 
-TensorFlow writes to stderr while it is imported, whatever its log level (seen with 2.21). That
+TensorFlow writes to stderr while it is imported, whatever its log level (observed with 2.21). That
 output is hidden, and shown only if the import fails.
 """
 
@@ -20,7 +20,7 @@ from ferlab.errors import InputError
 
 @contextlib.contextmanager
 def _stderr_unless_failing() -> Iterator[None]:
-    """Hide what is written to stderr, also by C++ code; show it if an exception is raised."""
+    """Hide output to stderr, including that of C++ code; show it if an exception is raised."""
     sys.stderr.flush()
     original = os.dup(2)
     with tempfile.TemporaryFile() as output:
@@ -82,7 +82,7 @@ def jit_compile() -> bool:
 def has_bfloat16() -> bool:
     """Whether bfloat16 is faster than float32 on this device.
 
-    True on GPUs, and with TensorFlow on CPUs that have it by their flags in Linux.
+    True on GPUs and, with TensorFlow on Linux, on CPUs whose flags include bfloat16.
     """
     if _gpus() or keras.backend.backend() != "tensorflow":
         return bool(_gpus())

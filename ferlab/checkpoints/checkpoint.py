@@ -40,9 +40,9 @@ LIKELY_SIDES = (48, 64, 96, 128, 224)  # pixels; tried when a configuration has 
 class Checkpoint:
     """An opened checkpoint.
 
-    class_names: None when neither the file nor the user states them. pixels: a key of
-    PIXEL_SCALES. record: empty when the file has none. vintage: what wrote it. architecture: as
-    in `load`.
+    class_names: None if neither the file nor the user specifies them. pixels: a key of
+    PIXEL_SCALES. record: empty when the file has none. vintage: the Keras version that wrote it.
+    architecture: as in `load`.
     """
 
     path: Path
@@ -64,8 +64,8 @@ class Checkpoint:
         return self.model.output_shape[-1]
 
     @property
-    def tells_classes(self) -> bool:
-        """Whether the class names are the file's own, and not what a user said of it."""
+    def records_class_names(self) -> bool:
+        """Whether the file records its class names; otherwise the user specified them, if any."""
         return bool(self.record.class_names)
 
     @property
@@ -75,11 +75,11 @@ class Checkpoint:
 
     @classmethod
     def in_memory(cls, model: "keras.Model", record: TrainingRecord) -> Self:
-        """A model of raw pixels that was just trained and is in no file yet."""
+        """A newly trained model of raw pixels that has not been saved yet."""
         return cls(Path("model"), model, record.class_names, "raw", record)
 
     def reload(self) -> Self:
-        """Open the file again, with its optimizer if this one has it: a model of its own."""
+        """Load the file again as an independent model, with its optimizer if this one has it."""
         opened = load(
             self.path,
             pixels=self.pixels,
@@ -94,7 +94,7 @@ class Checkpoint:
         return dataclasses.replace(self, model=model, _raw_model=None)
 
     def sized_model(self) -> "keras.Model":
-        """The model with a fixed input of `image_shape`, also if it takes images of any size."""
+        """The model with a fixed input of `image_shape`, even if it accepts images of any size."""
         if None not in self.model.input_shape[1:]:
             return self.model
         from ferlab.backend import keras
@@ -103,13 +103,13 @@ class Checkpoint:
         return keras.Model(images, self.model(images), name=f"sized_{self.model.name}")
 
     def raw_pixel_model(self) -> "keras.Model":
-        """The model on raw grey levels: preceded by scaling layers if it has none itself."""
+        """The model on raw grey levels: preceded by scaling layers if it has none."""
         if self._raw_model is None:
             self._raw_model = pixels.on_raw_pixels(self.model, self.pixels, self.image_shape)
         return self._raw_model
 
     def on_network_of(self, other: "Checkpoint | None") -> "Checkpoint":
-        """This checkpoint, with its weights in the other's model if the networks are equal.
+        """This checkpoint, its weights copied into the other's model if the networks are equal.
 
         Saves compiling the same network again. The other's weights are overwritten.
         """
@@ -134,7 +134,7 @@ def save(
     """Write the model, its optimizer state and the training record, atomically.
 
     training_rows: uint64 (n,), `Dataset.row_digests()` of the rows it was trained on. half: store
-    kernels as float16 and no optimizer, for an `.h5` of half the size that predicts but cannot be
+    kernels as float16 and no optimizer, for an `.h5` of half the size from which training cannot be
     resumed exactly; `load` converts them back to float32.
 
     Raises InputError for kernels outside float16's range.
@@ -161,7 +161,7 @@ def _h5_bytes(
     """The content of the `.h5` file, written in memory.
 
     On a full disk h5py raises other exceptions than OSError and then crashes the process, as its
-    open file cannot be flushed (seen with h5py 3.14).
+    open file cannot be flushed (observed with h5py 3.14).
     """
     import h5py
 
@@ -314,7 +314,7 @@ def _legacy(contents: Contents) -> "keras.Model":
                 except (InputError, ValueError) as error:  # the weights have other shapes
                     first_error = first_error or error
         raise InputError(
-            f"{contents.path}: has no image shape, and its weights fit no image of "
+            f"{contents.path}: has no image shape, and its weights match no image of "
             f"{', '.join(map(str, LIKELY_SIDES))} pixels a side: {one_line(first_error)}"
         ) from first_error
 
@@ -377,8 +377,8 @@ def _read_optimizer(
     """The optimizer with its state.
 
     Keras's own loader of `.h5` builds the optimizer of a functional model without variables and
-    drops its state; and saving `.h5` removes the optimizer from a later `.keras` (both seen with
-    Keras 3.15).
+    drops its state; and saving `.h5` removes the optimizer from a later `.keras` (both observed
+    with Keras 3.15).
     """
     import h5py
 
@@ -408,7 +408,7 @@ def _read_optimizer(
 
 
 def _pixels(checkpoint: Checkpoint, given: str | None) -> str:
-    """The scale in the file or from the user; else by the first layers; else x / 255."""
+    """The recorded or given pixel scale, else the one implied by the first layers, else x / 255."""
     path, shape = checkpoint.path, checkpoint.image_shape
     recorded = checkpoint.record.pixels
     for scale in (recorded, given):
@@ -422,7 +422,7 @@ def _agreed(path: Path, flag: str, given, recorded):
     """The value given by the user or recorded in the file; both must be equal."""
     if given is not None and recorded is not None and given != recorded:
         value = recorded if isinstance(recorded, str) else ",".join(recorded)
-        raise InputError(f"{path}: {flag} must be that of its training: {value}")
+        raise InputError(f"{path}: {flag} must match the checkpoint: {value}")
     return recorded if given is None else given
 
 
@@ -443,7 +443,7 @@ def _require_image_classifier(checkpoint: Checkpoint) -> None:
     shape = tuple(model.output_shape[1:])
     if len(shape) != 1 or shape[0] is None or shape[0] < 2:
         raise InputError(
-            f"{path}: a model must give a probability for each of 2 or more classes. "
+            f"{path}: a model must output a probability for each of 2 or more classes. "
             f"Received: {shape}"
         )
     names = checkpoint.class_names

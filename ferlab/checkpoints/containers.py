@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["h5", "keras"]
 CONFIG_LIMIT = 64 * 2**20  # bytes of JSON
-MAX_ARCHITECTURES = 200  # JSON files of a folder that are read
+MAX_ARCHITECTURES = 200  # maximum number of JSON files of a folder to read
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Contents:
     keras_version, backend: '' if unknown.
     architecture: the JSON file of the configuration, if not from the checkpoint.
     weights: the HDF5 group of the weights, or 'layers' in Keras 3's format.
-    largest: the longest side of its arrays.
+    largest: the largest dimension of its arrays.
     """
 
     path: Path
@@ -64,12 +64,12 @@ class Contents:
 
 
 def require_checkpoint(path: Path) -> Kind:
-    """The kind of a checkpoint. Raises InputError, saying what the file is, for other files."""
+    """The kind of a checkpoint. Raises InputError with the file's type for others."""
     if path.is_dir():
         if (path / "saved_model.pb").is_file():
             raise InputError(
                 f"{path}: is a TensorFlow SavedModel, a graph without a Keras configuration; "
-                "save the model as .h5 or .keras where it was made"
+                "save the original model as .h5 or .keras"
             )
         raise InputError(f"{path}: is a folder, not a checkpoint")
     if not path.is_file():
@@ -155,10 +155,12 @@ def _archive(path: Path, architecture: Path | None) -> Contents:
     with zipfile.ZipFile(path) as archive:
         config = _parse(path, _limited(archive, "config.json"))
         names = archive.namelist()
-        about = json.loads(_limited(archive, "metadata.json")) if "metadata.json" in names else {}
+        metadata = (
+            json.loads(_limited(archive, "metadata.json")) if "metadata.json" in names else {}
+        )
         with archive.open("model.weights.h5") as member, h5py.File(member, "r") as file:
             largest = trust.require_own_data(str(path), file)
-    version = str(about.get("keras_version", "")) if isinstance(about, dict) else ""
+    version = str(metadata.get("keras_version", "")) if isinstance(metadata, dict) else ""
     return Contents(path, "keras", config, version, "", weights="layers", largest=largest)
 
 
@@ -263,7 +265,7 @@ def _architecture_beside(path: Path, layers: list[str], weights: str) -> Path:
     if not matches:
         raise InputError(
             f"{path}: has weights without an architecture, and no JSON file beside it has its "
-            "layers; give the text of model.to_json() with --architecture model.json, or with "
+            "layers; pass the text of model.to_json() with --architecture model.json, or with "
             "architecture=model.json in a list of models"
         )
 

@@ -194,7 +194,7 @@ def repair(
     image_shape: for a Sequential model without it, as Keras 2.2 wrote those that begin with an
         InputLayer. is_theano: whether the model was trained on the Theano backend.
 
-    Raises InputError, naming it, for a layer or setting that Keras 3 does not have, and NoShape.
+    Raises InputError for a layer or setting that Keras 3 does not have, and NoShape.
     """
     repairer = _Repairer(where, _is_channels_first(config), image_shape, is_theano)
     try:
@@ -211,7 +211,7 @@ class NoShape(InputError):
 def without_training(config: object) -> object:
     """A Keras 3 configuration without losses, optimizers and their code.
 
-    Random layers, which do nothing in prediction, lose the settings that this Keras does not know.
+    Settings of random layers, which are inactive in prediction, are dropped if unknown to Keras.
     """
     if isinstance(config, list):
         return [without_training(value) for value in config]
@@ -230,15 +230,15 @@ def without_training(config: object) -> object:
 
 
 def _is_channels_first(config: object) -> bool:
-    """Whether the first convolution, or without one the first layer with a layout, has it so."""
-    of_layers = [*_layouts(config)]
-    convolutions = [layout for kind, layout in of_layers if "Conv" in kind]
-    layouts = convolutions or [layout for _, layout in of_layers]
+    """Whether the first convolution, else the first layer with a data format, is channels_first."""
+    by_layer = [*_layouts(config)]
+    convolutions = [layout for kind, layout in by_layer if "Conv" in kind]
+    layouts = convolutions or [layout for _, layout in by_layer]
     return bool(layouts) and layouts[0] in ("th", "channels_first")
 
 
 def _layouts(config: object) -> Iterable[tuple[str, str]]:
-    """(class name, layout) of every layer that has one, in order."""
+    """(class name, data format) of every layer that has one, in order."""
     if isinstance(config, list):
         for value in config:
             yield from _layouts(value)
@@ -329,7 +329,7 @@ class _Repairer:
         return [None, *shape[1:]]
 
     def has_other_layout(self, entry: dict) -> bool:
-        """Whether a pooling layer has its channels in another place than the network."""
+        """Whether a pooling layer's data format differs from the network's."""
         settings = _settings(entry)
         layout = settings.get("data_format") or settings.get("dim_ordering")
         is_first = layout in ("th", "channels_first")
@@ -339,13 +339,13 @@ class _Repairer:
         return _layer("Permute", {"dims": dims, "name": f"{self.name_of(entry)}_{suffix}"})
 
     def after(self, entry: dict) -> Iterable[dict]:
-        """The layers to insert after a layer that has another layout."""
+        """The layers to insert after a layer with another data format."""
         if not self.has_other_layout(entry):
             return ()
         return (self.permutation(entry, "back", [3, 1, 2]),)
 
     def before(self, entry: dict) -> Iterable[dict]:
-        """The layers to insert before a layer that depends on the layout."""
+        """The layers to insert before a layer that depends on the data format."""
         if self.has_other_layout(entry):
             if self.channels_first or entry["class_name"].startswith("Global"):
                 raise self.error(f"{_title(entry)} has its channels last, unlike its network")
@@ -367,14 +367,14 @@ class _Repairer:
 
     def functional(self, config: dict) -> dict:
         layers = []
-        gives_images: dict[str, bool] = {}
+        outputs_images: dict[str, bool] = {}
         self.shifts = {**self.shifts, **_node_shifts(config)}
         for entry in config["layers"]:
             sources = _sources(entry)
-            self.in_images = all(gives_images.get(source, True) for source in sources)
+            self.in_images = all(outputs_images.get(source, True) for source in sources)
             if entry["class_name"] in ("TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer"):
                 layers.append(self.operation(entry))
-                gives_images[entry["name"]] = self.in_images
+                outputs_images[entry["name"]] = self.in_images
                 continue
             nodes = [self.node(node) for node in entry.get("inbound_nodes") or []]
             if self.has_other_layout(entry):
@@ -385,7 +385,7 @@ class _Repairer:
                 nodes = [[[name, index, 0, {}]] for index in range(len(nodes))]
             name = self.name_of(entry)
             layers.append({**self.layer(entry), "name": name, "inbound_nodes": nodes})
-            gives_images[entry["name"]] = self.in_images
+            outputs_images[entry["name"]] = self.in_images
         settings = {
             "name": self.name(config.get("name") or "model"),
             "trainable": config.get("trainable", True),
@@ -674,7 +674,7 @@ def _input_shape(entries: list) -> list | None:
 
 
 def _node_shifts(config: dict) -> dict[str, int]:
-    """How far the node indices in references to a layer exceed the nodes it has."""
+    """By how much node indices in references to a layer exceed its number of nodes."""
     counts = {entry["name"]: len(entry.get("inbound_nodes") or [0]) for entry in config["layers"]}
     largest: dict[str, int] = {}
     nodes = [node for entry in config["layers"] for node in entry.get("inbound_nodes") or []]

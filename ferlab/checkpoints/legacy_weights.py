@@ -2,7 +2,7 @@
 
 A layer's arrays are looked up by its name, also within a nested model, as their order depends on
 which layers were frozen at saving. Keras 1 had other kernel layouts, and the Theano backend
-convolved with kernels rotated by 180 degrees. How Keras itself converted such files is in
+convolved with kernels rotated by 180 degrees. Keras's own conversion is
 `preprocess_weights_for_loading` of Keras 2.
 """
 
@@ -132,7 +132,7 @@ class _Loader:
         self.is_keras_1 = _is_keras_1(contents)
 
     def error(self, reason: str) -> InputError:
-        return InputError(f"{self.contents.path}: its weights do not fit its layers: {reason}")
+        return InputError(f"{self.contents.path}: its weights do not match its layers: {reason}")
 
     def fill(self, layer: keras.layers.Layer, stored: list[_Stored]) -> None:
         """Assign the arrays of a layer, or of all layers of a nested model."""

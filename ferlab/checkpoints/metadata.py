@@ -1,7 +1,7 @@
-"""What ferlab stores beside the model, in HDF5 files and `.keras` archives.
+"""ferlab's metadata beside the model, in HDF5 files and `.keras` archives.
 
-The training record, as JSON: in HDF5 the attribute `ferlab`, in `.keras` the member `ferlab.json`.
-And the digests of the training rows, uint64, so that nobody scores a model or tunes a vote on them.
+The training record is JSON: the attribute `ferlab` in HDF5, the member `ferlab.json` in `.keras`.
+The digests of the training rows, uint64, keep these rows out of scores and of the tuning of votes.
 """
 
 import io
@@ -28,7 +28,7 @@ METADATA_ATTRIBUTE = "ferlab"
 METADATA_MEMBER = "ferlab.json"
 ROWS_DATASET = "ferlab_training_rows"
 ROWS_MEMBER = "ferlab_training_rows.npy"
-METADATA_LIMIT = 64 * 2**20  # bytes; what claims more is not ours
+METADATA_LIMIT = 64 * 2**20  # bytes; larger metadata is refused
 
 
 def require_suffix(path: Path) -> None:
@@ -43,7 +43,7 @@ def add_to_h5(file: "h5py.File", record: TrainingRecord, training_rows: np.ndarr
 
 
 def add_to_archive(path: Path, record: TrainingRecord, training_rows: np.ndarray | None) -> None:
-    """Add them to a `.keras` archive that Keras has just written."""
+    """Add the metadata to a `.keras` archive that Keras has just written."""
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(METADATA_MEMBER, json.dumps(record.as_json()))
         if training_rows is not None:
@@ -106,7 +106,7 @@ def _member(path: Path, name: str) -> bytes | None:
 
 
 def read_training_rows(path: Path) -> np.ndarray | None:
-    """Digests of the rows it was trained on, uint64 (n,); None for one that does not tell."""
+    """Digests of the rows it was trained on, uint64 (n,); None if they are not recorded."""
     kind = require_checkpoint(path)
     try:
         if kind == "h5":
@@ -127,11 +127,13 @@ def read_training_rows(path: Path) -> np.ndarray | None:
 
 
 def recorded_recipe(path: Path) -> Recipe | None:
-    """The recipe a checkpoint was trained by; None for one that is not ours."""
+    """The recipe a checkpoint was trained with; None if none is recorded."""
     recorded = read_record(path).recipe
     if not recorded:
         return None
     try:
         return from_record(recorded)
     except InputError as error:
-        raise InputError(f"{path}: its recipe is of another version: {error}") from error
+        raise InputError(
+            f"{path}: its recipe is from another version of ferlab: {error}"
+        ) from error

@@ -1,4 +1,4 @@
-"""The training record: what a checkpoint says of the training that made it.
+"""The training record: how a checkpoint was trained.
 
 It is stored as JSON beside the model. Checkpoints of ferlab 0.1 use other names for some entries,
 which are read too.
@@ -26,12 +26,12 @@ FORMER_SOURCE_NAMES = {"teacher": "teacher_probabilities", "taught_by": "teacher
 
 @dataclass(frozen=True)
 class LearnedFrom:
-    """What a model learned from beside labelled images.
+    """What a model learned from besides labelled images.
 
     teachers: names of the models whose probabilities were learned. steps: steps per epoch, where
-    that is not every training image once. labelled_by: the model that gave the pseudo-labels. All
-    others are fingerprints of the arrays: the teachers' probabilities, the pseudo-labels with
-    their images, the unlabelled images.
+    an epoch is not one pass over the training images. labelled_by: the model that predicted the
+    pseudo-labels. All others are fingerprints of arrays: the teachers' probabilities, the
+    pseudo-labels with their images, the unlabelled images.
     """
 
     teachers: tuple[str, ...] = ()
@@ -62,7 +62,7 @@ class TrainingRecord:
         history: for each metric its value after each epoch.
         phases: for each training in the history, its first epoch and the name of its recipe.
         data: `source`, the file's name, and `fingerprint` of the training rows.
-        validation_rows: how many images the validation metrics were computed on.
+        validation_rows: number of rows of the validation metrics.
         learned_from: teachers, pseudo-labels, unlabelled images.
         resumed_from: the checkpoint whose weights, optimizer and history were continued.
         initialized_from: the checkpoint whose weights alone were continued.
@@ -96,7 +96,7 @@ class TrainingRecord:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing is known, as of a checkpoint that ferlab did not write."""
+        """Whether nothing is recorded, as in a checkpoint that ferlab did not write."""
         return self == TrainingRecord()
 
     @property
@@ -106,7 +106,7 @@ class TrainingRecord:
 
     @property
     def fingerprint(self) -> str | None:
-        """Of the rows with labels that were trained on."""
+        """Fingerprint of the labelled training rows."""
         return self.data.get("fingerprint")
 
     def replace(self, **changes: object) -> Self:
@@ -120,7 +120,7 @@ class TrainingRecord:
         return self.replace(history=history)
 
     def as_json(self) -> dict:
-        """What `from_json` reads; unknown entries are left out."""
+        """The JSON object that `from_json` reads; fields with an unknown value are left out."""
         entries: dict[str, Any] = {}
         for each in dataclasses.fields(self):
             value = getattr(self, each.name)
@@ -161,7 +161,7 @@ def _learned_from(entries: dict) -> LearnedFrom:
 
 
 def git_commit() -> str | None:
-    """The commit that ferlab runs from; None where it is not a git checkout of its own."""
+    """The commit that ferlab runs from; None outside a git checkout of ferlab."""
     if not (ROOT / ".git").exists():
         return None
 

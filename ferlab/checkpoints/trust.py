@@ -25,7 +25,7 @@ _CODE_LAYERS = {
     "StringLookup": "may read other files",
     "IntegerLookup": "may read other files",
 }
-_ALLOWED_MODULES = (  # whose objects are harmless
+_ALLOWED_MODULES = (  # their objects are harmless
     "keras.layers",
     "keras.models",
     "keras.initializers",
@@ -132,8 +132,8 @@ def _objects(config: object, name: str) -> Iterator[tuple[dict, str]]:
 def require_stored_sizes(where: str, config: object, largest: int) -> None:
     """Raise InputError for a layer that is larger than every array in the file.
 
-    Keras would allocate its memory before comparing shapes. largest: the longest side of the
-    arrays.
+    Keras would allocate its memory before comparing shapes. largest: the largest dimension of
+    any array.
     """
     for entry, name in _objects(config, ""):
         settings = entry.get("config")
@@ -147,7 +147,7 @@ def require_stored_sizes(where: str, config: object, largest: int) -> None:
 
 
 def require_own_data(where: str, file: "h5py.File") -> int:
-    """The longest side of the arrays in an HDF5 file.
+    """The largest dimension of any array in an HDF5 file.
 
     Raises InputError for a file that links to other files, or unpacks to more than UNPACKED_LIMIT.
     """

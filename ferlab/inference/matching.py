@@ -1,15 +1,15 @@
-"""Data and models brought together: whose classes, in which order, at which image size.
+"""Match data and models: class names, their order, and image size.
 
-Class names come from three sides: the data (its folders, an archive's own, the seven emotions of a
+Class names have three sources: the data (its folders, an archive's own, the seven emotions of a
 table), the checkpoint that records those it was trained on, and the user (`--class-names`, or
 `classes=` on a line of `model_list.txt`). The rules:
 
 - Class folders are read in the order of the user's names, else of the first model's.
-- The numbers of a table keep their meaning. If no model records its classes, names of the seven
+- Integer labels of a table keep their meaning. If no model records its classes, names of the seven
   emotions in another order describe the models' outputs, not the table.
-- Recorded names must match labelled data in the same order. Stated names may be in another order,
-  and the outputs are then put into the data's. Without any, only the number must match.
-- Data without labels takes the classes of the first model, unless both have the same ones.
+- Recorded names must match labelled data in the same order. Stated names may be in another order;
+  the outputs are then reordered. Without names, only the number of classes must match.
+- Data without labels gets the class names of the first model, unless both have the same ones.
 """
 
 import dataclasses
@@ -50,14 +50,14 @@ Model = Checkpoint | Outputs
 
 @dataclass(frozen=True)
 class Match:
-    """Data that was read for models: `dataset` has the classes that their answers are given in."""
+    """Data read for models. Predictions are in the order of `dataset.class_names`."""
 
     dataset: Dataset
     path: str
     role: Role
 
     def at(self, image_shape: tuple[int, int, int]) -> Dataset:
-        """The same rows with images of this shape; those of a folder are decoded anew."""
+        """The same rows with images of this shape; those of a folder are decoded again."""
         if image_shape == self.dataset.image_shape or not Path(self.path).is_dir():
             return data.fit_images(self.dataset, image_shape)
         names = self.dataset.class_names
@@ -81,12 +81,12 @@ def read(
     truth: str | Path | None = None,
     image_shape: tuple[int, int, int] | None = None,
 ) -> Match:
-    """Read data for one or several models, or for none that is known yet.
+    """Read data for one or several models, or before any model is known.
 
-    class_names: as the user states them. truth: a file of labels that the data lacks.
-    image_shape: what the images of a folder are resized to; by default the largest of the models'.
+    class_names: stated by the user. truth: a file with labels for unlabelled rows.
+    image_shape: shape to resize the images of a folder to; by default the models' largest.
 
-    Raises InputError for data that cannot be read and for a model that does not fit it.
+    Raises InputError for data that cannot be read and for a model that does not match it.
     """
     known = _known_names(models)
     is_folder = Path(path).is_dir()
@@ -111,7 +111,7 @@ def read(
 def names_to_read(
     path: str, models: Sequence[Model], class_names: tuple[str, ...] | None
 ) -> tuple[str, ...] | None:
-    """The class names to read data with, of those that the user states; None for the data's own."""
+    """The stated class names if they describe the data; None to use the data's own."""
     is_table = not Path(path).is_dir()
     is_recorded = any(outputs_of(model).recorded for model in models)
     if is_table and not is_recorded and is_reordering(class_names, EMOTIONS):
@@ -120,10 +120,10 @@ def names_to_read(
 
 
 def columns(model: Model, dataset: Dataset) -> np.ndarray:
-    """int64 (num_classes,): the output of the model that stands for each class of the dataset.
+    """int64 (num_classes,): the model's output for each class of the dataset.
 
-    Rows without labels may be of other classes; the outputs then stay as they are. Raises
-    InputError unless the model tells the dataset's classes apart.
+    For unlabelled data of other classes the outputs stay in order. Raises InputError if the model
+    does not predict the dataset's classes.
     """
     outputs = outputs_of(model)
     names, where = outputs.recorded or outputs.stated, f"{dataset.source} with {outputs.where}"
@@ -143,10 +143,10 @@ def columns(model: Model, dataset: Dataset) -> np.ndarray:
 
 
 def outputs_of(model: Model) -> Outputs:
-    """What is known of a model's outputs; the names of a checkpoint are its own or the user's."""
+    """The outputs of a model, with a checkpoint's class names as recorded or as stated."""
     if isinstance(model, Outputs):
         return model
-    is_recorded = model.tells_classes
+    is_recorded = model.records_class_names
     return Outputs(
         where=str(model.path),
         recorded=model.class_names if is_recorded else None,
@@ -157,7 +157,7 @@ def outputs_of(model: Model) -> Outputs:
 
 
 def report_numbering(dataset: Dataset, report: Callable[[str], None]) -> None:
-    """Report what the numbers of a submission mean, for data without labels of other classes."""
+    """Report the class of each label of a submission, for unlabelled data of other classes."""
     if not dataset.has_labels and set(dataset.class_names) != set(EMOTIONS):
         numbered = ", ".join(f"{number} {name}" for number, name in enumerate(dataset.class_names))
         report(f"note: the labels mean {numbered}")
@@ -166,7 +166,7 @@ def report_numbering(dataset: Dataset, report: Callable[[str], None]) -> None:
 def _known_names(models: Sequence[Model]) -> tuple[str, ...] | None:
     """The class names of the first model that records them, else of an opened checkpoint.
 
-    `classes=` on a line of a list holds for that model alone.
+    `classes=` on a line of a list applies to that model only.
     """
     names = [outputs_of(model).recorded for model in models]
     names += [model.class_names for model in models if isinstance(model, Checkpoint)]

@@ -63,7 +63,7 @@ def summary(evaluation: Evaluation, *, is_trained_on: bool) -> list[str]:
 
 
 def measure_speeds(checkpoint: Checkpoint, batch_size: int) -> list[Speed]:
-    """Of batches of this size, and of single images."""
+    """The speed with batches of this size, and with single images."""
     return [
         inference.speed(checkpoint, batch_size=size, seconds=TIMING) for size in (batch_size, 1)
     ]
@@ -296,7 +296,7 @@ def _settings(report: Page, checkpoint: Checkpoint, evaluation: Evaluation) -> N
         "written by": checkpoint.vintage,
         "images": "x".join(map(str, checkpoint.image_shape)),
         "pixels": checkpoint.pixels + ("" if record.pixels else assumed),
-        "classes": class_names + ("" if checkpoint.tells_classes else assumed),
+        "classes": class_names + ("" if checkpoint.records_class_names else assumed),
         "seed": record.seed,
         "resumed from": record.resumed_from,
         "initialized from": record.initialized_from,
