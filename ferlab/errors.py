@@ -1,4 +1,4 @@
-"""Errors of the user: one line on stderr, exit code 2."""
+"""User errors: one line on stderr, exit code 2."""
 
 import contextlib
 import errno
@@ -12,7 +12,7 @@ P = ParamSpec("P")  # the arguments of a script's main
 
 
 class InputError(Exception):
-    """An error the user can correct. The message says where and what: `train.csv:17: ...`."""
+    """An error the user can correct. The message gives place and problem: `train.csv:17: ...`."""
 
 
 def entry_point(main: Callable[P, None]) -> Callable[P, None]:

@@ -146,7 +146,7 @@ def require_new_folder(path: str | Path) -> None:
 def sweep(folder: Path, name: str | None = None) -> None:
     """Remove the temporary files that killed processes left in a folder.
 
-    name: only temporary files of this file. The caller makes sure that no running process is
+    name: only temporary files of this file. The caller ensures that no running process is
     writing there. Raises InputError if a file cannot be removed.
     """
     pattern = f"{_TEMPORARY}*" if name is None else f"{_temporary_prefix(name)}*"
@@ -167,7 +167,7 @@ def require_other(path: str | Path, inputs: Iterable[str | Path | None]) -> None
     """Raise InputError if writing `path` would replace one of the inputs."""
     for source in inputs:
         if source is not None and os.path.realpath(path) == os.path.realpath(source):
-            raise InputError(f"{path}: is read here, so it cannot be written")
+            raise InputError(f"{path}: is an input, so it cannot be an output")
 
 
 def open_to_read(path: str | Path) -> BufferedReader:

@@ -13,7 +13,7 @@ class Batches(keras.utils.PyDataset):
     Without `steps` an epoch is every row once; the last batch may be smaller, none is dropped.
     With `steps` it is that many full batches, which repeat the rows as often as necessary.
     `shuffle(epoch)` orders the rows by (seed, epoch) alone, and a batch is blended by (seed, epoch,
-    index) alone, so an epoch is the same whether or not others ran before it.
+    index) alone, so an epoch does not depend on the epochs run before it.
     """
 
     def __init__(
@@ -31,9 +31,9 @@ class Batches(keras.utils.PyDataset):
         """images: uint8 (n, height, width, channels). targets: one for each image, if any.
 
         weights: a function from an epoch to the weights of the rows, float32 (n,).
-        mixup, cutmix: alpha of the Beta distribution by which each image of a batch is blended with
-            another of the batch, and so is its target, float32 (n, num_classes); 0 for off. The
-            images are then float32. With both, each batch gets one of the two at random.
+        mixup, cutmix: alpha of the Beta distribution of the blending weights; 0 for off. Each image
+            and its target, float32 (n, num_classes), are blended with those of another row of the
+            batch. Blended images are float32. With both, each batch gets one of the two at random.
         """
         super().__init__()
         self.mixup, self.cutmix, self.epoch = mixup, cutmix, 0
@@ -86,8 +86,8 @@ def cutmix(
 ) -> tuple[np.ndarray, ...]:
     """Paste a patch of another image over every image. Yun et al. 2019, arXiv 1905.04899.
 
-    batch: as for `mixup`. The other columns are blended by the area of the patch. Other than in
-    the paper, where a batch shares one patch, each image has its own.
+    batch: as for `mixup`. The other columns are blended by the area of the patch. In the
+    paper a batch shares one patch; here each image has its own.
     """
     images, *columns = batch
     count, *sides = images.shape[:3]
@@ -133,8 +133,8 @@ def feed(batches: keras.utils.PyDataset):
     """The input for Keras's fit, evaluate and predict.
 
     On TensorFlow, Keras would turn the batches into a tf.data pipeline with autotuning. Its thread
-    is joined at the end of every epoch and sleeps up to a minute at a time (seen with TensorFlow
-    2.21), so this is the same pipeline without autotuning.
+    is joined at the end of every epoch and sleeps up to a minute at a time (observed with
+    TensorFlow 2.21), so this is the same pipeline without autotuning.
     """
     if keras.backend.backend() != "tensorflow":
         return batches

@@ -28,13 +28,15 @@ _NAMES = {
 }
 _NUMBERED_PIXEL = re.compile(r"(?:(?:pixel|pix|px|p)[ _-]?)?(\d{1,7})")
 _MAX_LINE = 1 << 26  # bytes; a longer line is not an image and would fill the memory
-_MAX_NAME = 200  # characters of an id or usage; a NumPy array has room for the longest in every row
+_MAX_NAME = (
+    200  # characters of an id or usage; a NumPy array reserves the longest length for every row
+)
 _GREY_LEVELS = {str(level).encode(): level for level in range(256)}
 _CHUNK_BYTES = 1 << 18  # of pixel text; fits into the processor's cache
 
 
 class _Columns(NamedTuple):
-    """Where the fields of a row are."""
+    """The positions of a row's fields."""
 
     number: int
     pixels: slice
@@ -61,8 +63,8 @@ def csv_chunks(
     """Read a CSV file as consecutive datasets of a few hundred kilobytes, never the whole text.
 
     class_names: the classes that labels number or name, by default EMOTIONS
-    image_shape: required (height, width, channels); by default a grey square, by the number of
-        pixels of the first row
+    image_shape: required (height, width, channels); by default a grey square with the
+        first row's number of pixels
 
     Without an id column, ids are row numbers from 0. Raises InputError with file and line.
     """
@@ -107,7 +109,7 @@ def write_csv(
     labels: int (n,), -1 for no label
     ids: by default 0, 1, ...; with both ids and labels, the columns are `id,label,feature`
 
-    Raises InputError for colour images and for a place that cannot be written.
+    Raises InputError for colour images and for a path that cannot be written.
 
     >>> from tempfile import TemporaryDirectory
     >>> folder = TemporaryDirectory()
@@ -132,7 +134,7 @@ def write_csv(
 
 
 def write_csv_without(path: str | Path, source: str | Path, rows: Collection[int]) -> None:
-    """Copy a CSV file of any known header without some rows, counted from 0.
+    """Copy a CSV file with any known header, without the given rows, counted from 0.
 
     The other lines are copied byte for byte, in UTF-8. Raises InputError.
     """
@@ -340,13 +342,13 @@ def _known_labels(class_names: tuple[str, ...]) -> dict[bytes, int]:
 def _parse_label(
     where: str, text: bytes, known: dict[bytes, int], class_names: tuple[str, ...]
 ) -> int:
-    """The label of '3.0', as pandas writes columns with gaps. Raises InputError for others."""
+    """Parse '3.0', as pandas writes columns with missing values. Raises InputError for others."""
     with contextlib.suppress(ValueError):
         number = float(text)
         if number.is_integer() and str(int(number)).encode() in known:
             return known[str(int(number)).encode()]
     raise InputError(
-        f"{where}: label is {_shown(text)}, expected 0 to {len(class_names) - 1} "
+        f"{where}: label is {_quoted(text)}, expected 0 to {len(class_names) - 1} "
         f"or one of {', '.join(class_names)}"
     )
 
@@ -355,13 +357,13 @@ def _name(where: str, field: bytes) -> str:
     try:
         name = field.strip().decode()
     except UnicodeDecodeError:
-        raise InputError(f"{where} is not UTF-8 text: {_shown(field)}") from None
+        raise InputError(f"{where} is not UTF-8 text: {_quoted(field)}") from None
     if len(name) > _MAX_NAME:
         raise InputError(f"{where} is longer than {_MAX_NAME} characters")
     return name
 
 
-def _shown(field: bytes) -> str:
+def _quoted(field: bytes) -> str:
     """A field for a message: shortened, control characters escaped."""
     text = field.decode(errors="replace")
     return repr(text if len(text) <= 40 else text[:40] + "...")
@@ -390,7 +392,7 @@ def _batches(rows: Iterator[_Row], size: int) -> Iterator[list[_Row]]:
 
 
 def _parse_pixels(path: str | Path, rows: list[_Row], count: int, separator: bytes) -> np.ndarray:
-    """uint8 (len(rows), count). Raises InputError for the first row with other pixels."""
+    """uint8 (len(rows), count). Raises InputError for the first row with invalid pixels."""
     pixels = _parse_tidy_pixels([row.pixels for row in rows], count, separator)
     if pixels is None:  # unusual or wrong: parse number by number
         pixels = np.empty((len(rows), count), dtype=np.uint8)
@@ -452,8 +454,8 @@ def _parse_row(where: str, text: bytes, count: int, separator: bytes) -> list[in
 def _parse_level(where: str, cell: bytes) -> int:
     """A grey level, possibly with leading zeros. Raises InputError for anything else."""
     if not cell.removeprefix(b"-").isdigit():
-        raise InputError(f"{where} is {_shown(cell)}, expected a whole number from 0 to 255")
+        raise InputError(f"{where} is {_quoted(cell)}, expected a whole number from 0 to 255")
     level = _GREY_LEVELS.get(cell.lstrip(b"0") or b"0")
     if level is None:
-        raise InputError(f"{where} is {_shown(cell)[1:-1]}, expected 0 to 255")
+        raise InputError(f"{where} is {_quoted(cell)[1:-1]}, expected 0 to 255")
     return level

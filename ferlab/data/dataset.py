@@ -114,11 +114,11 @@ class Dataset:
 
         validation: a number of rows, taken from the start; a fraction of the rows, taken from the
             end, as in Keras; or the name of a usage
-        seed: of the stratified sample that is drawn if the rows are sorted by class (`is_grouped`)
+        seed: for the stratified sample that is drawn if the rows are sorted by class (`is_grouped`)
 
-        With usages, only rows of usage 'Training' are trained on, and a number or a fraction is
-        taken from them. Raises InputError for an empty side, a number above half of the rows, a
-        usage kept for the final score, and rows without a label.
+        If there are usages, only rows of usage 'Training' are trained on, and a number or a
+        fraction is taken from them. Raises InputError for an empty side, a number above half of the
+        rows, a usage reserved for the final score, and rows without a label.
 
         >>> images, labels = np.zeros((10, 48, 48, 1), np.uint8), np.arange(10) % 2
         >>> dataset = Dataset(images, labels, np.arange(10).astype(str), ("happy", "sad"))
@@ -144,7 +144,7 @@ class Dataset:
     def without_labels(self, fraction: float, seed: int) -> Self:
         """The same rows without a random fraction of the labels of each class.
 
-        To compare what is learned from unlabelled images with the true labels. At least one label
+        For comparing pseudo-labels with the true labels. At least one label
         of each class remains. Raises InputError for a fraction outside [0, 1).
         """
         if not 0 <= fraction < 1:
@@ -165,7 +165,7 @@ class Dataset:
         if usage is None:
             rows = self.training_rows()
         elif self.usage is None:
-            raise self._error("has no usage to choose rows by", usage)
+            raise self._error("has no usage column to select rows by", usage)
         else:
             rows = np.flatnonzero(_normalised(self.usage) == usage.strip().lower())
         if not len(rows):
@@ -205,9 +205,11 @@ class Dataset:
 
     def _rows_of_usage(self, usage: str) -> np.ndarray:
         if usage.strip().lower() in SCORING_USAGES:
-            raise self._error("rows kept for the final score cannot be used for validation", usage)
+            raise self._error(
+                "rows reserved for the final score cannot be used for validation", usage
+            )
         if self.usage is None:
-            raise self._error("has no usage to choose validation rows by", usage)
+            raise self._error("has no usage column to select validation rows by", usage)
         rows = np.flatnonzero(_normalised(self.usage) == usage.strip().lower())
         if usage.strip().lower() in TRAINING_USAGES or not len(rows):
             rule = f"validation must be a usage other than Training, one of {self._usages()}"

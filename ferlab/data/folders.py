@@ -131,7 +131,7 @@ def _parts_for(
     if len(scoring) != 1:
         names = ", ".join(part.name for part in scoring or training)
         raise InputError(
-            f"{root}: expected one folder named test; name the test folder itself. "
+            f"{root}: expected one folder named test; pass the path of the test folder. "
             f"Received: {names}"
         )
     return scoring, scoring[0]

@@ -46,7 +46,7 @@ def fit_image(image: Image.Image, image_shape: tuple[int, int, int]) -> np.ndarr
     """Convert an image of any mode to uint8 (height, width, channels).
 
     Rotates by EXIF orientation, puts transparent images on white, converts to luminance for one
-    channel and to RGB for three, and resizes with antialiasing, without keeping the aspect ratio.
+    channel and to RGB for three, and resizes with antialiasing, ignoring the aspect ratio.
     """
     height, width, channels = image_shape
     image = ImageOps.exif_transpose(image)
@@ -62,7 +62,7 @@ def fit_image(image: Image.Image, image_shape: tuple[int, int, int]) -> np.ndarr
 
 
 def fit_images(dataset: Dataset, image_shape: tuple[int, int, int]) -> Dataset:
-    """The dataset with all images converted to (height, width, channels), if they are not yet."""
+    """The dataset with all images converted to (height, width, channels) if necessary."""
     if dataset.image_shape == image_shape:
         return dataset
     images = np.empty((len(dataset), *image_shape), np.uint8)

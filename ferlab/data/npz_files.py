@@ -32,7 +32,7 @@ def read_npz(
     height, width), (n, height, width, channels) or flat squares of 0 to 255; labels are integers or
     one-hot.
 
-    class_names, image_shape: what the archive must contain, if given
+    class_names, image_shape: those that the archive must have, if given
     Raises InputError for any other content and for a damaged file.
     """
     arrays = _load(path, role)
@@ -130,7 +130,7 @@ def _keys_for(path: str | Path, keys: list[str], role: str) -> dict[str, str]:
     if part not in parts:
         raise _invalid(
             path,
-            f"contains no images to {role} on; known keys are {role}_images and {role}_labels, "
+            f"contains no {role} images; known keys are {role}_images and {role}_labels, "
             f"x_{role} and y_{role}, images and labels, x and y",
             ", ".join(repr(key)[1:-1] for key in keys) or "no arrays",
         )

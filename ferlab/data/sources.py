@@ -26,7 +26,7 @@ def read(
     class_names: the classes in order; by default those stored in an archive, the sorted names of
         the training folders, or EMOTIONS
     image_shape: (height, width, channels); images of folders are resized to it (by default 48x48
-        grey), others must have it
+        grey), those of other sources must have it
 
     Raises InputError with the file and, if there is one, the line.
 
@@ -50,7 +50,7 @@ def read_parts(
     class_names: Sequence[str] | None = None,
     image_shape: tuple[int, int, int] | None = None,
 ) -> dict[Role, Dataset]:
-    """Read both parts of a source that has two, otherwise the one. Raises InputError."""
+    """Read the parts of a source: training, test or both. Raises InputError."""
     roles: list[Role] = ["train"]
     if Path(path).is_dir():
         roles = folder_roles(path)

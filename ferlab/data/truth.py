@@ -1,4 +1,4 @@
-"""Labels of a test set in a file of their own, `id,label`, as a leaderboard keeps them."""
+"""Labels of a test set in a separate `id,label` file, such as the truth of a leaderboard."""
 
 import dataclasses
 from pathlib import Path

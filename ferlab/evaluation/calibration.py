@@ -1,7 +1,7 @@
 """How well a model is calibrated, and the temperature that calibrates its probabilities.
 
 Modern networks are overconfident. Dividing the logits by one temperature, fitted on held-out rows,
-removes most of that and changes no prediction. Source: Guo, Pleiss, Sun and Weinberger, "On
+removes most of this and changes no prediction. Source: Guo, Pleiss, Sun and Weinberger, "On
 Calibration of Modern Neural Networks", ICML 2017, arXiv:1706.04599.
 
 Probabilities are (n, num_classes), and each row sums to 1; labels are int (n,), and rows without a
@@ -14,8 +14,8 @@ import numpy as np
 
 from ferlab.errors import InputError
 
-TEMPERATURES = (0.05, 20.0)  # the range that is searched
-RESAMPLES = 1000  # of the bootstrap
+TEMPERATURES = (0.05, 20.0)  # range of the search
+RESAMPLES = 1000  # number of bootstrap samples
 SMALLEST = float(np.finfo("float32").tiny)  # float32 softmax rounds smaller values to 0
 
 
@@ -101,9 +101,9 @@ def calibration_error_interval(
     Resampling adds noise to the error, so percentiles of the resampled errors are biased upwards;
     for a perfectly calibrated model they never contain the true error. Reflecting them at the
     estimate (the basic bootstrap, Davison and Hinkley 1997) removes the bias. The low end is 0 if a
-    perfectly calibrated model would show as large an error on so many rows (consistency resampling,
-    Broecker and Smith 2007). In simulations of 300 and 3,589 rows the interval covered the true
-    error in 80 to 99% of data sets, percentiles in 0 to 95%.
+    perfectly calibrated model could have as large an error on this number of rows (consistency
+    resampling, Broecker and Smith 2007). In simulations of 300 and 3,589 rows the interval covered
+    the true error in 80 to 99% of data sets, percentile intervals in 0 to 95%.
     """
     probabilities, labels = _known(probabilities, labels)
     confidences = probabilities.max(axis=1).astype("float64")

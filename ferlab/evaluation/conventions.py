@@ -1,7 +1,7 @@
 """Find the pixel scale and the class order that a checkpoint was trained with.
 
-A foreign checkpoint may record neither. Labelled data shows them: the accuracy is high for the
-right ones only.
+A checkpoint that ferlab did not write may record neither. Labelled data identifies them: accuracy
+is high only with the correct ones.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ferlab.checkpoints import Checkpoint
     from ferlab.data import Dataset
 
-BEST_MATCH = "best match"  # the order that fits the data best, whether or not people use it
+BEST_MATCH = "best match"  # the order with the most correct rows, conventional or not
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def sample_rows(
 ) -> "Dataset":
     """Labelled rows for tuning, at most `count`, drawn with a fixed seed.
 
-    image_shape: what images of a folder are resized to. Raises InputError as
+    image_shape: shape to resize the images of a folder to. Raises InputError as
     `held_out.tuning_rows`.
     """
     match = matching.read(
@@ -65,15 +65,15 @@ def sample_rows(
 
 
 def try_all(checkpoint: "Checkpoint", dataset: "Dataset", *, batch_size: int) -> list[Convention]:
-    """Every plausible pixel scale with every class order; what the file records is not used."""
+    """Score every plausible pixel scale with every class order, ignoring the recorded ones."""
     dataset = data.fit_images(dataset, checkpoint.image_shape)
     labels, class_names = dataset.labels, dataset.class_names
     conventions = []
     for pixels in checkpoints.plausible_scales(checkpoint.image_shape):
-        unnamed = dataclasses.replace(
+        candidate = dataclasses.replace(
             checkpoint, pixels=pixels, class_names=None, record=TrainingRecord(), _raw_model=None
         )
-        outputs = inference.predict(unnamed, dataset, batch_size=batch_size).argmax(axis=1)
+        outputs = inference.predict(candidate, dataset, batch_size=batch_size).argmax(axis=1)
         orders = {**class_orders(class_names), BEST_MATCH: best_match(outputs, labels, class_names)}
         for name, order in orders.items():
             label_of_output = np.array([class_names.index(class_name) for class_name in order])
@@ -92,7 +92,7 @@ def most_likely(
     """
 
     def best(is_match: bool) -> Convention:
-        candidates = [one for one in conventions if (one.order == BEST_MATCH) == is_match]
+        candidates = [each for each in conventions if (each.order == BEST_MATCH) == is_match]
         return max(candidates, key=lambda one: (one.correct, one.pixels, one.order))
 
     likely, match, n = best(False), best(True), len(labels)
@@ -108,7 +108,7 @@ def most_frequent(labels: np.ndarray) -> float:
 
 
 def class_orders(class_names: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
-    """The orders of these classes that people train in, by name."""
+    """The conventional orders of these classes, by name."""
     if sorted(class_names) == sorted(EMOTIONS):
         return CLASS_ORDERS
     orders = {"the data's": class_names}

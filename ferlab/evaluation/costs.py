@@ -88,28 +88,28 @@ def _walk(
     graph = _graph(model)
     inputs = inputs[: len(graph.inputs)]  # the rest are masks and the like
     new = [keras.Input(batch_shape=x.shape, dtype=x.dtype) for x in inputs]
-    called = keras.models.clone_model(
+    clone = keras.models.clone_model(
         graph, input_tensors=new, clone_function=lambda layer: layer, call_function=call
     )
     names = {id(tensor): source for tensor, source in zip(new, sources, strict=False)}
     order = {id(layer): index for index, layer in enumerate(graph.layers)}
-    # Operations such as `x + y`, which are no layers: the inputs, by the id of the output.
+    # Inputs of operations such as `x + y`, which are not layers, by the id of the output.
     operations: dict[int, list] = {}
     for layer, tensors, outputs in calls:
         if id(layer) not in order:
             operations |= {id(output): tensors for output in keras.tree.flatten(outputs)}
 
-    def came_from(tensor: keras.KerasTensor) -> Names:
+    def source_names(tensor: keras.KerasTensor) -> Names:
         if id(tensor) in names:
             return names[id(tensor)]
         operands = operations.get(id(tensor), [])
-        return tuple(dict.fromkeys(name for each in operands for name in came_from(each)))
+        return tuple(dict.fromkeys(name for each in operands for name in source_names(each)))
 
     calls = [call for call in calls if id(call[0]) in order]
     for layer, tensors, outputs in sorted(calls, key=lambda call: order[id(call[0])]):
         name = prefix + layer.name
         flat = keras.tree.flatten(outputs)
-        input_names = [came_from(tensor) for tensor in tensors]
+        input_names = [source_names(tensor) for tensor in tensors]
         if isinstance(layer, keras.Model):
             output_names = _walk(layer, tensors, f"{name}/", costs, input_names)
             names |= {id(tensor): source for tensor, source in zip(flat, output_names, strict=True)}
@@ -125,7 +125,7 @@ def _walk(
             multiply_adds=cost.multiply_adds + count,
             inputs=tuple(dict.fromkeys([*cost.inputs, *itertools.chain(*input_names)])),
         )
-    return [came_from(tensor) for tensor in called.outputs]
+    return [source_names(tensor) for tensor in clone.outputs]
 
 
 def _multiply_adds(

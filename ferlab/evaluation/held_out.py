@@ -1,7 +1,7 @@
 """Held-out rows: for tuning, or for scoring.
 
-Rows for tuning, as of a vote's weights or a temperature, are neither kept for the final score nor
-rows that a model was trained on. Rows for scoring are not rows that a model was trained on.
+Rows for tuning, such as a vote's weights or a temperature, exclude rows of the final score and rows
+that a model was trained on. Rows for scoring exclude only the latter.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,21 +29,22 @@ def tuning_rows(
 
     usage: by default the rows that are neither for training nor for the final score, such as
         PublicTest; if there are none, the training rows.
-    images_at: gives the dataset with images of another shape, in which a model was trained;
-        by default the dataset's images are resized.
-    report: is given how many rows are left out, and notes.
+    images_at: returns the dataset with images of a given shape, for models trained on another
+        shape; by default the dataset's images are resized.
+    report: called with the number of rows left out, and with notes.
 
-    Raises InputError for a usage kept for the final score, and if no row is left.
+    Raises InputError for a usage reserved for the final score, and if no row remains.
     """
     if _is_for_scoring(usage):
         raise InputError(
-            f"{dataset.source}: rows kept for the final score are not for tuning. Received: {usage}"
+            f"{dataset.source}: rows reserved for the final score must not be tuned on. "
+            f"Received: {usage}"
         )
-    rows = _labelled(dataset, _rows_of_usage(dataset, usage, "are not for tuning"))
+    rows = _labelled(dataset, _rows_of_usage(dataset, usage, "must not be tuned on"))
     is_trained_on = _trained_on(dataset, rows, models, images_at, report)
     if is_trained_on.all():
         raise InputError(
-            f"{dataset.source}: needs labelled rows that no model was trained on. "
+            f"{dataset.source}: requires labelled rows that no model was trained on. "
             f"Received: {len(rows):,} labelled rows, {is_trained_on.sum():,} of them trained on"
         )
     return dataset.take(rows[~is_trained_on])
@@ -59,13 +60,14 @@ def scoring_rows(
 ) -> tuple[np.ndarray, bool]:
     """(indices of the rows to score on, whether a model was trained on them).
 
-    Like `tuning_rows`, with two differences: `usage` may name rows kept for the final score, and if
-    a model was trained on every row, all are taken. Scores on these are optimistic, which the
-    caller must report.
+    Like `tuning_rows`, with two differences: `usage` may select rows reserved for the final score,
+    and if a model was trained on every row, all are taken. Scores on these are optimistic, which
+    the caller must report.
 
-    Raises InputError if no row has a label, and for rows of the final score alone without `usage`.
+    Raises InputError if no row has a label, and without a `usage` if all rows are reserved for the
+    final score.
     """
-    rows = _labelled(dataset, _rows_of_usage(dataset, usage, "are scored if --usage names them"))
+    rows = _labelled(dataset, _rows_of_usage(dataset, usage, "require --usage"))
     is_trained_on = _trained_on(dataset, rows, models, images_at, report)
     if is_trained_on.all():
         return rows, True
@@ -75,7 +77,9 @@ def scoring_rows(
 def _labelled(dataset: Dataset, rows: np.ndarray) -> np.ndarray:
     rows = rows[dataset.labels[rows] >= 0]
     if not len(rows):
-        raise InputError(f"{dataset.source}: needs rows with labels; --truth adds them from a file")
+        raise InputError(
+            f"{dataset.source}: requires labelled rows; --truth reads labels from a file"
+        )
     return rows
 
 
@@ -105,13 +109,13 @@ def _trained_on(
             unknown.append(str(model))
     if unknown:
         report(
-            f"note: not all training rows of these are known: {a_few(unknown)}. If rows of "
-            f"{dataset.source} were among them, the results are optimistic"
+            f"note: the training rows of these models are not all known: {a_few(unknown)}. If rows "
+            f"of {dataset.source} were among them, the results are optimistic"
         )
     if pooled:
         report(
-            f"note: these were trained on unlabelled images too: {a_few(pooled)}. If images of "
-            f"{dataset.source} were among them, they are more confident on these"
+            f"note: these models were also trained on unlabelled images: {a_few(pooled)}. If "
+            f"images of {dataset.source} were among them, the models are more confident on these"
         )
     if is_trained_on.any() and not is_trained_on.all():
         report(
@@ -135,7 +139,7 @@ def _rows_of_usage(dataset: Dataset, usage: str | None, rule: str) -> np.ndarray
     if not np.isin(usages, TRAINING_USAGES).any():
         names = ", ".join(sorted(set(dataset.usage.tolist())))
         raise InputError(
-            f"{dataset.source}: rows kept for the final score {rule}. Received: {names} alone"
+            f"{dataset.source}: rows reserved for the final score {rule}. Received: only {names}"
         )
     return dataset.training_rows()
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from ferlab.errors import InputError
 
-RESAMPLES = 2000  # of the bootstrap; its interval then depends little on the seed
+RESAMPLES = 2000  # bootstrap samples; enough for intervals that depend little on the seed
 
 
 @dataclass(frozen=True)
@@ -177,11 +177,11 @@ class Difference(Proportion):
 
 
 def paired_difference(first: np.ndarray, second: np.ndarray) -> Difference:
-    """The accuracy of `first` minus that of `second`, bool (n,) each: the correct rows of both.
+    """The accuracy of `first` minus that of `second`, bool (n,) each: whether a row is correct.
 
     The interval is Wald's for matched pairs with half a row added to each cell of their table
-    (Agresti and Min 2005), which is valid for few rows too. It covers the choice of rows, not the
-    seed of a training.
+    (Agresti and Min 2005), which is valid for few rows too. It covers the sample of rows, not the
+    training seed.
     """
     from scipy.stats import norm
 
@@ -198,7 +198,7 @@ def require_labels(labels: np.ndarray, source: str) -> None:
     """Raise InputError if a row has no label."""
     missing = int((labels < 0).sum())
     if missing:
-        raise InputError(f"{source}: every row must have a label. Received: {missing} without")
+        raise InputError(f"{source}: every row must have a label. Received: {missing} without one")
 
 
 def confusion_counts(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
@@ -209,12 +209,12 @@ def confusion_counts(labels: np.ndarray, predicted: np.ndarray, num_classes: int
 
 
 def most_confused(counts: np.ndarray, class_names: tuple[str, ...], count: int = 7) -> list[str]:
-    """The largest cells off the diagonal: 'fear taken for sad: 582'."""
+    """The largest cells off the diagonal: 'fear predicted as sad: 582'."""
     wrong = counts - np.diag(np.diag(counts))
     order = np.argsort(-wrong, axis=None, kind="stable")[:count]
     cells = [np.unravel_index(cell, wrong.shape) for cell in order]
     return [
-        f"{class_names[row]} taken for {class_names[column]}: {wrong[row, column]:,}"
+        f"{class_names[row]} predicted as {class_names[column]}: {wrong[row, column]:,}"
         for row, column in cells
         if wrong[row, column]
     ]

@@ -61,7 +61,7 @@ def rows_to_score(
     `held_out.scoring_rows` chooses the rows; images of a folder are read in the size of each
     checkpoint. Raises InputError for data without labels and for a checkpoint of other classes.
     """
-    # Folders and archives may keep the rows of the final score in a part of their own.
+    # Folders and archives may have the rows of the final score in a separate part.
     folded, is_folder = (usage or "").strip().lower(), Path(path).is_dir()
     is_test_part = Path(path).suffix.lower() == ".npz" and folded in ("test", "testing")
     match = matching.read(
@@ -99,8 +99,8 @@ def evaluate(
 ) -> Evaluation:
     """Score a checkpoint on rows that all have a label.
 
-    report: is given the notes and the speed of `inference.predict`. Raises InputError if data and
-    model do not match.
+    report: called with the notes and the speed of `inference.predict`. Raises InputError if data
+    and model do not match.
     """
     outputs = inference.predict(checkpoint, dataset, batch_size=batch_size, report=report)
     counts = metrics.confusion_counts(dataset.labels, outputs.argmax(axis=1), dataset.num_classes)

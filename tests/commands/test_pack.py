@@ -224,9 +224,9 @@ def test_a_teacher_that_knows_the_validation_rows_is_told_of(folder, tmp_path, c
         (("pack", "model.h5", "new", "train.csv", "--truth", "truth.csv"), "--truth requires"),
         (
             ("pack", "model.h5", "new", "train.csv", "--data", "private.csv"),
-            "rows kept for the final score",
+            "final score",
         ),
-        (("pack", "model.h5", "new", "train.csv", "--data", "test.csv"), "needs rows with labels"),
+        (("pack", "model.h5", "new", "train.csv", "--data", "test.csv"), "--truth"),
         (("reproduce", "gone", "train.csv"), "quick"),
         (("reproduce", "quick", "train.csv", "--truth", "truth.csv"), "--truth requires --data"),
         (("reproduce", "quick", "train.csv", "--data", "private.csv"), "for the final score"),

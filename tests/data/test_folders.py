@@ -82,7 +82,7 @@ def test_read_folder_selects_the_folder_by_role(tmp_path):
     assert test.usage.tolist() == ["Test"]
     assert test.class_names == ("mad", "sad")  # of the training folders
     assert test.labels.tolist() == [1]
-    with pytest.raises(InputError, match="kept for the final score"):
+    with pytest.raises(InputError, match="final score"):
         train.split("test")
 
 

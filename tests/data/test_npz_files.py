@@ -113,7 +113,7 @@ def test_read_npz_selects_the_part_by_role(tmp_path):
     assert len(read(tmp_path, "train", **both)) == 5
     test = read(tmp_path, "test", **both)
     assert (len(test), test.is_labelled) == (2, False)
-    with pytest.raises(InputError, match=r"no images to train on.* Received: x_test, y_test"):
+    with pytest.raises(InputError, match=r"no train images.* Received: x_test, y_test"):
         read(tmp_path, "train", x_test=IMAGES, y_test=LABELS)
 
 
@@ -144,8 +144,8 @@ REFUSED = {
     "class numbers": ({"x": IMAGES, "class_names": np.zeros(7)}, "class_names must be a list"),
     "ids in a table": ({"x": IMAGES, "ids": [["a"]]}, "ids must be a list"),
     "fewer ids": ({"x": IMAGES, "ids": ["a"]}, "ids must be 5"),
-    "other keys": ({"pictures": IMAGES}, "no images to train on.* Received: pictures"),
-    "no keys": ({}, "no images to train on.* Received: no arrays|empty"),
+    "other keys": ({"pictures": IMAGES}, "no train images.* Received: pictures"),
+    "no keys": ({}, "no train images.* Received: no arrays|empty"),
     "objects": ({"x": np.array([{}, 1])}, "x .*pickle"),
     "object labels": ({"x": IMAGES, "y": np.array([None] * 5)}, "y .*pickle"),
 }

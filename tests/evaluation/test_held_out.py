@@ -28,12 +28,12 @@ def saved(path, training_rows=None):
 
 @pytest.mark.parametrize("usage", ["PrivateTest", "privatetest ", "test"])
 def test_rows_of_the_final_score_decide_nothing(rows, usage):
-    with pytest.raises(InputError, match="kept for the final score"):
+    with pytest.raises(InputError, match="final score"):
         held_out.tuning_rows(rows, [], usage=usage, report=print)
 
 
 def test_a_file_of_the_final_score_alone_is_refused(rows):
-    with pytest.raises(InputError, match="kept for the final score"):
+    with pytest.raises(InputError, match="final score"):
         held_out.tuning_rows(rows.take(rows.usage == "PrivateTest"), [], report=print)
 
 
@@ -64,7 +64,7 @@ def test_a_model_that_does_not_tell_is_named(tmp_path):
     lines = []
     model = saved(tmp_path / "m.h5")
     assert len(held_out.tuning_rows(faces(8), [model], report=lines.append)) == 8
-    assert lines[0].startswith("note: not all training rows")
+    assert lines[0].startswith("note:") and "optimistic" in lines[0]
     assert "m.h5" in lines[0]
 
 
@@ -92,7 +92,7 @@ def test_a_model_of_another_image_size_knows_its_rows(tmp_path):
 
 def test_without_any_label_it_says_so():
     data = faces(4)
-    with pytest.raises(InputError, match=r"needs rows with labels.*--truth"):
+    with pytest.raises(InputError, match="--truth"):
         held_out.tuning_rows(dataclasses.replace(data, labels=np.full(4, -1)), [], report=print)
 
 
@@ -121,7 +121,7 @@ def test_a_score_takes_rows_of_the_final_score_when_they_are_named_and_only_then
     taken, _ = held_out.scoring_rows(rows, [], usage="privatetest", report=print)
     np.testing.assert_array_equal(taken, range(16, 20))
     final = rows.take(rows.usage == "PrivateTest")
-    with pytest.raises(InputError, match=r"kept for the final score.*--usage"):
+    with pytest.raises(InputError, match=r"final score.*--usage"):
         held_out.scoring_rows(final, [], report=print)
 
 
