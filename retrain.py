@@ -1,4 +1,4 @@
-"""Train a checkpoint for more epochs, from PREVIOUS_EPOCH (how many it has had) to LAST_EPOCH.
+"""Train a checkpoint for more epochs, from PREVIOUS_EPOCH (completed so far) to LAST_EPOCH.
 
 python retrain.py train.csv 0.643750.h5 20 30   ->   [val_acc]_0.643750.h5
 """

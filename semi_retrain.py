@@ -1,4 +1,4 @@
-"""Train a checkpoint for more epochs, with pseudo-labels of a predictor for unlabelled images.
+"""Train a checkpoint for more epochs, with a predictor's pseudo-labels for unlabelled images.
 
 python semi_retrain.py train.csv test.csv 0.643750.h5 semi_0.642500.h5 20 30
     ->   [val_acc]_semi_0.642500.h5

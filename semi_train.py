@@ -1,4 +1,4 @@
-"""Train with half of the labels, and with pseudo-labels of a predictor for all other images.
+"""Train with half of the labels, and with a predictor's pseudo-labels for all other images.
 
 python semi_train.py train.csv test.csv 0.643750.h5   ->   semi_[val_acc].h5
 """

@@ -2,8 +2,8 @@
 
     python train.py train.csv   ->   [val_acc].h5
 
-The recipe says which: `best` trains a small residual network for about an hour of two cores,
-`fast` the same for 20 minutes, `cnn-report` the course report's CNN.
+The recipe selects it: `best` trains a small residual network in about an hour on two cores, `fast`
+the same network in 20 minutes, `cnn-report` the course report's CNN.
 """
 
 from ferlab import cli

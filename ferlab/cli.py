@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, like all errors that a user can mend."""
+    """A parser whose errors are one line, like all user errors."""
 
     def parse_known_args(self, args=None, namespace=None):  # type: ignore[override]
         words = sys.argv[1:] if args is None else args
@@ -51,7 +51,7 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"error: {message} (see {self.prog} --help)\n")
 
     def group(self, heading: str) -> argparse._ArgumentGroup:
-        """The group of that heading in --help, which is added if there is none."""
+        """The group with that heading in --help, created if necessary."""
         for group in self._action_groups:
             if group.title == heading:
                 return group
@@ -110,12 +110,12 @@ def names_of(choices: Iterable[str]) -> Callable[[str], tuple[str, ...]]:
 def submission_file(text: str) -> Path:
     """An argparse type: a path to write to. Raises InputError for the name of a model."""
     if text.endswith(SUFFIXES):
-        raise InputError(f"{text}: is a model's name, and a submission would replace the model")
+        raise InputError(f"{text}: is the name of a model, which the submission would replace")
     return Path(text)
 
 
 def model_file(text: str) -> Path:
-    """An argparse type: the path of a model, also of `pretrained:NAME`. Raises InputError."""
+    """An argparse type: the path of a model, or `pretrained:NAME`. Raises InputError."""
     return pretrained.resolve(text)
 
 
@@ -164,13 +164,12 @@ FLAGS: dict[str, dict[str, dict[str, Any]]] = {  # by heading
         "--image-size": {
             "type": whole_number(1, 4096),
             "metavar": "PIXELS",
-            "help": "side that the images of a folder are resized to (default: 48)",
+            "help": "side to resize the images of a folder to (default: 48)",
         },
         "--channels": {
             "type": int,
             "choices": (1, 3),
-            "help": "channels that the images of a folder are read with: 1 for grey, 3 for colour "
-            "(default: 1)",
+            "help": "channels of the images of a folder: 1 for grey, 3 for colour (default: 1)",
         },
         "--data": {"metavar": "DATA", "help": "CSV, .npz or folder with labelled rows"},
         "--truth": {
@@ -236,7 +235,7 @@ FLAGS: dict[str, dict[str, dict[str, Any]]] = {  # by heading
         },
         "--layer": {
             "metavar": "NAME",
-            "help": "layer for the methods that use its maps (default: the last convolution)",
+            "help": "layer whose maps gradcam and layercam use (default: the last convolution)",
         },
         "--samples": {
             "type": whole_number(1, 10_000),
@@ -283,8 +282,8 @@ FLAGS: dict[str, dict[str, dict[str, Any]]] = {  # by heading
             "action": "append",
             "default": [],
             "metavar": "MODEL",
-            "help": "checkpoint, or vote (a model_list.txt), whose probabilities are learned "
-            "beside the labels; several form one vote",
+            "help": "checkpoint, or vote (a model_list.txt), whose probabilities are learned in "
+            "addition to the labels; several teachers form one vote",
         },
     },
     "unlabelled images": {
@@ -300,11 +299,11 @@ FLAGS: dict[str, dict[str, dict[str, Any]]] = {  # by heading
 def parser(description: str, *names: str) -> Parser:
     """The parser of a script, with arguments of the table in the order of --help.
 
-    description: the script's docstring, whose command line stays as it is written.
+    description: the script's docstring; its line breaks are preserved.
     """
-    made = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add(made, *names)
-    return made
+    result = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add(result, *names)
+    return result
 
 
 def command(
@@ -319,10 +318,10 @@ def command(
 
     help: for the menu. description: for the command's own --help. run: does the work.
     """
-    made = subparsers.add_parser(name, help=help, description=description)
-    made.set_defaults(run=run)
-    add(made, *names)
-    return made
+    result = subparsers.add_parser(name, help=help, description=description)
+    result.set_defaults(run=run)
+    add(result, *names)
+    return result
 
 
 def add(parser: Parser, *names: str) -> None:
@@ -345,7 +344,7 @@ def add_recipe(
 ) -> None:
     """Add the flag that names a recipe, and a flag for each of its settings.
 
-    default: a recipe's name; None where a checkpoint has the recipe, so that no flag names one.
+    default: a recipe's name; None if a checkpoint has the recipe, for no --recipe flag.
     without: settings that get no flag.
     """
     parser.set_defaults(recipe_kind=kind)
@@ -364,7 +363,7 @@ def add_recipe(
 
 
 def _add_setting(group: argparse._ArgumentGroup, name: str, setting: Setting) -> None:
-    """Add a setting's flag and, hidden, its former ones. The recipe itself checks the value."""
+    """Add a setting's flag, and its former names without help. The recipe validates the value."""
     options: dict[str, Any] = {"action": argparse.BooleanOptionalAction}
     if not setting.is_switch:
         options = {
@@ -388,7 +387,7 @@ def _typed(kind: type) -> Callable[[str], Any]:
 
 
 def require_with(args: argparse.Namespace, needed: str, *flags: str) -> None:
-    """Raise InputError for one of these flags without the one that it requires.
+    """Raise InputError if any of these flags is set without the flag it requires.
 
     >>> require_with(argparse.Namespace(data=None, truth="t.csv"), "--data", "--truth")
     Traceback (most recent call last):
@@ -412,7 +411,7 @@ def recipe(args: argparse.Namespace, base: Recipe | None = None) -> Recipe:
 
 
 def class_names(args: argparse.Namespace) -> tuple[str, ...] | None:
-    """The names of `--class-names`. Raises InputError where they cannot be class names."""
+    """The names of `--class-names`. Raises InputError if they are invalid."""
     return parse_class_names(args.class_names) if args.class_names else None
 
 
@@ -425,7 +424,7 @@ def image_shape(args: argparse.Namespace) -> tuple[int, int, int] | None:
 
 
 def read_training_data(args: argparse.Namespace) -> "Dataset":
-    """The dataset DATA for training, as the flags of data and images describe it."""
+    """Read DATA for training, with the class names and image shape of the flags."""
     from ferlab import data
 
     return data.read(
@@ -467,7 +466,7 @@ def training_command(
     image_shape: Sequence[int] = (48, 48, 1),
     teachers: Iterable[str] = (),
 ) -> str:
-    """The command for a training, to copy. Raises InputError for a recipe that no flags make.
+    """The command line of a training. Raises InputError for a recipe that flags cannot express.
 
     teachers: names of shipped models.
     """

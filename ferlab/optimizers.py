@@ -46,7 +46,7 @@ def build(
     *,
     without_muon: Sequence[str],
 ) -> keras.optimizers.Optimizer:
-    """A new optimizer by the recipe. without_muon: names of layers that Muon leaves to AdamW."""
+    """A new optimizer for the recipe. without_muon: names of layers that Muon leaves to AdamW."""
     settings = {
         "learning_rate": learning_rate,
         "weight_decay": _weight_decay(recipe),
@@ -85,5 +85,5 @@ def rebuild(
 
 
 def _weight_decay(recipe: Recipe) -> float | None:
-    """For Keras, no weight decay is None, but AdamW takes numbers alone."""
+    """None for no weight decay, as Keras expects, except 0 for AdamW, which requires a number."""
     return recipe.weight_decay or (0.0 if recipe.optimizer == "adamw" else None)

@@ -66,7 +66,7 @@ def is_shipped(path: Path) -> bool:
     return is_in_folder and real.suffix == ".h5" and real.stem in names()
 
 
-def spoken(path: Path) -> str | None:
+def reference(path: Path) -> str | None:
     """`pretrained:NAME` for the file of a shipped model; None for any other."""
     return f"{PREFIX}{path.stem}" if is_shipped(path) else None
 
@@ -84,7 +84,7 @@ def require_new_name(name: str) -> None:
 
 
 def add(name: str, model: Path, facts: dict, card: str) -> list[Path]:
-    """Copy a model, its card and finally its facts to the folder, all or none; the three paths.
+    """Copy a model, its card and finally its facts to the folder, all or none; return their paths.
 
     Raises InputError as `require_new_name`, and if a file cannot be written.
     """

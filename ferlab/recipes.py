@@ -2,7 +2,7 @@
 
 A field of `Recipe` or `SemiRecipe` made by `setting` declares its default, help and accepted
 values. The flag in `ferlab/cli.py`, the check of a value and the command that repeats a training
-follow from that, so a new setting is one field here.
+are derived from it, so a new setting is one field here.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from ferlab.errors import InputError
 MAX_EPOCHS = 1_000_000
 TRAINABLE = ("all", "head")  # parts of a model that a phase can train
 SEMI_METHODS = ("self-training", "fixmatch")
-FORMER_NAMES = {  # of settings in recorded recipes and in flags, with the name of today
+FORMER_NAMES = {  # former to present names of settings, in recorded recipes and in flags
     "small_scale": "progressive_scale",
     "small_share": "progressive_fraction",
     "plain_share": "no_aug_fraction",
@@ -27,7 +27,7 @@ FORMER_NAMES = {  # of settings in recorded recipes and in flags, with the name 
 
 @dataclass(frozen=True)
 class Setting:
-    """What a field of a recipe declares about itself.
+    """The declaration of a field of a recipe.
 
     low, high: bounds of a number, or of every number of a mapping; None for no bound.
     above, below: whether low and high themselves are excluded.
@@ -123,7 +123,7 @@ def _fraction(default: float, help: str, metavar: str = "FRACTION", **declared: 
 
 
 def _augmentation(help: str, **declared: Any) -> Any:
-    """A fraction whose 0 is off; phases without augmentation are without it."""
+    """A fraction, 0 for off, which phases with `augment=False` switch off."""
     return _fraction(0.0, help, augmentation=True, **declared)
 
 
@@ -171,7 +171,7 @@ class Phase:
 
     epochs: their numbers, counted from 0.
     scale: of the images' sides, from 0 to below 1; None for whole images.
-    augment: whether images are distorted and blended; flips and shifts stay in either case.
+    augment: whether images are distorted and blended; flips and shifts always apply.
     trainable: "all" layers or the "head" alone.
     learning_rate: peak learning rate of the phase; None for the recipe's.
     """
@@ -254,8 +254,8 @@ class Recipe:
     optimizer: str = setting(
         "adam",
         "NAME",
-        "optimizer: adam, adamw, muon, or sgd with Nesterov momentum; each needs a --learning-rate "
-        "and a --weight-decay of its own",
+        "optimizer: adam, adamw, muon, or sgd with Nesterov momentum; each requires its own "
+        "--learning-rate and --weight-decay",
         choices=("adam", "adamw", "muon", "sgd"),
     )
     schedule: str = setting(
@@ -264,7 +264,7 @@ class Recipe:
         "learning-rate schedule: constant, or cosine (decay to 0 after a warmup)",
         choices=("constant", "cosine"),
     )
-    warmup: float = _fraction(0.0, "fraction of the steps that a cosine schedule warms up for")
+    warmup: float = _fraction(0.0, "warmup of a cosine schedule, as a fraction of the steps")
     weight_decay: float = _fraction(  # Loshchilov and Hutter, arXiv 1711.05101
         0.0, "decoupled weight decay, multiplied by the learning rate", "RATE"
     )
@@ -295,7 +295,7 @@ class Recipe:
     )
     teacher_weight: float = _fraction(
         0.5,
-        "weight of the teacher's probabilities in the targets; the rest is the labels'",
+        "weight of the teacher's probabilities in the targets, relative to the labels",
         group="distillation",
         supervised_only=True,
     )
@@ -309,7 +309,7 @@ class Recipe:
     )
     no_aug_fraction: float = _fraction(
         0.0,
-        "fraction of the epochs, at the end, with no augmentation but flips and shifts",
+        "fraction of the epochs, at the end, with no augmentation except flips and shifts",
         supervised_only=True,
     )
     bfloat16: bool = setting(
@@ -339,7 +339,7 @@ class Recipe:
         for phase in self.explicit_phases:
             if phase.epochs.start != expected or not phase.epochs or phase.epochs.step != 1:
                 raise InputError(
-                    f"{self.name}: a phase must begin at epoch {expected} and have one or more. "
+                    f"{self.name}: a phase must begin at epoch {expected} and last one or more. "
                     f"Received: {phase.epochs}"
                 )
             expected = phase.epochs.stop
@@ -358,14 +358,14 @@ class Recipe:
                 for phase in self.explicit_phases
                 if phase.epochs.stop > first_epoch
             ]
-        whole = round(self.progressive_fraction * self.epochs)
-        plain = self.epochs - round(self.no_aug_fraction * self.epochs)
-        later = {epoch for epoch in (whole, plain, self.epochs) if epoch > first_epoch}
+        first_whole = round(self.progressive_fraction * self.epochs)
+        first_plain = self.epochs - round(self.no_aug_fraction * self.epochs)
+        later = {epoch for epoch in (first_whole, first_plain, self.epochs) if epoch > first_epoch}
         return [
             Phase(
                 range(start, stop),
-                scale=self.progressive_scale if start < whole else None,
-                augment=start < plain,
+                scale=self.progressive_scale if start < first_whole else None,
+                augment=start < first_plain,
             )
             for start, stop in itertools.pairwise(sorted({first_epoch, *later}))
         ]
@@ -400,13 +400,13 @@ class Recipe:
         return dataclasses.replace(self, **given)
 
     def as_dict(self) -> dict:
-        """As JSON has it; `from_record` reads it."""
+        """A JSON object for `from_record`."""
         phases = [phase.as_dict() for phase in self.explicit_phases]
         return {**dataclasses.asdict(self), "explicit_phases": phases}
 
 
 def _until(phases: tuple[Phase, ...], epochs: Any) -> tuple[Phase, ...]:
-    """The phases of the first so many epochs; the last phase goes on if they have fewer."""
+    """The phases cut to this number of epochs, or the last one prolonged to it."""
     *earlier, last = [phase for phase in phases if phase.epochs.start < epochs] or phases[:1]
     return (*earlier, dataclasses.replace(last, epochs=range(last.epochs.start, epochs)))
 
@@ -416,7 +416,7 @@ class SemiRecipe(Recipe):
     """The settings of an experiment that also learns from unlabelled images.
 
     method: self-training learns a predictor's pseudo-labels; fixmatch starts from the predictor
-    and labels anew at every step.
+    and updates the pseudo-labels at every step.
     """
 
     method: str = setting(
@@ -441,7 +441,7 @@ class SemiRecipe(Recipe):
     )
     rounds: int = _count(  # max_iter of scikit-learn's SelfTrainingClassifier
         1,
-        "maximum rounds of self-training; each trains a new model, which labels for the next",
+        "maximum rounds of self-training; each trains a model, whose pseudo-labels the next learns",
         high=100,
         group="unlabelled images",
         method="self-training",
@@ -463,7 +463,7 @@ class SemiRecipe(Recipe):
     )
     ramp_epochs: int = _count(
         0,
-        "epochs in which that weight grows from 0",
+        "epochs over which --unlabelled-weight grows from 0",
         low=0,
         group="unlabelled images",
         method="self-training",
@@ -556,7 +556,7 @@ def recipe_names(kind: type[Recipe] = Recipe) -> list[str]:
 
 
 def get_recipe(name: str, kind: type[Recipe] = Recipe) -> Recipe:
-    """The recipe of that name and kind. Raises InputError with the valid names for another.
+    """The recipe of that name and kind. Raises InputError with the valid names otherwise.
 
     >>> get_recipe("best").epochs
     40
@@ -571,7 +571,7 @@ def get_recipe(name: str, kind: type[Recipe] = Recipe) -> Recipe:
 
 
 def current_names(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Recorded settings under the names of today; others as they are."""
+    """Recorded settings under their present names."""
     return {FORMER_NAMES.get(name, name): value for name, value in record.items()}
 
 

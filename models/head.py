@@ -1,4 +1,4 @@
-"""The last layer of every architecture, and the names that other rooms know layers by."""
+"""The last layer of every architecture, and the layer names that other modules rely on."""
 
 from keras import layers
 

@@ -42,7 +42,8 @@ def resnet(
     smallest = 2 ** len(stage_filters)
     if min(image_shape[:2]) < smallest:
         raise InputError(
-            f"model resnet needs images of {smallest}x{smallest} or more. Received: {image_shape}"
+            f"model resnet requires images of {smallest}x{smallest} or more. "
+            f"Received: {image_shape}"
         )
     for setting, value, known in (("stem", stem, STEMS), ("pooling", pooling, POOLINGS)):
         if value not in known:
@@ -81,7 +82,7 @@ def _residual_block(x, filters: int, name: str):
 def _convolution(
     x, filters: int, name: str, *, kernel_size: int = 3, strides: int = 1, activation="relu"
 ):
-    """A convolution without biases and batch normalization."""
+    """A convolution without bias, then batch normalization and the activation."""
     x = layers.Conv2D(
         filters,
         kernel_size,

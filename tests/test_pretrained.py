@@ -84,9 +84,9 @@ def test_resolve_gives_the_file_of_a_name(shipped):
     assert pretrained.resolve("pretrained:tiny").samefile(shipped / "tiny.h5")
     assert str(pretrained.resolve("pretrained:tiny")) == "shipped/tiny.h5"
     assert str(pretrained.resolve("model.h5")) == "model.h5"
-    assert pretrained.spoken(shipped / "tiny.h5") == "pretrained:tiny"
-    assert pretrained.spoken(shipped / "tiny.json") is None
-    assert pretrained.spoken(shipped.parent / "tiny.h5") is None
+    assert pretrained.reference(shipped / "tiny.h5") == "pretrained:tiny"
+    assert pretrained.reference(shipped / "tiny.json") is None
+    assert pretrained.reference(shipped.parent / "tiny.h5") is None
 
 
 def test_resolve_accepts_the_models_of_the_repository(monkeypatch):
@@ -191,7 +191,7 @@ def test_commands_take_names(shipped, folder, command):
 def test_calibrate_refuses_a_shipped_model(shipped, folder, command, model):
     before = (shipped / "tiny.h5").read_bytes()
     error = command("calibrate", "rows.csv", model, cwd=folder, code=2)
-    assert error == "error: shipped/tiny.h5: is shipped as it is; copy it and calibrate the copy\n"
+    assert error == "error: shipped/tiny.h5: is a shipped model; copy it and calibrate the copy\n"
     assert (shipped / "tiny.h5").read_bytes() == before
 
 

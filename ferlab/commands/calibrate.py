@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> None:
     from ferlab.inference import matching
 
     if pretrained.is_shipped(args.checkpoint):
-        raise InputError(f"{args.checkpoint}: is shipped as it is; copy it and calibrate the copy")
+        raise InputError(f"{args.checkpoint}: is a shipped model; copy it and calibrate the copy")
     files.require_writable(args.checkpoint)
     class_names = cli.class_names(args)
     checkpoint = cli.load_checkpoint(args)
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> None:
     probabilities = inference.predict(checkpoint, dataset, batch_size=args.batch_size, report=print)
 
     temperature = calibration.fit_temperature(probabilities, dataset.labels)
-    # It is valid for these pixels and classes only, so they are recorded with it.
+    # The temperature is valid only for these pixels and classes, so they are recorded with it.
     checkpoints.update_record(
         args.checkpoint,
         temperature=temperature,

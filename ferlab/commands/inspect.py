@@ -1,11 +1,11 @@
-"""Say what a checkpoint is, and how it wants its images.   python -m ferlab inspect MODEL.h5"""
+"""Describe a checkpoint and its inputs.   python -m ferlab inspect MODEL.h5"""
 
 import argparse
 
 from ferlab import cli
 from ferlab.errors import InputError
 
-SAMPLE = 2000  # rows asked about under each pixel scale
+SAMPLE = 2000  # rows to predict with each pixel scale
 
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
@@ -19,9 +19,9 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
         "--architecture",
         "--batch-size",
         help="describe a checkpoint and, with labelled data, find its pixel scale and class order",
-        description="Print what wrote each MODEL, its layers and cost, its input and output, and "
-        "what it records. With --data, also its accuracy for each plausible pixel scale and class "
-        "order, and the flags of the most likely.",
+        description="Print the Keras version that wrote each MODEL, its layers and cost, its input "
+        "and output, and its training record. With --data, also its accuracy for each plausible "
+        "pixel scale and class order, and the flags for the most likely ones.",
         run=run,
     )
     parser.add_argument(
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> None:
     from ferlab.reports import model_description
 
     if args.architecture and len(args.models) > 1:
-        raise InputError(f"--architecture is for one model. Received: {len(args.models)} models")
+        raise InputError(f"--architecture requires one model. Received: {len(args.models)} models")
     cli.require_with(args, "--data", "--truth", "--usage", "--class-names")
     for path in args.models:
         checkpoint = checkpoints.load(path, architecture=args.architecture)

@@ -1,4 +1,4 @@
-"""Find the weights of a vote.   python -m ferlab vote-fit validation.csv a.h5 b.h5"""
+"""Fit the weights of a vote.   python -m ferlab vote-fit validation.csv a.h5 b.h5"""
 
 import argparse
 import dataclasses
@@ -44,7 +44,7 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
         type=cli.whole_number(1, 1000),
         default=50,
         metavar="N",
-        help="members added, one after another, before the best vote is taken (default: 50)",
+        help="rounds of greedy selection; each adds one member (default: 50)",
     )
 
 
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(f"--out must end in .txt. Received: {args.out}")
     members = [member for model in args.models for member in model_list.members_of(model)]
     if len(members) < 2:
-        raise InputError(f"a vote needs two or more models. Received: {len(members)}")
+        raise InputError(f"a vote requires two or more models. Received: {len(members)}")
     class_names = cli.class_names(args)
     match = voting.read(members, args.data, class_names, role="train", truth=args.truth)
     dataset = held_out.tuning_rows(
@@ -97,8 +97,8 @@ def run(args: argparse.Namespace) -> None:
     comments = [
         f"weights fitted by `python -m ferlab vote-fit` on {len(dataset)} rows of "
         f"{Path(args.data).name}",
-        f"{scores.fitted} there, {scores.equal} with equal weights",
-        f"{len(weighted)} of {len(members)} members are kept",
+        f"{scores.fitted} on these rows, {scores.equal} with equal weights",
+        f"{len(weighted)} of {len(members)} members have a nonzero weight",
     ]
     model_list.write(args.out, weighted, comments)
     print(f"{args.out}: {len(weighted)} of {len(members)} members")

@@ -1,4 +1,4 @@
-"""Ask a trained model: one checkpoint, several views of an image, or a weighted vote."""
+"""Prediction: with one checkpoint, test-time augmentation, or a weighted vote."""
 
 from ferlab.inference.predict import (
     Speed,

@@ -1,7 +1,6 @@
 """Run a trained network without Keras, faster on a CPU.
 
-OpenVINO (https://docs.openvino.ai) runs what Keras exports. It would report its use to its makers;
-here the part that does so is disabled.
+OpenVINO (https://docs.openvino.ai) runs a model that Keras exports. Its telemetry is disabled here.
 """
 
 import sys
@@ -24,7 +23,7 @@ ENGINES = {
 }
 # Largest difference from Keras's outputs, relative to their largest magnitude if that is above 1.
 TOLERANCES = {"openvino": 1e-3, "openvino-bfloat16": 0.1}
-COMPARED = 8  # images that both Keras and the engine predict, as a check
+COMPARED = 8  # images to compare the outputs of Keras and the engine on
 
 # uint8 (n, height, width, channels), batch size -> float32 (n, outputs)
 Outputs = Callable[[np.ndarray, int], np.ndarray]
@@ -51,13 +50,13 @@ def network_on(
     core = openvino.Core()
     precision = "bf16" if engine.endswith("bfloat16") else "f32"
     if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        raise InputError(f"this processor has no bfloat16, which engine {engine} needs")
+        raise InputError(f"this processor has no bfloat16, which engine {engine} requires")
     hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
     few = images[:: -(-len(images) // COMPARED)]
     try:
         network = core.compile_model(_exported(core, model, image_shape), "CPU", hints)
         outputs = _outputs(network, few, len(few))
-    except Exception as error:  # Keras and OpenVINO raise all kinds for a foreign model
+    except Exception as error:  # Keras and OpenVINO raise almost anything here
         raise InputError(
             f"engine {engine} cannot run this model ({type(error).__name__}); use engine keras"
         ) from error
@@ -66,7 +65,7 @@ def network_on(
 
 
 def _openvino(engine: str):
-    """The package, without the part that reports its use."""
+    """The package, with its telemetry disabled."""
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
         import openvino
@@ -78,7 +77,7 @@ def _openvino(engine: str):
 def _exported(core, model: "keras.Model", image_shape: tuple[int, int, int]):
     """The model in OpenVINO's format, for images of this shape and batches of any size.
 
-    It is called with training=False, which Keras's export leaves open to random layers.
+    It is called with training=False, which Keras's export does not set for random layers.
     """
     from ferlab.backend import keras
 
@@ -95,8 +94,8 @@ def _outputs(network, images: np.ndarray, batch_size: int) -> np.ndarray:
     request = network.create_infer_request()
     outputs = []
     for start in range(0, len(images), batch_size):
-        answer = request.infer([images[start : start + batch_size].astype("float32")])
-        outputs.append(np.array(answer[0], dtype="float32"))
+        result = request.infer([images[start : start + batch_size].astype("float32")])
+        outputs.append(np.array(result[0], dtype="float32"))
     return np.concatenate(outputs)
 
 

@@ -1,4 +1,4 @@
-"""Whole-number weights for a vote, chosen greedily among many models.
+"""Whole-number weights for a vote, by greedy ensemble selection.
 
 Source: Caruana, Niculescu-Mizil, Crew and Ksikes, "Ensemble Selection from Libraries of Models",
 ICML 2004.

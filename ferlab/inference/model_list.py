@@ -14,7 +14,7 @@ from ferlab.labels import parse_class_names
 
 _OPTION = re.compile(r"\s(pixels|classes|architecture)=(\S*)$", re.IGNORECASE)
 _COMMENT = re.compile(r"(^|\s)#.*")
-SIZE_LIMIT = 2**20  # bytes; a longer file is no list of models
+SIZE_LIMIT = 2**20  # bytes; a larger file is not a list of models
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def read(path: Path) -> list[Member]:
         if line
     ]
     if not members:
-        raise InputError(f"{path}: names no model; expected lines of `weight path`")
+        raise InputError(f"{path}: lists no model; expected lines of `weight path`")
     if not any(member.weight for member in members):
         raise InputError(f"{path}: at least one weight must be above 0")
     return members
@@ -64,7 +64,7 @@ def members_of(path: Path) -> list[Member]:
     """A checkpoint as one member of weight 1; of a list, which ends in .txt, its members."""
     if path.suffix == ".txt":
         return read(path)
-    checkpoints.read_record(path)  # raises InputError for a file that is no checkpoint
+    checkpoints.read_record(path)  # raises InputError for a file that is not a checkpoint
     return [Member(1, path, str(path))]
 
 
@@ -83,7 +83,7 @@ def with_defaults(
 
 
 def write(path: Path, members: Sequence[Member], comments: Sequence[str]) -> None:
-    """Write what `read` reads, whole or not at all; paths are relative to the list.
+    """Write a list for `read`, atomically; paths are relative to the list.
 
     Raises InputError for a member whose path or options a line cannot hold.
     """
@@ -140,7 +140,7 @@ def _existing_path(name: str, folder: Path, where: str) -> Path:
             return pretrained.resolve(name)
         except InputError as error:
             raise InputError(f"{where}: {error}") from error
-    with contextlib.suppress(OSError):  # a name too long to be one
+    with contextlib.suppress(OSError):  # such as a name that is too long
         for base in (folder, Path()):
             if (base / name).is_file():
                 return base / name
@@ -166,6 +166,6 @@ def _line(path: Path, member: Member) -> str:
 def _written_path(path: Path, file: Path) -> str:
     """The file relative to the folder of the list `path`; `pretrained:NAME` for a shipped one."""
     return (
-        pretrained.spoken(file)
+        pretrained.reference(file)
         or Path(os.path.relpath(file.resolve(), path.resolve().parent)).as_posix()
     )

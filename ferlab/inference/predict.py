@@ -31,11 +31,11 @@ def predict(
 ) -> np.ndarray:
     """float32 (n, num_classes): rows in order, columns in the order of the dataset's classes.
 
-    Images of another size or number of channels are brought to the model's.
+    Images of another size or number of channels are converted to the model's.
 
     tta: a key of `tta.VIEWS`; the mean over these views of an image. engine: a key of ENGINES.
     columns: the output for each class of the dataset; by default `matching.columns` of the two.
-    report: is given notes and the speed, and a terminal shows a progress bar.
+    report: called with notes and the speed; in a terminal, also shows a progress bar.
 
     Raises InputError if data and model do not match, and for an engine that is not installed or
     cannot run the model.
@@ -64,7 +64,7 @@ def predict(
         count = len(dataset)
         report(f"{count:,} images in {seconds:.1f} s, {count / seconds:,.0f} a second")
         if conversion:
-            report(f"note: {checkpoint.path} gives {conversion}")
+            report(f"note: {checkpoint.path} outputs {conversion}")
     return mean.astype("float32")
 
 
@@ -75,7 +75,7 @@ def _network(
     engine: str,
     report: Callable[[str], None] | None,
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """The function from raw images to the model's outputs. images: some, to check an engine on."""
+    """The function from raw images to the model's outputs. images: examples to check an engine."""
     model = checkpoint.raw_pixel_model()
     if engine == "keras":
         from ferlab.data.batches import Batches, feed  # imports Keras
@@ -155,7 +155,7 @@ def features(checkpoint: Checkpoint, dataset: Dataset, *, batch_size: int = 256)
     """float32 (n, k): the input of the model's last layer with weights, and log-probabilities.
 
     Of feature maps, the mean over height and width. Only the log-probabilities if the last layer
-    with weights is itself a model or has several inputs. They suit data of any classes.
+    with weights is itself a model or has several inputs. They can be used for data of any classes.
     """
     from ferlab.backend import keras
     from ferlab.data.batches import Batches, feed

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 
 VIEWS = {"none": 1, "flip": 2, "ten-crop": 10}
-SHIFT = 12  # a crop is shifted by this part of a side
+SHIFT = 12  # a crop is shifted by 1/SHIFT of a side
 
 
 def views(images: np.ndarray, name: str) -> Iterator[np.ndarray]:
@@ -28,7 +28,7 @@ def views(images: np.ndarray, name: str) -> Iterator[np.ndarray]:
 
 
 def _shifted(images: np.ndarray, down: int, right: int) -> np.ndarray:
-    """Images shifted by so many pixels; the nearest edge is repeated."""
+    """Images shifted by these numbers of pixels; the nearest edge is repeated."""
     height, width = images.shape[1:3]
     rows = np.clip(np.arange(height) - down, 0, height - 1)
     columns = np.clip(np.arange(width) - right, 0, width - 1)

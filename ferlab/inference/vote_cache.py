@@ -1,7 +1,7 @@
-"""What members of a vote have predicted, kept in files so that no member is asked twice.
+"""Cached predictions of the members of a vote, so that none predicts the same data twice.
 
-An entry is named by a digest of all that the probabilities depend on: the checkpoint's content, the
-images, the class names, the options of the member's line, the views and the engine.
+An entry is named by a digest of everything that the probabilities depend on: the checkpoint's
+content, the images, the class names, the options of the member's line, the views and the engine.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ import numpy as np
 from ferlab import checkpoints, files
 from ferlab.inference.model_list import Member
 
-VERSION = 2  # raised when the same member would predict something else
+VERSION = 2  # incremented when the same member would predict differently
 SETTLED = 2_000_000_000  # nanoseconds after which a file counts as written
 
 
@@ -42,7 +42,7 @@ class VoteCache:
         tta: str,
         engine: str,
     ) -> str:
-        """The name of a member's entry. fingerprint: of the data, labels left out.
+        """The name of a member's entry. fingerprint: of the data without labels.
 
         Raises InputError if the checkpoint's architecture cannot be read.
         """
@@ -61,7 +61,7 @@ class VoteCache:
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def get(self, key: str, rows: int) -> np.ndarray | None:
-        """The stored probabilities; None if there are none for so many rows."""
+        """The stored probabilities; None if there are none for this number of rows."""
         try:
             stored = np.load(self._path(key), allow_pickle=False)
         except (OSError, ValueError, EOFError):
@@ -73,7 +73,7 @@ class VoteCache:
             np.save(file, probabilities, allow_pickle=False)
 
     def save_digests(self) -> None:
-        """Write the digests of the files, which need not be read again until they change."""
+        """Write the digests, so that files are read again only after a change."""
         self._digests.save()
 
     def _path(self, key: str) -> Path:
@@ -81,7 +81,7 @@ class VoteCache:
 
 
 class _Digests:
-    """SHA-256 of files, remembered while their size and time of change stay the same."""
+    """SHA-256 of files, cached while their size and modification time stay the same."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -30,8 +30,8 @@ def read(
 ) -> Match:
     """Read the data to vote on, as `matching.read` does for several models.
 
-    Raises InputError, naming the member's line, for one whose classes are not those of the others
-    or of labelled data, or are in another order without `classes=` on its line.
+    Raises InputError, naming the member's line, for one with other classes than the other
+    members or the labelled data, or in another order without `classes=` on its line.
     """
     models = [_outputs(member) for member in members]
     recorded = [model.recorded for model in models if model.recorded]
@@ -51,15 +51,15 @@ def collect(
     engine: str = "keras",
     report: Callable[[str], None],
 ) -> np.ndarray:
-    """What every member predicts: float32 (members, n, num_classes); tta, engine as in `predict`.
+    """Every member's predictions: float32 (members, n, num_classes); tta, engine as in `predict`.
 
-    Predictions are read from the cache or stored there: `cache_dir`, by default a folder of the
-    user. report: is given a line for each member. Raises InputError, naming the member's line, for
-    one that cannot be opened or does not match the data.
+    Predictions are read from the cache or stored there: `cache_dir`, by default in the user's
+    cache. report: called with a line for each member. Raises InputError, naming the member's line,
+    for one that cannot be opened or does not match the data.
     """
     engines.require_engine(engine)
     cache = VoteCache(cache_dir or default_folder())
-    # The labels do not matter to a prediction, so the cache serves data with any.
+    # Predictions do not depend on the labels, so neither does the key of a cache entry.
     unlabelled = replace(dataset, labels=np.full_like(dataset.labels, UNLABELLED))
     fingerprint = unlabelled.fingerprint()
     _report_unnamed(members, dataset, report)
@@ -91,7 +91,7 @@ def collect(
                 cache.put(key, probabilities)
             predictions[key] = probabilities
         if predictions[key].shape != next(iter(predictions.values())).shape:
-            raise InputError(f"{member.where}: {member.path} has another number of classes")
+            raise InputError(f"{member.where}: {member.path} has a different number of classes")
         keys.append(key)
     cache.save_digests()
     return np.stack([predictions[key] for key in keys])
@@ -144,7 +144,7 @@ def _require_order(member: Member, names: tuple[str, ...], others: tuple[str, ..
     elif member.class_names is None:
         raise InputError(
             f"{member.where}: {member.path}: must have its classes in the same order as the "
-            f"others ({', '.join(others)}), or its line say classes={','.join(names)}"
+            f"others ({', '.join(others)}), or its line must have classes={','.join(names)}"
         )
 
 

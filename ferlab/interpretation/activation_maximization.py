@@ -25,7 +25,7 @@ STEP_SIZE = 6.0  # root mean square of a step, in grey levels; decays to a tenth
 RESTARTS = 8  # from new noise, for a unit without a gradient
 RESTART_NOISE = 80.0  # standard deviation of that noise, in grey levels
 BATCH_PIXELS = 128 * 48 * 48
-MAX_UNITS = 512  # of a layer in one picture
+MAX_UNITS = 512  # maximum number of units of a layer in one picture
 FORECAST_STEP = 4
 
 
@@ -33,7 +33,7 @@ FORECAST_STEP = 4
 class Regularization:
     """Settings that keep the images readable.
 
-    steps: by default.
+    steps: default number of steps.
     noise: standard deviation of the initial noise around mid-grey, in grey levels.
     jitter: maximum random shift before each step, as a fraction of the image's side.
     total_variation: weight of its gradient in a step.
@@ -47,8 +47,8 @@ class Regularization:
     blur: float
 
 
-# A filter's pattern fills the whole image and may be as fine as two pixels; what maximizes an
-# output, or a unit without a map, has a position in the face, and larger parts.
+# The pattern of a filter fills the image and may be as fine as two pixels. An image that maximizes
+# an output, or a unit without a map, has larger parts in certain positions of the face.
 FOR_MAPS = Regularization(steps=128, noise=80.0, jitter=1 / 8, total_variation=0.05, blur=0.5)
 FOR_OUTPUTS = Regularization(steps=256, noise=10.0, jitter=1 / 24, total_variation=0.6, blur=2.0)
 BLUR_EVERY = 8  # steps

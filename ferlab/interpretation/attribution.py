@@ -30,14 +30,14 @@ PATCHES = 48  # per side: in a larger image, square patches of pixels are change
 BATCH_PIXELS = 256 * 48 * 48  # pixels in a batch, so that batches of large images fit in memory
 NOISE = 0.05  # standard deviation of SmoothGrad's noise, as a fraction of the image's range
 SAMPLES = 10  # noisy copies for SmoothGrad
-MAX_MULTIPLY_ADDS = 1e13  # for a method chosen by default: some minutes
+MAX_MULTIPLY_ADDS = 1e13  # maximum cost of a default method: some minutes
 
 
 @dataclass(frozen=True)
 class Options:
     """Settings that only some methods use.
 
-    layer: whose output maps the coarse methods weight.
+    layer: the layer whose maps the coarse methods weight.
     samples: noisy copies for SmoothGrad.
     """
 
@@ -78,14 +78,14 @@ def saliency(
         milliseconds = 1000 * (time.perf_counter() - start) / len(images)
         if report:
             where = f" at {options.layer.name}" if method.is_coarse else ""
-            report(f"saliency by {name}{where}: {milliseconds:,.0f} ms an image")
+            report(f"saliency by {name}{where}: {milliseconds:,.0f} ms per image")
     return maps
 
 
 def map_layer(
     checkpoint: Checkpoint, methods: Sequence[str], layer: str | None
 ) -> "LayerCost | None":
-    """The layer for the coarse methods, None if there are none among the methods.
+    """The layer for the coarse methods; None if no method is coarse.
 
     Raises InputError as `saliency` does, before anything is computed.
     """
@@ -123,7 +123,8 @@ def suitable_methods(checkpoint: Checkpoint, count: int) -> tuple[tuple[str, ...
             notes.append(f"{name} left out: it requires a convolution, and the model has none")
         elif cost > MAX_MULTIPLY_ADDS:
             notes.append(
-                f"{name} left out: it would take {cost:.0e} multiply-adds; name it to run it"
+                f"{name} left out: it would take {cost:.0e} multiply-adds; request it by name to "
+                "run it"
             )
         else:
             methods.append(name)
@@ -205,7 +206,7 @@ def smoothgrad(
     """The square of the gradient averaged over noisy copies, which cancels its fluctuations.
 
     The noise is normal, from a fixed seed, in pairs of opposite signs. Its standard deviation is
-    5% of the image's range: the paper's 10 to 20%, chosen on photographs, hide a face of 48
+    5% of the image's range: the paper's 10 to 20%, tuned on photographs, hide a face of 48
     pixels. Smilkov, Thorat, Kim, Viégas and Wattenberg, "SmoothGrad: removing noise by adding
     noise", 2017, arXiv:1706.03825.
     """
@@ -270,7 +271,7 @@ class Method:
 METHODS = {
     "perturbation": Method(
         perturbation,
-        "one grey level more,\nchange squared",
+        "one grey level brighter,\nsquared change",
         "change of the loss, pixel by pixel",
         passes=perturbation_passes,
     ),

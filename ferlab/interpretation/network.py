@@ -1,4 +1,4 @@
-"""Access to the inside of a model: layers by name, their outputs and gradients, nested too."""
+"""The layers inside a model, nested or not: by name, with their outputs and gradients."""
 
 import contextlib
 from collections.abc import Callable, Iterator

@@ -31,7 +31,7 @@ KIND_COLOURS = {  # by a part of the layer's kind
 }
 LABEL_HEIGHT = 0.3  # inches for the line above an image
 LABEL_LENGTH = 26  # characters above an image
-BRIGHTEST = 99.5  # percentile of a map drawn in the brightest colour: single pixels stand out
+BRIGHTEST = 99.5  # percentile of a map in the brightest colour, as single pixels can be much higher
 
 
 def save_keras_plot(model: "keras.Model", path: Path) -> bool:

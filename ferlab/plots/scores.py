@@ -146,7 +146,7 @@ def comparison_figure(
     with_cost = (
         count <= LEGIBLE and len(set(multiply_adds)) > 1 and any(next(iter(measures.values())))
     )
-    below = [name for name, there in (("epochs", with_epochs), ("cost", with_cost)) if there]
+    below = [name for name, is_drawn in (("epochs", with_epochs), ("cost", with_cost)) if is_drawn]
     above_inches = 1.3 + (0.25 + 0.22 * len(measures)) * count
     figure = Figure(figsize=(10.5, above_inches + (4.8 if below else 0)), layout="constrained")
     figure.suptitle(plain(title))
@@ -164,13 +164,13 @@ def comparison_figure(
         _draw_cost(panels["cost"], names, values, multiply_adds, styles)
         panels["cost"].set_ylabel(name)
     if below:
-        shown = {}
+        handle_of = {}
         for name in below:
             handles, labels = panels[name].get_legend_handles_labels()
-            shown = dict(zip(labels, handles, strict=True)) | shown
+            handle_of = dict(zip(labels, handles, strict=True)) | handle_of
         parts[1].legend(
-            shown.values(),
-            shown.keys(),
+            handle_of.values(),
+            handle_of.keys(),
             loc="outside lower center",
             ncols=2 if max(map(len, names)) > 24 else 3,
             fontsize=9,

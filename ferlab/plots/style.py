@@ -18,9 +18,9 @@ LONGEST_NAME = 20  # characters of a class name at an axis
 
 
 def plain(text: str, longest: int | None = None) -> str:
-    """Text without formulas: a $ in the name of a file or class is escaped.
+    """Text that is not read as a formula: a $ in the name of a file or class is escaped.
 
-    longest: maximum number of characters; a longer text loses its middle.
+    longest: maximum number of characters; the middle of a longer text is left out.
     """
     if longest and len(text) > longest:
         half = (longest - 1) // 2

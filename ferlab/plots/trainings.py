@@ -17,7 +17,7 @@ def history_figure(
     """Loss, accuracy and learning rate by epoch, counted from 0; training and validation.
 
     history: lists by Keras's names, such as val_loss; missing ones are left out. A shorter list,
-        which an earlier training did not record, is aligned at the end.
+        which an earlier training did not record, ends at the last epoch.
     phases: (first epoch, name) of each training, if there were several, as in fine-tuning; a
         dotted line marks the start of each.
     """
@@ -32,12 +32,12 @@ def history_figure(
     epochs = max((len(values) for values in history.values()), default=0)
     for axes, (name, label) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
         series = {"training": (name, BLUE, "o-"), "validation": (f"val_{name}", ORANGE, "s-")}
-        for who, (key, colour, line) in series.items():
+        for rows, (key, colour, line) in series.items():
             values = history.get(key, [])
             if len(values):
                 first = epochs - len(values)
                 axes.plot(
-                    range(first, epochs), values, line, markersize=3.5, color=colour, label=who
+                    range(first, epochs), values, line, markersize=3.5, color=colour, label=rows
                 )
         for begin, phase in phases if len(phases) > 1 else ():
             axes.axvline(begin - 0.5, color="black", linestyle=":", linewidth=1)

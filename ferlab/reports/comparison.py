@@ -85,7 +85,7 @@ def checkpoint_paths(places: Sequence[Path]) -> list[Path]:
 
 
 def distinct_names(places: Sequence[Path]) -> list[str]:
-    """The last part of each path, preceded by as many others as it takes to be unique."""
+    """The last part of each path, preceded by as many others as necessary to be unique."""
     parts = [place.absolute().parts for place in places]
     names = []
     for own in parts:
@@ -99,9 +99,9 @@ def distinct_names(places: Sequence[Path]) -> list[str]:
 def load(
     places: Sequence[Path], *, pixels: str | None, class_names: tuple[str, ...] | None
 ) -> list[Candidate]:
-    """The models at these places.
+    """Load the models from checkpoints and run folders.
 
-    pixels, class_names: of the files that do not record theirs.
+    pixels, class_names: for files that do not record them.
     """
     candidates = []
     names = distinct_names(places)
@@ -176,7 +176,7 @@ def evaluate(
 
 
 def have_different_splits(candidates: Sequence[Candidate]) -> bool:
-    """Whether validation accuracies are of different rows, or after training on different rows."""
+    """Whether the models were trained or validated on different rows."""
     splits = {
         (str(candidate.recipe.get("validation")), candidate.checkpoint.record.fingerprint)
         for candidate in candidates
@@ -186,7 +186,7 @@ def have_different_splits(candidates: Sequence[Candidate]) -> bool:
 
 
 def save(comparison: Comparison, path: Path) -> list[Path]:
-    """Write the page to `path`, and the chart and the table beside it; the paths of all three."""
+    """Write the page to `path`, and the chart and the table beside it; return their paths."""
     chart = figure(comparison)
     paths = [path, path.with_suffix(".png"), path.with_suffix(".csv")]
     write_csv(paths[2], comparison.candidates)
@@ -207,8 +207,8 @@ def summary(comparison: Comparison) -> list[str]:
             lines.append(f"{candidate.name}: contains no training history")
         else:
             accuracy = candidate.val_accuracy
-            shown = f"{accuracy:.2%}" if isinstance(accuracy, float) else str(accuracy)
-            lines.append(f"{candidate.name}: validation accuracy {shown}")
+            text = f"{accuracy:.2%}" if isinstance(accuracy, float) else str(accuracy)
+            lines.append(f"{candidate.name}: validation accuracy {text}")
     if comparison.is_trained_on:
         lines.append(f"warning: {WARNING}")
     return lines
@@ -306,23 +306,23 @@ def _trainings(report: Page, candidates: Sequence[Candidate]) -> None:
     table = []
     for candidate in candidates:
         row = as_row(candidate)
-        best = _shown(row["best_val_accuracy"], ".2%")
+        best = _formatted(row["best_val_accuracy"], ".2%")
         if row["best_epoch"] is not None:
             best += f" (epoch {row['best_epoch']})"
-        epochs = _shown(row["epochs"], "")
+        epochs = _formatted(row["epochs"], "")
         if (row["epochs"] or 0) < (row["epochs_planned"] or 0):
             epochs += f" of {row['epochs_planned']}"
         minutes = row["training_seconds"] and row["training_seconds"] / 60
         table.append(
             (
                 candidate.name,
-                _shown(row["val_accuracy"], ".2%"),
-                _shown(row["val_loss"], ".3f"),
+                _formatted(row["val_accuracy"], ".2%"),
+                _formatted(row["val_loss"], ".3f"),
                 best,
-                _shown(row["train_accuracy"], ".2%"),
-                _shown(row["train_loss"], ".3f"),
+                _formatted(row["train_accuracy"], ".2%"),
+                _formatted(row["train_loss"], ".3f"),
                 epochs,
-                _shown(minutes, ".1f"),
+                _formatted(minutes, ".1f"),
             )
         )
     report.heading("Training")
@@ -341,11 +341,11 @@ def _settings(report: Page, candidates: Sequence[Candidate]) -> None:
         table.append(
             (
                 candidate.name,
-                _shown(row["recipe"], ""),
-                _shown(row["batch_size"], ""),
-                _shown(row["learning_rate"], "g"),
-                _shown(row["parameters"], ","),
-                _shown(row["multiply_adds"], ","),
+                _formatted(row["recipe"], ""),
+                _formatted(row["batch_size"], ""),
+                _formatted(row["learning_rate"], "g"),
+                _formatted(row["parameters"], ","),
+                _formatted(row["multiply_adds"], ","),
             )
         )
     report.heading("Settings and cost")
@@ -354,7 +354,7 @@ def _settings(report: Page, candidates: Sequence[Candidate]) -> None:
     report.note("Multiply-adds are those of convolutions and dense layers, per image.")
 
 
-def _shown(value: object, form: str) -> str:
+def _formatted(value: object, form: str) -> str:
     return UNDEFINED if value is None else format(value, form)
 
 

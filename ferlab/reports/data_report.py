@@ -1,4 +1,4 @@
-"""The page and the printed summary of `check`: what an audit found in a data set."""
+"""The page and the printed summary of `check`: the results of an audit."""
 
 import dataclasses
 from collections import Counter
@@ -32,7 +32,7 @@ _LEVELS = (0.999, 0.99, 0.98, 0.95)
 
 @dataclasses.dataclass(frozen=True)
 class Audit:
-    """Everything that `check` found.
+    """The results of `check`.
 
     sizes: of the image files of each folder
     similarity: minimum correlation of two copies
@@ -388,9 +388,9 @@ def _label_issues(report: Page, rows: Rows, search: LabelSearch, notes: Sequence
     report.heading("Likely wrong labels")
     report.paragraph(
         f"{len(search.issues):,} of {search.searched:,} labels are likely wrong: a classifier that "
-        "was trained on neither the row nor its copies finds another class at least as probable as "
-        "it finds that class, on average, in rows labelled with it. The most likely wrong come "
-        "first."
+        "was trained on neither the row nor its copies gives another class at least the "
+        "probability that it gives this class, on average, in rows labelled with it. The most "
+        "likely errors come first."
     )
     report.note(
         "Confident learning (Northcutt, Jiang and Chuang 2021, arXiv:1911.00068) with 5-fold "

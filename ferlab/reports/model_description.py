@@ -10,7 +10,7 @@ from ferlab.evaluation.conventions import Convention
 
 
 def facts_lines(checkpoint: Checkpoint) -> list[str]:
-    """Origin, shapes, size and training, a fact a line; unknown ones are left out."""
+    """Origin, shapes, size and training, one fact per line, without unknown ones."""
     record, model = checkpoint.record, checkpoint.model
     training_rows = checkpoints.read_training_rows(checkpoint.path)
     accuracies = record.history.get("val_accuracy") or []
@@ -24,7 +24,7 @@ def facts_lines(checkpoint: Checkpoint) -> list[str]:
         "pixels": pixels if record.pixels else f"not recorded; taken as {pixels}",
         "classes": f"{checkpoint.num_classes}: {names}",
         "parameters": f"{model.count_params():,}",
-        "multiply-adds": f"{multiply_adds:,} an image",
+        "multiply-adds": f"{multiply_adds:,} per image",
         "recipe": record.recipe.get("name"),
         "epochs": record.epochs or None,
         "validation": f"accuracy {accuracies[-1]:.4f}" if accuracies else None,
@@ -89,7 +89,7 @@ def convention_lines(checkpoint: Checkpoint, dataset: Dataset, batch_size: int) 
         f"               --pixels {convention.pixels} --class-names {names}",
     ]
     if _contradicts(checkpoint, convention):
-        lines.append("               which is not what the file records")
+        lines.append("               which contradicts the file's training record")
     return lines
 
 

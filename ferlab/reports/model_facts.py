@@ -53,8 +53,8 @@ def origin(path: Path) -> dict:
     record = checkpoints.read_record(path)
     recipe = checkpoints.recorded_recipe(path)
     learned_from = record.learned_from
-    is_taught = learned_from.teacher_probabilities is not None
-    teachers = learned_from.teachers or ("unknown",) * is_taught
+    has_teacher = learned_from.teacher_probabilities is not None
+    teachers = learned_from.teachers or ("unknown",) * has_teacher
     entries = record.as_json()
     if recipe is None or any(name not in entries for name in _IS_VALID if name != "scores"):
         reason = "it does not record its recipe, seed and data"
@@ -82,9 +82,9 @@ def require_unseen(path: Path, train: Dataset, validation: Dataset) -> None:
     other_rows = np.setdiff1d(checkpoints.read_training_rows(path), train.row_digests())
     count = int(np.isin(validation.row_digests(), other_rows).sum())
     if count or checkpoints.read_record(path).has_unknown_rows:
-        which = f"{count:,} of" if count else "possibly some of"
+        share = f"{count:,} of" if count else "possibly some of"
         raise InputError(
-            f"{path}: its teacher was trained on {which} the {len(validation):,} validation rows"
+            f"{path}: its teacher was trained on {share} the {len(validation):,} validation rows"
         )
 
 
@@ -117,7 +117,7 @@ def split(source: str, facts: dict) -> tuple[Dataset, Dataset]:
 
 
 def fingerprint(train: Dataset, facts: dict) -> str:
-    """Of the labelled training rows, as in a training record."""
+    """Fingerprint of the labelled training rows, as in a training record."""
     removed = recipe_of(facts).labels_removed
     return train.without_labels(removed, facts["seed"]).labelled().fingerprint()
 
@@ -202,7 +202,7 @@ def measure(
     batch_size: int,
     report: Callable[[str], None],
 ) -> dict:
-    """Write the checkpoint with float16 kernels and a temperature to `path`; the facts measured.
+    """Write the checkpoint with float16 kernels and a temperature to `path`; return measured facts.
 
     parts: the rows to score by name, among them "validation", on which the temperature is fitted.
     """
@@ -250,7 +250,7 @@ def assemble(
 ) -> dict:
     """All facts of a shipped model.
 
-    origin: as the function of that name returns it. commands: "command" and "reproduce", to paste.
+    origin: from the function `origin`. commands: "command" and "reproduce", to paste.
     measured: by `measure`.
     """
     removed = recipe_of(origin).labels_removed

@@ -30,7 +30,7 @@ PEOPLE = (
     "In the EU, inferring emotions of people at work or in education is prohibited (Regulation "
     "2024/1689, Art. 5(1)(f)).",
 )
-# Browsers run no code from the data's texts and send no request.
+# The browser must not run code contained in the data's texts, nor send requests.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff; max-width: 62rem;
@@ -151,6 +151,6 @@ class Page:
         )
 
     def save(self, path: Path) -> None:
-        """Write the page, whole or not at all."""
+        """Write the page atomically."""
         with files.whole_file(path) as temporary:
             temporary.write_text(self.html(), encoding="utf-8")

@@ -86,7 +86,7 @@ def saliency_figure(
     return plots.saliency_figure(
         images,
         captions,
-        {METHODS[name].title: found for name, found in maps.items()},
+        {METHODS[name].title: column for name, column in maps.items()},
         title,
         overlaid=[METHODS[name].title for name in maps if METHODS[name].is_coarse],
     )

@@ -33,7 +33,7 @@ def teacher(
     rows = [_rows_of(member.path, dataset) for member in members]
     is_known = all(one is not None for one in rows)
     return Teacher(
-        names=tuple(pretrained.spoken(path) or path.name for path in paths),
+        names=tuple(pretrained.reference(path) or path.name for path in paths),
         probabilities=voting.combine(
             probabilities, [member.weight for member in members], "soft"
         ).astype("float32"),

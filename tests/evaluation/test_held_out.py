@@ -64,7 +64,8 @@ def test_a_model_that_does_not_tell_is_named(tmp_path):
     lines = []
     model = saved(tmp_path / "m.h5")
     assert len(held_out.tuning_rows(faces(8), [model], report=lines.append)) == 8
-    assert lines[0].startswith("note:") and "optimistic" in lines[0]
+    assert lines[0].startswith("note:")
+    assert "optimistic" in lines[0]
     assert "m.h5" in lines[0]
 
 
