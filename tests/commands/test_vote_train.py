@@ -203,7 +203,7 @@ def test_a_second_vote_in_the_same_folder_at_once_is_refused(tmp_path):
     write_faces(tmp_path)
     with runs.hold(tmp_path / "vote"):
         error = fails("train.csv", *VOTE, *SHORT, cwd=tmp_path, by=run)
-    assert "vote: another process is at work in it" in error
+    assert "vote: is in use by another process" in error
     assert not (tmp_path / "vote").exists()
 
 

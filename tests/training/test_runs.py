@@ -107,7 +107,7 @@ def test_a_given_folder_goes_on_with_its_settings_only(tmp_path):
 def test_a_folder_with_another_kinds_work_in_it_is_not_taken_over(tmp_path):
     with open_run(tmp_path / "run") as run:
         (run.path / "last.h5").touch()
-    with pytest.raises(InputError, match="goes on only with the settings"):
+    with pytest.raises(InputError, match="can be resumed only with its own settings"):
         open_run(tmp_path / "run", {**SETTINGS, "seed": 1}, resume_file="round-1")
 
 
@@ -132,7 +132,7 @@ def test_one_process_at_a_time_and_none_once_it_is_killed(tmp_path):
     with elsewhere("run = open_run(); print(run.path)") as taken:
         place = tmp_path / taken
         before = {path: path.stat() for path in [place, *place.iterdir()]}
-        with pytest.raises(InputError, match="another process is at work in it"):
+        with pytest.raises(InputError, match="in use by another process"):
             open_run(place)
         with pytest.raises(InputError, match="another process"):
             runs.hold(place)
@@ -278,16 +278,16 @@ def test_a_killed_script_goes_on_when_it_is_run_again(straight, tmp_path):
     before = {path: path.read_bytes() for path in taken.iterdir() if path.is_file()}
     second = start("--keep-epochs", 2, "--run-dir", taken, cwd=tmp_path)
     assert finish(second, code=2) == (
-        f"error: {taken}: another process is at work in it; choose another folder\n"
+        f"error: {taken}: is in use by another process; choose another folder\n"
     )
     assert {path: path.read_bytes() for path in taken.iterdir() if path.is_file()} == before
     process.send_signal(signal.SIGKILL)
     process.communicate()
 
     printed = finish(start("--keep-epochs", 2, cwd=tmp_path))
-    (told,) = re.findall(r"goes on with (\S+), (\d) of 6 epochs are finished", printed)
-    assert told[0] == f"runs/{taken.name}"
-    assert int(told[1]) > 0
+    ((folder, epoch),) = re.findall(r"resuming (\S+) at epoch (\d) of 6", printed)
+    assert folder == f"runs/{taken.name}"
+    assert int(epoch) > 1
     assert (taken / "result.json").exists()
     require_equal(straight, tmp_path)
 
@@ -309,7 +309,7 @@ def test_a_script_stopped_by_a_limit_on_files_goes_on_without_it(straight, tmp_p
     assert re.fullmatch(
         r"error: runs/\S+/last.h5: cannot be written: File too large\n", limited.stderr
     )
-    assert "goes on with" in finish(start("--keep-epochs", 2, cwd=tmp_path))
+    assert "resuming runs/" in finish(start("--keep-epochs", 2, cwd=tmp_path))
     require_equal(straight, tmp_path)
 
 
@@ -321,3 +321,22 @@ def test_settings_recorded_under_former_names_are_the_same(tmp_path):
     asked["recipe"]["no_aug_fraction"] = 0.3
     with pytest.raises(InputError, match=r"no_aug_fraction 0\.2.*0\.3"):
         runs.require_same_settings(tmp_path, recorded, asked)
+
+
+def test_settings_of_version_01_are_read_under_their_names_of_today(tmp_path):
+    former = {
+        "objective": {"teacher": "f", "taught_by": ["a.h5"]},
+        "previous": "b.h5",
+        "previous_sha256": "d",
+        "origin": None,
+        "existing": "b.h5",
+    }
+    asked = {
+        "learned_from": {"teacher_probabilities": "f", "teachers": ["a.h5"]},
+        "resume_from": "b.h5",
+        "resume_from_sha256": "d",
+        "initialized_from": None,
+    }
+    runs.require_same_settings(tmp_path, former, asked)
+    with pytest.raises(InputError, match=r"resume_from b\.h5\. Received: c\.h5"):
+        runs.require_same_settings(tmp_path, former, {**asked, "resume_from": "c.h5"})
