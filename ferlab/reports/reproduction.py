@@ -1,4 +1,4 @@
-"""A shipped model trained again: on which rows it is scored, and whether its accuracy holds."""
+"""Train a shipped model again: the rows to score it on, and whether its accuracy is reproduced."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Reproduction:
 
     @classmethod
     def of(cls, name: str, *, has_data: bool) -> Self:
-        """has_data: whether rows beside the training file are scored.
+        """has_data: whether to score rows of another file than the training file.
 
         Raises InputError for an unknown model and for one without a score on such rows.
         """
@@ -35,7 +35,7 @@ class Reproduction:
         model_facts.require_whole(name, facts)
         part = "public" if has_data else "validation"
         if part not in facts["scores"]:
-            raise InputError(f"{name}: has an accuracy on validation rows alone; omit --data")
+            raise InputError(f"{name}: has an accuracy on validation rows only; omit --data")
         return cls(name, facts, part)
 
     @property
@@ -65,7 +65,7 @@ class Reproduction:
         scored = model_facts.rows_to_score(shipped, source, truth=truth, report=report)
         digests, training_digests = scored.row_digests(), train.row_digests()
         if np.isin(digests, np.union1d(training_digests, validation.row_digests())).all():
-            raise InputError(f"{scored.source}: has no rows that are not in {train.source} too")
+            raise InputError(f"{scored.source}: has no rows other than those in {train.source}")
         known = np.isin(digests, training_digests)
         if known.any():
             report(f"{known.sum():,} of {len(known):,} rows left out: they are training rows")
@@ -80,7 +80,7 @@ class Reproduction:
             yield f"{scored.source} has other rows than {name} was scored on"
         for teacher, digest in facts.get("teachers", {}).items():
             if pretrained.read_facts(teacher)["sha256"] != digest:
-                yield f"{pretrained.PREFIX}{teacher} is not the file that taught {name}"
+                yield f"{pretrained.PREFIX}{teacher} is not the recorded teacher of {name}"
         then, now = facts["versions"], backend.versions()
         for version in VERSIONS:
             if then.get(version) != now[version]:

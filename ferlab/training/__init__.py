@@ -1,4 +1,4 @@
-"""Training: the only place that compiles and fits a model."""
+"""Training: the only module that compiles and fits models."""
 
 from ferlab.training.callbacks import duration, snapshot_name
 from ferlab.training.fit import NEW, Result, Start, fit, set_seed, train

@@ -1,21 +1,21 @@
-"""The same arithmetic by faster kernels: in training, on the model's own variables.
+"""Faster kernels for training, on the model's own variables.
 
-Keras spells training-time batch normalisation out as a dozen elementwise operations, which on a
-CPU costs the report's CNN a fifth of its step. TensorFlow has one fused operation for it. And
-where the processor multiplies bfloat16 numbers, convolutions take about half as long in them.
+Keras implements training-time batch normalization as a dozen elementwise operations, which on a CPU
+take a fifth of a training step of the report's CNN. TensorFlow has one fused operation for it. On
+processors with bfloat16 arithmetic, convolutions take about half as long in bfloat16.
 """
 
 from ferlab.backend import keras
 
-# What is done in bfloat16: the body of a network, but neither its scaling of grey levels nor the
-# sums and probabilities at its end.
+# Layers that may run in bfloat16: the body of a network, but neither the rescaling of its images
+# nor its global pooling and head.
 _REDUCIBLE = ("Conv2D", "ReLU", "Activation", "MaxPooling2D", "AveragePooling2D", "Add")
 
 
 class ReducedPrecision(keras.layers.Layer):
-    """Does what a given layer does, in training in bfloat16, on its float32 variables.
+    """Calls a layer in bfloat16 during training, on its float32 variables.
 
-    In evaluation the layer itself is asked, so that a score is the saved model's own.
+    In evaluation the layer runs in float32, so that scores equal those of the saved model.
     """
 
     def __init__(self, layer: keras.layers.Layer) -> None:
@@ -29,16 +29,16 @@ class ReducedPrecision(keras.layers.Layer):
         policy = layer.dtype_policy
         layer.dtype_policy = "mixed_bfloat16"
         try:
-            return layer(inputs)  # which learns from Keras that this is training
+            return layer(inputs)  # Keras passes `training` on to it
         finally:
             layer.dtype_policy = policy
 
 
 class FusedBatchNormalization(keras.layers.Layer):
-    """Does what a given BatchNormalization layer does, on its variables, by the fused kernel.
+    """Batch normalization of a Keras layer, on its variables, by TensorFlow's fused kernel.
 
     Takes and returns (n, height, width, channels) in float32 or bfloat16; means and variances are
-    float32. Evaluation is left to the layer itself.
+    float32. In evaluation the Keras layer itself is called.
     """
 
     def __init__(self, layer: keras.layers.BatchNormalization) -> None:
@@ -61,7 +61,7 @@ class FusedBatchNormalization(keras.layers.Layer):
             is_training=True,
         )
         count = keras.ops.cast(keras.ops.size(inputs) // inputs.shape[-1], "float32")
-        variance = unbiased_variance * (count - 1) / count  # Keras keeps the biased one
+        variance = unbiased_variance * (count - 1) / count  # Keras stores the biased one
         momentum = layer.momentum
         layer.moving_mean.assign(layer.moving_mean * momentum + mean * (1 - momentum))
         layer.moving_variance.assign(layer.moving_variance * momentum + variance * (1 - momentum))
@@ -82,7 +82,7 @@ def _can_fuse(layer: keras.layers.Layer) -> bool:
 
 
 def _can_reduce(layer: keras.layers.Layer) -> bool:
-    """Whether the layer may compute in bfloat16; its shape is that of an image's features."""
+    """Whether the layer may compute in bfloat16."""
     known = (*_REDUCIBLE, "BatchNormalization")
     return type(layer).__name__ in known and layer.compute_dtype == "float32"
 
@@ -93,11 +93,11 @@ def accelerate(
     bfloat16: bool = False,
     image_shape: tuple[int, int, int] | None = None,
 ) -> keras.Model:
-    """The same functional model on the same variables, with faster training where there is one.
+    """The same functional model on the same variables, with faster layers where available.
 
-    bfloat16: compute the body of the network so. image_shape: of the images that it takes, if not
-    the model's own. Where nothing is to be done, and for a Sequential model, the
-    model itself comes back.
+    bfloat16: whether to compute the body of the network in bfloat16. image_shape: another input
+    shape than the model's. Returns the model itself if nothing can be accelerated, and for a
+    Sequential model.
     """
     layers = [] if isinstance(model, keras.Sequential) else model.layers
     reducible = [layer for layer in layers if bfloat16 and _can_reduce(layer)]

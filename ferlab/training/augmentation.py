@@ -1,4 +1,4 @@
-"""Random changes of training images, by Keras's own layers inside the training step.
+"""Random augmentation of training images, by Keras layers inside the training step.
 
 A layer is one line in `LAYERS` and one field in `ferlab/recipes.py`. Mixup and CutMix, which blend
 whole batches with their targets, are in `ferlab/data/batches.py`.
@@ -70,7 +70,7 @@ LAYERS: dict[str, Callable[[float], keras.layers.Layer]] = {  # by setting, in o
 def augmentation_layers(recipe: Recipe) -> list[keras.layers.Layer]:
     """The recipe's random layers, in order; raw grey levels in and out.
 
-    None of them changes an image in evaluation.
+    They are inactive in evaluation.
     """
     values = {name: getattr(recipe, name) for name in LAYERS}
     return _compiled([LAYERS[name](value) for name, value in values.items() if value])
@@ -79,8 +79,8 @@ def augmentation_layers(recipe: Recipe) -> list[keras.layers.Layer]:
 def strong_augmentation_layers() -> list[keras.layers.Layer]:
     """The layers of FixMatch's strong view, to follow those of the weak view.
 
-    Rotation, zoom, brightness, contrast and erasing, as in RandAugment and Cutout; of their
-    operations these keep the expression of a grey face.
+    Rotation, zoom, brightness, contrast and erasing: the operations of RandAugment and Cutout that
+    preserve the expression of a grey face.
     """
     strengths = {
         "rotation": 15.0,
@@ -93,10 +93,10 @@ def strong_augmentation_layers() -> list[keras.layers.Layer]:
 
 
 def _compiled(layers: list[keras.layers.Layer]) -> list[keras.layers.Layer]:
-    """The layers, declared fit for JAX's compiler.
+    """Mark the layers as supporting JIT compilation on JAX.
 
-    Those that move pixels declare that they are not, because of TensorFlow's compiler. A step with
-    one of them would then run operation by operation, which is far slower on JAX.
+    Keras marks layers that move pixels as unsupported, because of TensorFlow's XLA. A training step
+    with one of them would then run uncompiled, which is far slower on JAX.
     """
     for layer in layers:
         layer.supports_jit = keras.backend.backend() == "jax"

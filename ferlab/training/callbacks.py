@@ -1,4 +1,4 @@
-"""Keras callbacks: reproducible epochs, checkpoints, a forecast of the time, and a guard."""
+"""Keras callbacks: reproducible epochs, checkpoints, a time forecast, a stop on nan."""
 
 import csv
 import math
@@ -19,13 +19,13 @@ FIRST_STEPS = (3, 10)  # steps timed for the forecast: the first ones build the 
 
 
 class EpochSeed(keras.callbacks.Callback):
-    """Seed every epoch by the seed of the training and the epoch's number alone.
+    """Seed every epoch only by the training seed and the epoch's number.
 
-    A resumed training then shuffles and augments as one that was never interrupted.
+    A resumed training then shuffles and augments like an uninterrupted one.
     """
 
     def __init__(self, model: keras.Model, batches: keras.utils.PyDataset, seed: int) -> None:
-        """model: with the augmentation in front. batches: have `shuffle(epoch)`."""
+        """model: with the augmentation layers. batches: have a method `shuffle(epoch)`."""
         super().__init__()
         self.batches, self.seed = batches, seed
         self.generators = [
@@ -43,10 +43,10 @@ class EpochSeed(keras.callbacks.Callback):
 
 
 class AveragedWeights(keras.callbacks.SwapEMAWeights):
-    """Evaluate and save the EMA weights after each epoch, and train on with the raw weights.
+    """Evaluate and save the EMA weights after each epoch, and continue with the raw weights.
 
     Between epochs the model has the EMA weights and the optimizer has the raw ones. At the end of
-    a `fit`, Keras would overwrite the raw ones, but here the next phase needs them.
+    a `fit`, Keras would overwrite the raw ones, which the next phase needs.
     """
 
     def __init__(self, *, is_averaged: bool) -> None:
@@ -60,11 +60,11 @@ class AveragedWeights(keras.callbacks.SwapEMAWeights):
 
     def on_train_end(self, logs: dict | None = None) -> None:
         for variable, average in zip(self.model.trainable_variables, self.averages, strict=True):
-            variable.assign(average)  # Keras has put the raw weights in their place
+            variable.assign(average)  # Keras has overwritten them with the raw weights
 
 
 class Forecast(keras.callbacks.Callback):
-    """After the first steps, say how long an epoch and the training will take."""
+    """Report after the first steps how long an epoch and the training will take."""
 
     def __init__(
         self, report: Callable[[str], None], steps_per_epoch: int, epochs: int, first_epochs: float
@@ -85,16 +85,16 @@ class Forecast(keras.callbacks.Callback):
             self.start = time.perf_counter()
         if batch == self.last and self.last > self.first:
             step = (time.perf_counter() - self.start) / (self.last - self.first)
-            self._say(step * self.steps_per_epoch)
+            self._report_times(step * self.steps_per_epoch)
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self.epoch_start = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         if not self.is_done:  # an epoch of a single step
-            self._say(time.perf_counter() - self.epoch_start)
+            self._report_times(time.perf_counter() - self.epoch_start)
 
-    def _say(self, seconds: float) -> None:
+    def _report_times(self, seconds: float) -> None:
         _leave_progress_bar()
         is_longer = self.first_epochs > self.epochs
         later = " (the first epochs train on smaller images)" if is_longer else ""
@@ -107,9 +107,9 @@ class Forecast(keras.callbacks.Callback):
 
 
 class EpochCheckpoint(keras.callbacks.Callback):
-    """After each epoch write `history.csv`, `last.h5` and, for late epochs, one more checkpoint.
+    """After each epoch write `history.csv`, `last.h5` and, for the last epochs, a snapshot.
 
-    `last.h5` is written last: a training that is killed before resumes at the epoch before.
+    `last.h5` is written last: a training killed before that resumes at the previous epoch.
     """
 
     def __init__(
@@ -162,7 +162,7 @@ class EpochCheckpoint(keras.callbacks.Callback):
 
     @property
     def progress(self) -> str:
-        """What is saved by now, in words."""
+        """The saved epochs, in words."""
         if not self.finished:
             return "no epoch is finished, so nothing is saved"
         epochs = len(self.finished)
@@ -189,7 +189,7 @@ class StopOnNonFinite(keras.callbacks.Callback):
         for name, value in (logs or {}).items():
             if not math.isfinite(value):
                 self._stop(f"epoch {self.epoch}: the {name} is {value}")
-        # The last step may have spoiled the weights after its loss was computed.
+        # The last update may have made the weights non-finite after the loss was computed.
         for variable in (*self.saved_model.variables, *self.saved_model.optimizer.variables):
             if not np.isfinite(keras.ops.convert_to_numpy(variable)).all():
                 self._stop(f"epoch {self.epoch}: {variable.path} is not finite")
@@ -208,8 +208,8 @@ def _leave_progress_bar() -> None:
 
 
 def write_history(run_dir: Path, history: dict[str, list[float]], epochs: range) -> None:
-    """Write `history.csv`, one row for each of the epochs, which are the last of the history."""
-    length = len(history["loss"])  # a shorter column belongs to an earlier training
+    """Write `history.csv`, one row per epoch. epochs: the last ones of the history."""
+    length = len(history["loss"])  # shorter columns are from an earlier training
     columns = {name: values for name, values in history.items() if len(values) == length}
     with (
         files.whole_file(run_dir / "history.csv") as temporary,

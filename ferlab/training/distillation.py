@@ -1,4 +1,4 @@
-"""Distillation: the probabilities of trained models as a second target beside the labels."""
+"""Distillation: the probabilities of trained models as a second target, besides the labels."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,7 +30,7 @@ def teacher(
         tta="flip" if recipe.horizontal_flip else "none",
         report=report,
     )
-    rows = [_rows_of(member.path, dataset) for member in members]
+    rows = [_training_rows(member.path, dataset) for member in members]
     is_known = all(one is not None for one in rows)
     return Teacher(
         names=tuple(pretrained.reference(path) or path.name for path in paths),
@@ -41,7 +41,7 @@ def teacher(
     )
 
 
-def _rows_of(path: Path, dataset: Dataset) -> np.ndarray | None:
+def _training_rows(path: Path, dataset: Dataset) -> np.ndarray | None:
     """Digests of all training rows of a model, if they are comparable with the dataset's."""
     record = checkpoints.read_record(path)
     is_alike = record.image_shape == dataset.image_shape  # digests depend on it

@@ -1,8 +1,8 @@
-"""The only place that compiles and fits a model.
+"""The only module that compiles and fits models.
 
 A run folder holds `config.json`, `environment.json`, `history.csv`, `log.txt`, `last.h5`, the
-checkpoint of the last finished epoch, and in `epochs/` the checkpoints of single epochs. A training
-that was interrupted, however suddenly, resumes from there when it is started again.
+checkpoint of the last finished epoch, and in `epochs/` snapshots of single epochs. An interrupted
+or killed training resumes from there when it is started again.
 """
 
 import dataclasses
@@ -42,10 +42,10 @@ EVALUATION_BATCH_SIZE = 256
 
 @dataclass(frozen=True)
 class Start:
-    """Where a training starts; by default at new weights.
+    """Where a training starts; by default from new weights.
 
-    resume_from: the checkpoint whose weights, optimizer and history continue. initialized_from:
-    the checkpoint whose weights alone continue. epoch: how many epochs the model has had.
+    resume_from: the checkpoint to continue with weights, optimizer and history. initialized_from:
+    the checkpoint to take only the weights from. epoch: number of epochs completed so far.
     """
 
     resume_from: Checkpoint | None = None
@@ -62,7 +62,7 @@ NEW = Start()
 
 @dataclass(frozen=True)
 class Result:
-    """A finished training. Its `run` is closed to other processes until published or released.
+    """A finished training. Its `run` stays locked until it is published or released.
 
     snapshots: checkpoints of the last epochs, in order. training_rows: as in `checkpoints.save`.
     """
@@ -101,11 +101,11 @@ def train(
     """Build the recipe's model and train it on labelled images.
 
     Args:
-        train: rows without a label, and those whose label the recipe removes, are left out.
-        teachers: checkpoints, or lists of them, whose probabilities are learned beside the labels.
+        train: rows without a label, and rows whose label the recipe removes, are left out.
+        teachers: checkpoints, or lists of them, whose probabilities are learned besides the labels.
         run_dir, keep_epochs: as in `fit`.
 
-    Raises InputError as `fit` does, and for a model that cannot take the images.
+    Raises InputError as `fit` does, and for images that are too small for the model.
     """
     train = train.without_labels(recipe.labels_removed, seed).labelled()
     teacher = distillation.teacher(teachers, train, recipe, report=report)
@@ -134,12 +134,12 @@ def fit(
         model: uncompiled, for raw pixels; with a `start`, that checkpoint's model.
         objective: the training rows, the recipe, the seed, and what is learned.
         run_dir: see `runs.open_run`.
-        keep_epochs: how many of the last epochs have a checkpoint of their own.
-        callbacks: of Keras, called after ferlab's own in every epoch.
+        keep_epochs: number of last epochs to keep snapshots of.
+        callbacks: Keras callbacks, called after ferlab's own.
 
-    Raises InputError for data that do not fit the model, for a run folder with other settings or
-    in use by another process, and for a loss that is not finite; KeyboardInterrupt when stopped.
-    The last finished epoch is in `last.h5` then.
+    Raises InputError for data that does not match the model, for a run folder with other settings
+    or in use by another process, and for a loss that is not finite; KeyboardInterrupt when stopped.
+    In these cases `last.h5` has the last finished epoch.
     """
     recipe = objective.recipe
     _require_match(model, objective.train, validation)
@@ -199,10 +199,11 @@ def _sections(recipe: Recipe, first_epoch: int) -> list[_Section]:
 
 @dataclass
 class _Training:
-    """A run, and the state at which its remaining epochs begin.
+    """A run and its state before the remaining epochs.
 
-    saved: the checkpoint whose optimizer continues: that of an interrupted run, or the one that
-    the training starts from. is_resumed: whether it is the former. checkpoint: saves the epochs.
+    saved: the checkpoint to continue the optimizer of: the last one of an interrupted run, or the
+    one that the training starts from. is_resumed: whether it is the former. checkpoint: the
+    callback that saves epochs.
     """
 
     run: runs.Run
@@ -247,7 +248,9 @@ class _Training:
         sections = _sections(recipe, self.start.epoch)
         remaining = [section for section in sections if section.epochs.stop > epoch]
         section = (remaining or sections)[0 if remaining else -1]
-        settings = self.compile(section)  # also where nothing is left, so that it can be resumed
+        settings = self.compile(
+            section
+        )  # even if no epoch remains, so that the saved model can be resumed
         with runs.Log(self.run.path / "log.txt") as log:
             self.announce(log, settings["optimizer"])
             if remaining:
@@ -271,7 +274,7 @@ class _Training:
         return result
 
     def compile(self, section: _Section) -> dict:
-        """Compile the model for a section; the settings, for the model behind the augmentation."""
+        """Compile the model for a section; return the settings, for the training model."""
         if self.objective.recipe.explicit_phases:
             _set_trainable(self.model, section.phases[0].trainable)
         settings = {
@@ -280,7 +283,7 @@ class _Training:
             "metrics": ["accuracy"],
             "jit_compile": backend.jit_compile(),
         }
-        self.model.compile(**settings)  # so that a saved model has the optimizer's state
+        self.model.compile(**settings)  # so that saved models include the optimizer's state
         return settings
 
     def saved_optimizer(self, section: _Section) -> keras.optimizers.Optimizer | None:
@@ -299,7 +302,7 @@ class _Training:
     def optimizer(self, section: _Section) -> keras.optimizers.Optimizer:
         """A new optimizer, or one with the state of the saved one.
 
-        Raises InputError where the saved one has EMA weights and the recipe none, or vice versa.
+        Raises InputError if only one of the saved optimizer and the recipe has EMA weights.
         """
         recipe, saved = self.objective.recipe, self.saved_optimizer(section)
         if saved is not None and saved.use_ema != bool(recipe.ema):
@@ -318,7 +321,7 @@ class _Training:
         else:
             saved_recipe = checkpoints.recorded_recipe(self.saved.path) or recipe
             optimizer = optimizers.rebuild(saved, recipe, saved_recipe, rate)
-        # Biases and normalization do not decay; a saved optimizer's configuration lacks that.
+        # No weight decay of biases and normalization, which an optimizer's configuration omits.
         optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
         optimizer.build(self.model.trainable_variables)
         if saved is not None:
@@ -326,7 +329,7 @@ class _Training:
         return optimizer
 
     def announce(self, log: runs.Log, optimizer: keras.optimizers.Optimizer) -> None:
-        """Log what is trained on what, and what the user should know before the first step."""
+        """Log the model, the data and notes before the first step."""
         recipe, checkpoint = self.objective.recipe, self.checkpoint
         epoch = checkpoint.finished.stop
         if self.run.is_resumed:
@@ -391,7 +394,7 @@ class _Training:
 
 
 def require_epochs(start: Start, recipe: Recipe) -> None:
-    """Raise InputError unless epochs are left to train after those of the checkpoint."""
+    """Raise InputError unless epochs remain after those of the checkpoint."""
     epochs = start.resume_from.record.epochs if start.resume_from else 0
     if epochs and epochs != start.epoch:
         raise InputError(
@@ -410,7 +413,7 @@ def checkpoint_settings(role: str, checkpoint: Checkpoint | None) -> dict:
     return {
         role: checkpoint.path.name,
         f"{role}_sha256": files.sha256(checkpoint.path),
-        f"{role}_pixels": checkpoint.pixels,  # which the file may not state itself
+        f"{role}_pixels": checkpoint.pixels,  # which the file may not record
     }
 
 
@@ -467,7 +470,7 @@ def _has_unknown_rows(objective: Objective, earlier: Checkpoint | None) -> bool:
 
 
 def _training_rows(objective: Objective, earlier: Checkpoint | None) -> np.ndarray:
-    """Digests of the rows that the model has learned from, as far as known, uint64 (n,)."""
+    """Digests of all known rows that the model has learned from, uint64 (n,)."""
     rows = np.unique(objective.training_rows())
     known = checkpoints.read_training_rows(earlier.path) if earlier else None
     return rows if known is None else np.union1d(known, rows)
@@ -484,14 +487,14 @@ def _set_trainable(model: keras.Model, part: str) -> None:
     """Freeze all but a part of a model. Raises InputError if it has no such part."""
     names = {layer.name for layer in model.layers}
     if part == "head" and not names & {BACKBONE, HEAD}:
-        raise InputError(f"model {model.name} has no layer {HEAD}, which a phase is to train")
+        raise InputError(f"model {model.name} has no layer {HEAD}, which a phase trains")
     for layer in model.layers:
         is_frozen = layer.name == BACKBONE if BACKBONE in names else layer.name != HEAD
         _set_layer(layer, part == "all" or not is_frozen)
 
 
 def _set_layer(layer: keras.Layer, trainable: bool) -> None:
-    """Freeze or unfreeze a layer with those in it, which Keras's own setter leaves as they are."""
+    """Freeze or unfreeze a layer and its inner layers, which Keras's setter does not change."""
     layer.trainable = trainable
     for inner in getattr(layer, "layers", ()):
         _set_layer(inner, trainable)
@@ -500,7 +503,7 @@ def _set_layer(layer: keras.Layer, trainable: bool) -> None:
 def _cosine(
     rate: float, warmup: float, steps: int, earlier: int
 ) -> keras.optimizers.schedules.LearningRateSchedule:
-    """Warm-up and cosine over the steps of a section. earlier: the optimizer's steps before it."""
+    """Warmup and cosine over the steps of a section. earlier: optimizer steps before it."""
     warmup_steps = 0 if earlier else round(warmup * steps)
     return keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0 if warmup_steps else rate,

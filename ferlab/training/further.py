@@ -1,4 +1,4 @@
-"""The recipe by which a checkpoint is trained further: its own, for more epochs."""
+"""The recipe for training a checkpoint further: its own, with more epochs."""
 
 from pathlib import Path
 
@@ -8,20 +8,20 @@ from ferlab.recipes import Recipe, SemiRecipe, get_recipe, settings
 
 
 def supervised_recipe(path: Path, epochs: int) -> Recipe:
-    """The checkpoint's recipe, or that of the report's CNN, for this many epochs in all.
+    """The checkpoint's recipe, or that of the report's CNN, for this total number of epochs.
 
     Raises InputError for a checkpoint of a semi-supervised training.
     """
     recorded = checkpoints.recorded_recipe(path)
     if isinstance(recorded, SemiRecipe):
-        raise InputError(f"{path}: was trained on unlabelled images too; use semi_retrain.py")
+        raise InputError(f"{path}: was also trained on unlabelled images; use semi_retrain.py")
     return (recorded or get_recipe("cnn-report")).override(epochs=epochs)
 
 
 def semi_supervised_recipe(path: Path, epochs: int) -> SemiRecipe:
-    """The checkpoint's recipe in one round without a ramp, for this many epochs in all.
+    """The checkpoint's recipe for this total number of epochs, in one round without a ramp.
 
-    Of a supervised recipe, the settings that semi-report accepts.
+    From a supervised recipe, semi-report takes the settings that it accepts.
     """
     recorded = checkpoints.recorded_recipe(path)
     if isinstance(recorded, SemiRecipe):
@@ -38,7 +38,7 @@ def semi_supervised_recipe(path: Path, epochs: int) -> SemiRecipe:
 
 
 def require_same_validation(path: Path, recipe: Recipe) -> None:
-    """Raise InputError for other validation rows than those of the checkpoint's training."""
+    """Raise InputError unless the validation rows are the same as in the checkpoint's training."""
     recorded = checkpoints.recorded_recipe(path)
     if recorded and recipe.validation != recorded.validation:
         raise InputError(

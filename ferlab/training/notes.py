@@ -1,4 +1,4 @@
-"""What the user should know before the first step of a training."""
+"""Notes for the user before the first step of a training."""
 
 import math
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ def before_training(
     resume_from: Checkpoint | None,
     first_epoch: int,
 ) -> Iterator[str]:
-    """Notes on this training, in the order of their weight."""
+    """Notes on this training, most important first."""
     recipe = objective.recipe
     yield from _on_teachers(objective, validation, resume_from)
     fingerprint = resume_from.record.fingerprint if resume_from else None
@@ -38,18 +38,18 @@ def before_training(
     if resume_from is None and steps < _steps_to_settle(model):
         yield (
             f"{steps} steps are too few for the moving averages of batch normalization, so "
-            "validation lags behind training; a smaller --batch-size or more --epochs helps"
+            "validation metrics lag behind; a smaller --batch-size or more --epochs helps"
         )
     if recipe.bfloat16 and not backend.has_bfloat16():
-        yield "bfloat16 is not fast on this machine, so float32 is used, which takes longer"
+        yield "bfloat16 is not fast on this machine; training in float32, which takes longer"
 
 
 def new_optimizer(resume_from: Checkpoint, recipe: Recipe) -> str:
     """Why the optimizer of a checkpoint is not continued."""
     recorded = checkpoints.recorded_recipe(resume_from.path)
-    other = recorded is not None and recorded.optimizer != recipe.optimizer
-    reason = f"was trained by {recorded.optimizer}" if other else "has no optimizer state"
-    return f"{resume_from.path} {reason}, so a new optimizer starts"
+    has_other = recorded is not None and recorded.optimizer != recipe.optimizer
+    reason = f"was trained with {recorded.optimizer}" if has_other else "has no optimizer state"
+    return f"{resume_from.path} {reason}, so a new optimizer is used"
 
 
 def _on_teachers(
@@ -58,8 +58,8 @@ def _on_teachers(
     teacher = objective.teacher
     if teacher and teacher.rows is None:
         yield (
-            "not all training rows of the teacher are known; if validation rows were among them, "
-            "the validation accuracy is optimistic"
+            "the training rows of the teacher are not all known; if validation rows were among "
+            "them, the validation accuracy is optimistic"
         )
     elif teacher:
         others = np.setdiff1d(teacher.rows, objective.train.row_digests())
@@ -72,11 +72,11 @@ def _on_teachers(
     earlier = resume_from.record.learned_from.teachers if resume_from else ()
     if earlier and not teacher:
         names = ", ".join(earlier)
-        yield f"{resume_from.path} was taught by {names}; from now on it learns from labels alone"
+        yield f"{resume_from.path} had the teachers {names}; now it learns only from labels"
 
 
 def _steps_to_settle(model: keras.Model) -> float:
-    """Steps until the moving averages hold less than 5% of their initial values."""
+    """Steps until initial values contribute less than 5% to the moving averages."""
     momenta = [
         layer.momentum
         for layer in model._flatten_layers()

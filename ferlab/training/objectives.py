@@ -1,7 +1,7 @@
-"""What a training learns from: labels, pseudo-labels, or labels and unlabelled images together.
+"""Objectives: learn from labels, pseudo-labels, or labels and unlabelled images together.
 
-An objective gives `training.fit` its batches, its loss, and the model to fit: the network behind
-random augmentation, on the network's own variables.
+An objective provides the batches, the loss and the model for `training.fit`: the network preceded
+by random augmentation, on the network's own variables.
 """
 
 import hashlib
@@ -22,13 +22,13 @@ from ferlab.training.augmentation import augmentation_layers, strong_augmentatio
 
 @dataclass(frozen=True, eq=False)
 class Teacher:
-    """The probabilities that another model, or a vote, gives for the training rows.
+    """The probabilities that another model, or a vote, predicts for the training rows.
 
     Hinton et al. 2015, "Distilling the Knowledge in a Neural Network", arXiv 1503.02531, without
     the temperature.
 
-    names: of its files. probabilities: float32 (n, num_classes). rows: digests of the rows that it
-    was trained on, uint64 (m,); None where some of them are unknown.
+    names: of the files. probabilities: float32 (n, num_classes). rows: digests of the teacher's
+    training rows, uint64 (m,); None if some of them are unknown.
     """
 
     names: tuple[str, ...]
@@ -37,9 +37,9 @@ class Teacher:
 
 
 class Objective(Protocol):
-    """What `training.fit` needs of an objective.
+    """The interface of an objective for `training.fit`.
 
-    train: the labelled training rows. loss: a Keras loss of the targets in the batches.
+    train: the labelled training rows. loss: a Keras loss for the targets of the batches.
     """
 
     train: Dataset
@@ -64,7 +64,7 @@ class Objective(Protocol):
         ...
 
     def learned_from(self) -> LearnedFrom:
-        """What the model learns from beside the labelled images."""
+        """What the model learns from besides the labelled images."""
         ...
 
     def training_rows(self) -> np.ndarray:
@@ -76,10 +76,10 @@ class Objective(Protocol):
 
 
 class Supervised:
-    """Cross-entropy with the labels, which the recipe can smooth and blend.
+    """Cross-entropy with the labels, with optional label smoothing, mixup and CutMix.
 
-    steps: per epoch, if not every row once. teacher: its probabilities are learned beside the
-    labels.
+    steps: steps per epoch; by default an epoch is every row once. teacher: its probabilities are
+    learned besides the labels.
     """
 
     loss = "sparse_categorical_crossentropy"
@@ -166,10 +166,10 @@ class PseudoLabelled(Supervised):
     """Cross-entropy with labels and with pseudo-labels, whose weight can ramp up.
 
     After Lee 2013, "Pseudo-Label: The Simple and Efficient Semi-Supervised Learning Method". There,
-    the model labels anew at every step; here pseudo-labels are those of a predictor, and a batch
-    mixes both kinds.
+    the model updates the pseudo-labels at every step; here a predictor assigns them before
+    training, and a batch mixes labels and pseudo-labels.
 
-    train: the rows with labels. images: those with pseudo-labels, uint8 (n, height, width,
+    train: the rows with labels. images: the images with pseudo-labels, uint8 (n, height, width,
     channels). targets: the pseudo-labels as probabilities, float32 (n, num_classes). known:
     digests of the unlabelled rows whose labels are known elsewhere, uint64 (m,). labelled_by: name
     of the predictor. initial_epoch: the epoch at which the ramp begins.
@@ -210,7 +210,7 @@ class PseudoLabelled(Supervised):
         )
 
     def weights(self, epoch: int) -> np.ndarray:
-        """float32 (rows,): 1 for a label; a pseudo-label's ramps up from 0."""
+        """float32 (rows,): 1 for a label; the weight of a pseudo-label ramps up from 0."""
         ramp = self.recipe.ramp_epochs
         passed = max(0, epoch - self.initial_epoch)
         weight = self.recipe.unlabelled_weight * (min(1.0, passed / ramp) if ramp else 1.0)
@@ -233,13 +233,13 @@ class PseudoLabelled(Supervised):
 class FixMatch(Supervised):
     """Cross-entropy with labels, and consistency on unlabelled images.
 
-    Sohn et al. 2020, arXiv 2001.07685: where the model is confident of a weakly augmented image,
-    it learns the same answer for a strongly augmented one. Unlike there, weakly augmented images
-    are predicted in inference mode, the recipe's optimizer and schedule are used, and the labelled
-    images are not among the unlabelled ones.
+    Sohn et al. 2020, arXiv 2001.07685: where the prediction for a weakly augmented image is
+    confident, it becomes the label of a strongly augmented one. Unlike there, weakly augmented
+    images are predicted in inference mode, the recipe's optimizer and schedule are used, and the
+    labelled images are not among the unlabelled ones.
 
-    unlabelled: uint8 (n, height, width, channels); a step has recipe.unlabelled_ratio times as
-    many of them as labelled images. thresholds: minimum confidence for each class, float
+    unlabelled: uint8 (n, height, width, channels); a step uses recipe.unlabelled_ratio times as
+    many as labelled images. thresholds: minimum confidence for each class, float
     (num_classes,). known: as in `PseudoLabelled`.
     """
 
@@ -268,7 +268,7 @@ class FixMatch(Supervised):
     def batches(self, phase: Phase = WHOLE_TRAINING) -> PairedBatches:
         labelled = super().batches()
         count = self.recipe.unlabelled_ratio * self.recipe.batch_size
-        other_seed = self.seed + 2**32  # no seed of a training is that large
+        other_seed = self.seed + 2**32  # above the seed of any training
         unlabelled = Batches(self.unlabelled, None, count, other_seed, steps=len(labelled))
         return PairedBatches(labelled, unlabelled)
 
@@ -304,7 +304,7 @@ class _TwoViews(keras.layers.Layer):
 
     @property
     def metrics(self):
-        return []  # without those that the network, which is compiled too, has for itself
+        return []  # the compiled network inside has metrics of its own, which must not be added
 
     def call(self, inputs, training=False):
         images, unlabelled = inputs
@@ -328,10 +328,10 @@ class _TwoViews(keras.layers.Layer):
 def behind_augmentation(
     model: keras.Model, recipe: Recipe, scale: float | None = None
 ) -> keras.Model:
-    """The model behind the recipe's random layers, on the model's own variables.
+    """The model preceded by the recipe's random layers, on the model's own variables.
 
-    scale: of the images' sides, if the model is to see smaller images. Raises InputError for a
-    model that takes one image size alone.
+    scale: factor of the images' sides, to train on smaller images. Raises InputError for a model
+    that takes only one image size.
     """
     images = keras.Input(model.input_shape[1:], name="training_images")
     x = images
@@ -344,7 +344,7 @@ def behind_augmentation(
         x = keras.layers.Resizing(*shape[:2], antialias=True, name="smaller")(x)
     try:
         body = accelerate(model, bfloat16=recipe.bfloat16 and has_bfloat16(), image_shape=shape)
-    except ValueError as error:  # Keras's, for a layer with weights for every pixel
+    except ValueError as error:  # from Keras, for a layer with weights per pixel
         if shape is None:
             raise
         raise InputError(

@@ -1,4 +1,4 @@
-"""Pseudo-labels: a model's confident predictions of unlabelled images, used as labels."""
+"""Pseudo-labels: a model's confident predictions for unlabelled images, used as labels."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from ferlab.recipes import SemiRecipe
 
 @dataclass(frozen=True)
 class PseudoLabels:
-    """A model's predictions of the unlabelled rows.
+    """A model's predictions for the unlabelled rows.
 
     labels: int64 (n,), -1 for a row below its threshold, as in scikit-learn. probabilities:
     float32 (n, num_classes). truth: the true labels, int64 (n,), -1 where unknown.
@@ -74,7 +74,7 @@ def thresholds(recipe: SemiRecipe, class_names: tuple[str, ...]) -> np.ndarray:
     for name in recipe.class_thresholds:
         if name not in class_names:
             raise InputError(
-                f"--class-thresholds must name classes of {', '.join(class_names)}. "
+                f"--class-thresholds must name classes from {', '.join(class_names)}. "
                 f"Received: {name}"
             )
     return np.array([recipe.class_thresholds.get(name, recipe.threshold) for name in class_names])

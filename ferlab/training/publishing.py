@@ -1,4 +1,4 @@
-"""The checkpoint of a finished training, under the name that the user sees: `[val_acc].h5`."""
+"""Publish the checkpoint of a finished training under its final name, `[val_acc].h5`."""
 
 import shutil
 from pathlib import Path
@@ -12,10 +12,10 @@ from ferlab.training.fit import Result
 
 
 def publish(result: Result, out_dir: Path, *, prefix: str | None = None, suffix: str = "") -> Path:
-    """Write `[prefix][val_acc][suffix].h5` and the checkpoints of single epochs; end the run.
+    """Write `[prefix][val_acc][suffix].h5` and the snapshots of single epochs; finish the run.
 
-    The latter are `[prefix][val_acc][suffix]/[epoch]_[val_acc].h5`, epochs counted from 0. Where
-    another training has the name, -2, -3 and so on is appended. Without a prefix, a DNN that is
+    Snapshots are `[prefix][val_acc][suffix]/[epoch]_[val_acc].h5`, with epochs counted from 0. If
+    another training has the same name, -2, -3 and so on is appended. Without a prefix, a DNN
     trained from scratch gets `dnn_`.
     """
     if prefix is None:
@@ -37,9 +37,9 @@ def publish(result: Result, out_dir: Path, *, prefix: str | None = None, suffix:
 
 
 def checkpoint_of(run_dir: Path) -> Path:
-    """The published checkpoint of a run, or that of its last finished epoch.
+    """The published checkpoint of a run, or the one of its last finished epoch.
 
-    Raises InputError for a folder that is not a run's, or one without a finished epoch.
+    Raises InputError for a folder that is not a run folder, or without a finished epoch.
     """
     mark, last = run_dir / runs.MARK_NAME, run_dir / LAST_NAME
     if mark.exists():
@@ -51,7 +51,7 @@ def checkpoint_of(run_dir: Path) -> Path:
     if (run_dir / runs.CONFIG_NAME).is_file():
         raise InputError(f"{run_dir}: has no finished epoch")
     inner = sorted(path.parent.name for path in run_dir.glob(f"*/{LAST_NAME}"))
-    hint = f"; name one of the runs in it: {a_few(inner)}" if inner else ""
+    hint = f"; choose one of the runs in it: {a_few(inner)}" if inner else ""
     raise InputError(f"{run_dir}: is not a run folder, as it has no {LAST_NAME}{hint}")
 
 

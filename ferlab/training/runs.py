@@ -1,8 +1,8 @@
-"""The folder of a run: created or found again, and locked while a process works in it.
+"""The folder of a run: created or resumed, and locked while a process uses it.
 
     run = runs.open_run(settings, run_dir, name="cnn-report", resume_file="last.h5")
-    ...                  # write into run.path; after a kill the same settings open it again
-    run.finish(path)     # the result is published: the next such run gets a new folder
+    ...                  # write to run.path; after a kill, the same settings resume it
+    run.finish(path)     # the next run with these settings gets a new folder
 
 Nothing else writes into a run folder. `config.json` holds its settings, `result.json` marks it as
 finished, and `.lock` is held during the run and released when the process ends.
@@ -28,7 +28,7 @@ RUNS_DIR = Path("runs")
 CONFIG_NAME = "config.json"
 MARK_NAME = "result.json"
 LOCK_NAME = ".lock"
-QUICK = {CONFIG_NAME, "environment.json", "log.txt", "history.csv"}  # no result of training
+QUICK = {CONFIG_NAME, "environment.json", "log.txt", "history.csv"}  # without training results
 FORMER_NAMES = {  # of settings, in the folders of ferlab 0.1
     "objective": "learned_from",
     "previous": "resume_from",
@@ -45,7 +45,7 @@ class Run:
     """
 
     def __init__(self, path: Path, lock: "_Lock", created: list[Path]) -> None:
-        """created: folders that were created for it, the innermost first."""
+        """created: the folders created for the run, innermost first."""
         self.path, self.is_resumed = path, False
         self._lock, self._created = lock, created
 
@@ -58,7 +58,7 @@ class Run:
         self.release()
 
     def discard(self) -> None:
-        """Release the folder, without the settings if a new run has written nothing else."""
+        """Release the folder, and remove the settings if a new run has written nothing else."""
         if not self.is_resumed and _names(self.path) == {CONFIG_NAME}:
             (self.path / CONFIG_NAME).unlink()
         self.release()
@@ -85,12 +85,12 @@ def open_run(settings: dict, run_dir: Path | None, *, name: str, resume_file: st
             these settings in `runs/` that is not in use, or a new `runs/<time>-<name>`.
         resume_file: its presence means that the run can be resumed, so that it must have settings.
 
-    A given folder with nothing but settings and logs is taken over, whatever its settings.
+    A `run_dir` with only settings and logs is reused, whatever its settings.
 
-    Raises InputError for a given folder with a run of other settings, naming the first of them,
-    for one in use by another process, and for one that cannot be written.
+    Raises InputError for a `run_dir` with a run of other settings, with the first difference, and
+    for one that is in use by another process or cannot be written.
     """
-    settings = json.loads(json.dumps(settings))  # as it is read back: lists for tuples
+    settings = json.loads(json.dumps(settings))  # as read from a file: lists instead of tuples
     if run_dir is None:
         return _find(settings, name) or _new(settings, name)
     run = hold(run_dir)
@@ -134,9 +134,9 @@ def publishing_into(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def require_same_settings(where: Path, recorded: dict, asked: dict) -> None:
+def require_same_settings(where: Path, recorded: dict, current: dict) -> None:
     """Raise InputError with the first setting that differs from the recorded one."""
-    for difference in _differences(recorded, asked):
+    for difference in _differences(recorded, current):
         raise InputError(f"{where}: can be resumed only with its own settings: {difference}")
 
 
@@ -150,7 +150,7 @@ class _Lock:
         self.is_held = False
 
     def acquire(self, *, wait: bool) -> None:
-        """Raises Timeout, an OSError, if another process has it and `wait` is false."""
+        """Raises Timeout, an OSError, if another process holds it and `wait` is false."""
         self.lock.acquire(timeout=-1 if wait else 0)
         self.is_held = True
 
@@ -161,8 +161,8 @@ class _Lock:
         if self.lock.lock_counter == 1:
             with contextlib.suppress(
                 OSError
-            ):  # another user's, or on Windows, where filelock does it
-                self.path.unlink()  # while it is held, so that waiting processes notice
+            ):  # another user's file, or Windows, where filelock removes it
+                self.path.unlink()  # before the release, so that waiting processes notice
         self.lock.release()
 
 
@@ -220,24 +220,24 @@ def _can_resume(folder: Path, settings: dict, name: str) -> bool:
         return False
     try:
         return not any(_differences(files.read_json(folder / CONFIG_NAME), settings))
-    except InputError:  # it has no settings that can be read
+    except InputError:  # without readable settings
         return folder.name.endswith(f"-{name}") and not _names(folder)
 
 
 def _names(folder: Path) -> set[str]:
-    """The names in it, except hidden ones; none if it was just removed."""
+    """The names of its entries, except hidden ones; none if it no longer exists."""
     with contextlib.suppress(FileNotFoundError):
         return {path.name for path in folder.iterdir() if not path.name.startswith(".")}
     return set()
 
 
-def _differences(recorded: dict, asked: dict) -> Iterator[str]:
-    recorded, asked = _flat(_with_current_names(recorded)), _flat(asked)
-    for name in asked | recorded:
-        if name not in recorded and not asked[name]:
-            continue  # a setting of a later version, which is off
-        if recorded.get(name) != asked.get(name):
-            yield f"{name} {recorded.get(name)}. Received: {asked.get(name)}"
+def _differences(recorded: dict, current: dict) -> Iterator[str]:
+    recorded, current = _flat(_with_current_names(recorded)), _flat(current)
+    for name in current | recorded:
+        if name not in recorded and not current[name]:
+            continue  # a setting of a later version, switched off
+        if recorded.get(name) != current.get(name):
+            yield f"{name} {recorded.get(name)}. Received: {current.get(name)}"
 
 
 def _with_current_names(settings: dict) -> dict:
@@ -275,7 +275,9 @@ class Log:
 
     def __enter__(self) -> Self:
         with files.written(self.path):
-            self.file = self.path.open("ab", buffering=0)  # nothing is left to write on a full disk
+            self.file = self.path.open(
+                "ab", buffering=0
+            )  # no buffered data remains if the disk is full
         return self
 
     def __exit__(self, *error: object) -> None:

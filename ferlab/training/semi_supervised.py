@@ -29,10 +29,10 @@ PSEUDO_LABELS_NAME = "pseudo_labels.npz"
 class Rows:
     """The rows of a semi-supervised training.
 
-    labelled: training rows that keep their label. unlabelled: all others, with labels -1: first
-    those of the training file whose label was removed or missing, then those of the test file.
+    labelled: training rows with their labels. unlabelled: all other rows, with labels -1: first the
+    rows of the training file with a removed or missing label, then the rows of the test file.
     truth: the removed labels, int64 (len(unlabelled),), -1 where unknown; never learned from.
-    own: number of unlabelled rows that are from the training file.
+    own: number of unlabelled rows from the training file.
     """
 
     labelled: Dataset
@@ -57,10 +57,10 @@ def split_rows(
 
     Left out, and counted by `report`, are training rows, labelled or not, that equal a validation
     or test row byte for byte, test rows that equal a validation row, and unlabelled rows that equal
-    a labelled one. Labels of the test file are not used, nor its rows of usage 'Training', as the
-    same file may serve as both.
+    a labelled one. Neither labels nor rows of usage 'Training' of the test file are used, as both
+    files may be the same.
 
-    Raises InputError if the files do not match, or no labelled or no unlabelled row is left.
+    Raises InputError if the files do not match, or if no labelled or no unlabelled row remains.
     """
     if not dataset.has_labels:
         raise InputError(f"{dataset.source}: training requires labelled rows, and none has a label")
@@ -98,7 +98,7 @@ def split_rows(
     )
     for part, kind in ((rows.labelled, "labelled"), (rows.unlabelled, "unlabelled")):
         if not len(part):
-            raise InputError(f"{dataset.source} and {test.source}: no {kind} row is left")
+            raise InputError(f"{dataset.source} and {test.source}: no {kind} row remains")
     return rows
 
 
@@ -107,7 +107,7 @@ def notes(checkpoint: Checkpoint, rows: Rows, scored: Dataset | None = None) -> 
     known = checkpoints.read_training_rows(checkpoint.path)
     if known is None or checkpoint.record.has_unknown_rows:
         return [
-            f"not all training rows of {checkpoint.path} are known; if rows whose labels are "
+            f"the training rows of {checkpoint.path} are not all known; if rows whose labels are "
             "removed here, or validation rows, were among them, these accuracies are optimistic"
         ]
     counts = {
@@ -135,8 +135,8 @@ class Outcome:
     """A finished semi-supervised training.
 
     labelled_by: for each round the name of the predictor and its pseudo-labels; for fixmatch, which
-    labels anew at every step, the predictions of the predictor and of the trained model.
-    steps: per epoch, in the last round. termination_condition: as in scikit-learn, max_iter or
+    updates pseudo-labels at every step, the predictions of the predictor and of the trained model.
+    steps: steps per epoch in the last round. termination_condition: as in scikit-learn, max_iter or
     no_change; None for fixmatch.
     """
 
@@ -146,7 +146,7 @@ class Outcome:
     termination_condition: str | None
 
     def rounds(self) -> list[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
-        """As `plots.pseudo_labels_figure` draws them."""
+        """The rounds, as arguments of `plots.pseudo_labels_figure`."""
         return [
             (name, predicted.labels, predicted.probabilities, predicted.truth)
             for name, predicted in self.labelled_by
@@ -158,7 +158,7 @@ class Experiment:
     """Rows, a recipe, and the checkpoints that the trainings start from.
 
     predictor: labels the unlabelled rows of the first round; fixmatch starts from its weights.
-    resume_from: the checkpoint that is trained further, if any, for initial_epoch epochs so far.
+    resume_from: the checkpoint to train further, if any, after initial_epoch epochs.
     """
 
     rows: Rows
@@ -215,11 +215,11 @@ class Experiment:
 
 
 def require_valid(experiment: Experiment) -> None:
-    """Raise InputError for what would fail later, before anything is written."""
+    """Raise InputError for settings that would fail later, before anything is written."""
     recipe, predictor = experiment.recipe, experiment.predictor
     train = experiment.rows.labelled
     names, epochs = train.class_names, recipe.epochs - experiment.initial_epoch
-    matching.columns(predictor, train)  # by rows that have labels
+    matching.columns(predictor, train)  # raises InputError for other classes
     thresholds(recipe, names)
     start = training.Start(resume_from=experiment.resume_from, epoch=experiment.initial_epoch)
     require_epochs(start, recipe)
@@ -245,9 +245,9 @@ def require_valid(experiment: Experiment) -> None:
 def self_train(
     experiment: Experiment, run_dir: Path, *, report: Callable[[str], None] = print
 ) -> Outcome:
-    """Train in rounds on the pseudo-labels of the predictor, then of the last round's model.
+    """Train in rounds on the pseudo-labels of the predictor, then of the previous round's model.
 
-    Each round has a folder in run_dir. Raises InputError when no row reaches its threshold, and as
+    Each round has a folder in run_dir. Raises InputError if no row reaches its threshold, and as
     `training.fit` does.
     """
     rows, recipe = experiment.rows, experiment.recipe
@@ -262,13 +262,13 @@ def self_train(
         if labelled_by and (
             np.array_equal(predicted.labels, labelled_by[-1][1].labels) or not is_confident.any()
         ):
-            report("no new pseudo-label, so the rounds end here")
+            report("no new pseudo-label, so this was the last round")
             condition = "no_change"
             break
         if not is_confident.any():
             raise InputError(
                 f"{predictor.path}: no row reaches its threshold. "
-                f"Received: a confidence of {predicted.confidence.max():.3f} at most"
+                f"Received: a maximum confidence of {predicted.confidence.max():.3f}"
             )
         _save(predicted, folder, rows.unlabelled.ids)
         labelled_by.append((name, predicted))
@@ -314,7 +314,7 @@ def fixmatch(
 
 
 def train_control(experiment: Experiment, steps: int, run_dir: Path) -> training.Result:
-    """Train on the labels alone, from the same start, for as many steps per epoch."""
+    """Train only on the labels, from the same start, for as many steps per epoch."""
     recipe = experiment.recipe
     settings = {field.name: getattr(recipe, field.name) for field in dataclasses.fields(Recipe)}
     supervised = Recipe(**{**settings, "name": f"{recipe.name}-control"})
@@ -344,7 +344,7 @@ def _predictions(
 
 
 def _save(predicted: PseudoLabels, folder: Path, ids: np.ndarray) -> None:
-    """Write a table for people, and the exact probabilities for a run that is resumed."""
+    """Write a table for the user, and the exact probabilities for a resumed run."""
     path = folder / PSEUDO_LABELS_NAME
     with files.whole_file(path.with_suffix(".csv")) as temporary:
         predicted.write_csv(temporary, ids)
@@ -363,13 +363,13 @@ def run(
     draw: Callable[[Outcome, Path], None] | None = None,
     report: Callable[[str], None] = print,
 ) -> Path:
-    """Train, publish, and report accuracies, those of a control included; the published path.
+    """Train, publish, and report accuracies, also of a control; return the published path.
 
     The checkpoint is `semi_[val_acc].h5`, or with a suffix `[val_acc][suffix].h5`. An interrupted
-    run is resumed, as `runs.open_run` finds it.
+    run is resumed; see `runs.open_run`.
 
-    scored: more labelled rows, such as a test file's, to compare the models on. draw: called with
-    the outcome and the path as soon as the checkpoint is published.
+    scored: additional labelled rows, such as a test file, to compare the models on. draw: called
+    with the outcome and the path as soon as the checkpoint is published.
     """
     require_valid(experiment)
     for checkpoint in filter(None, (experiment.predictor, experiment.resume_from)):
@@ -385,7 +385,7 @@ def run(
             draw(outcome, path)
         models: dict[str, Checkpoint] = {path.name: _trained(outcome.result)}
         if with_control:
-            report(f"control: the labels alone, with {outcome.steps:,} steps per epoch as well")
+            report(f"control: only the labels, also with {outcome.steps:,} steps per epoch")
             control = train_control(experiment, outcome.steps, held.path)
             control_path = training.publish(control, out_dir, prefix="control_", suffix=suffix)
             models[control_path.name] = _trained(control)
@@ -402,7 +402,7 @@ def run(
 
 
 def comparison(models: dict[str, Checkpoint], rows: Dataset) -> list[str]:
-    """Lines with the accuracy of each model, and how much the first is ahead of each other."""
+    """Lines with each model's accuracy, and the first one's differences from the others."""
     correct = {
         name: inference.predict(model, rows).argmax(axis=1) == rows.labels
         for name, model in models.items()

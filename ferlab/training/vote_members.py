@@ -39,11 +39,11 @@ class VoteTraining:
 
     @property
     def trainings(self) -> int:
-        """How many trainings the vote takes."""
+        """Number of trainings that the vote requires."""
         return -(-self.members // self.snapshots)
 
     def train(self, dataset: Dataset, validation: Dataset, *, command: str) -> Path:
-        """Train what is missing in the folder; the path of its `model_list.txt`.
+        """Run the trainings missing in the folder; return the path of its `model_list.txt`.
 
         command: for a comment in the list. Raises InputError for a folder that cannot be written,
         is in use, or has something other than a part of this vote.
@@ -71,7 +71,7 @@ class VoteTraining:
         return self.out_dir / LIST_NAME
 
     def _new_state(self, dataset: Dataset, validation: Dataset) -> dict[str, Any]:
-        """What `vote.json` holds before the first training."""
+        """The contents of `vote.json` before the first training."""
         return {
             "members": self.members,
             "snapshots": self.snapshots,
@@ -86,7 +86,7 @@ class VoteTraining:
         }
 
     def _train_one(self, index: int, dataset: Dataset, validation: Dataset) -> dict:
-        """Train and publish one of the trainings; its entry in `vote.json`."""
+        """Run and publish one training; return its entry in `vote.json`."""
         recipe, seed = self.recipes[index % len(self.recipes)], self.seed + index
         run_dir = self.out_dir / "runs" / f"{index + 1:02d}-{recipe.name}-seed{seed}"
         result = train(
@@ -154,7 +154,7 @@ class VoteTraining:
         return all((self.out_dir / file["path"]).is_file() for file in training["files"])
 
     def _save(self, vote: dict, command: str) -> None:
-        """Write `vote.json`, and the list unless it names these members: it may have weights."""
+        """Write `vote.json`, and the list if its members changed: its weights may be fitted."""
         files.write_json(self.out_dir / VOTE_NAME, vote)
         path, members = self.out_dir / LIST_NAME, _members(vote)
         if _listed(path) == [self.out_dir / member["path"] for member in members]:
@@ -167,7 +167,7 @@ class VoteTraining:
             temporary.write_text("\n".join(lines) + "\n", "utf-8", errors="backslashreplace")
 
     def _report_progress(self, vote: dict) -> None:
-        """Report how many trainings are finished and, by their times, how long all will take."""
+        """Report how many trainings are finished, and estimate how long all will take."""
         finished, count = vote["trainings"], self.trainings
         if not finished:
             return
@@ -185,7 +185,7 @@ class VoteTraining:
 
 
 def _settings(vote: dict) -> dict:
-    """What must not change in a folder, under its name in messages."""
+    """The settings that must not change in a folder, by their names in messages."""
     return {
         "--recipes": ",".join(recipe["name"] for recipe in vote["recipes"]),
         **{
@@ -201,7 +201,7 @@ def _settings(vote: dict) -> dict:
 
 
 def _members(vote: dict) -> list[dict]:
-    """The files that vote: of the last training only as many as are missing."""
+    """The files of the members; the last training provides only as many as are missing."""
     members: list[dict] = []
     for training in vote["trainings"]:
         missing = vote["members"] - len(members)

@@ -196,7 +196,7 @@ def test_training_a_checkpoint_further_can_change_optimizer_and_decay(
     assert (type(used).__name__.lower(), used.weight_decay or 0.0) == (optimizer, decay)
     is_new = optimizer != recipe.optimizer
     assert int(used.iterations) == (1 if is_new else 2)
-    assert ("was trained by adam, so a new optimizer starts" in capsys.readouterr().out) == is_new
+    assert ("adam, so a new optimizer" in capsys.readouterr().out) == is_new
 
 
 def test_killed_training_is_resumed(dataset, tmp_path):
@@ -667,9 +667,7 @@ def test_foreign_model_trains_behind_a_rescaling_layer(dataset, tmp_path, capsys
         start=training.Start(resume_from=foreign),
         run_dir=tmp_path,
     )
-    assert "foreign.h5 has no optimizer state, so a new optimizer starts" in (
-        capsys.readouterr().out
-    )
+    assert "foreign.h5 has no optimizer state" in (capsys.readouterr().out)
     raw = np.asarray(result.model(part.images[:3]))
     scaled = np.asarray(model(part.images[:3].astype("float32") / 255))
     np.testing.assert_allclose(raw, scaled, atol=1e-5)

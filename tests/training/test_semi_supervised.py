@@ -89,7 +89,7 @@ def test_copies_of_validation_and_test_rows_are_left_out_and_counted():
         test,
         report=said.append,
     )
-    assert "and 3 unlabelled rows that are a labelled one" in said[0]
+    assert "and 3 unlabelled rows" in said[0]
     assert rows.own == plain.own
 
 
@@ -118,7 +118,7 @@ def test_one_file_may_hold_training_and_test_rows():
 
 def test_nothing_unlabelled_is_an_error():
     dataset = faces(100)
-    with pytest.raises(InputError, match="no unlabelled row is left"):
+    with pytest.raises(InputError, match="no unlabelled row"):
         split(dataset, dataset.take(np.arange(5)), RECIPE.override(labels_removed=0.0))
 
 
@@ -140,7 +140,7 @@ def test_a_row_gets_the_label_whose_threshold_it_reaches():
         ["all", "2"],
     ]
     assert "50.00% (n=2" in lines[-1]
-    with pytest.raises(InputError, match="name classes of a, b, c"):
+    with pytest.raises(InputError, match="a, b, c"):
         thresholds(recipe.override(class_thresholds={"d": 0.1}), names)
 
 
@@ -308,7 +308,7 @@ def test_self_training_labels_each_round_by_the_last_model_until_nothing_changes
 
 def test_notes_count_rows_that_the_predictor_was_trained_on(tmp_path, predictor):
     asked = experiment(predictor)
-    assert "not all training rows" in semi_supervised.notes(predictor, asked.rows)[0]
+    assert "optimistic" in semi_supervised.notes(predictor, asked.rows)[0]
 
     test = faces(50, seed=1)
 
