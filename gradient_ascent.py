@@ -16,7 +16,7 @@ def parse_args():
     target.add_argument(
         "--layer",
         metavar="NAME",
-        help="layer whose filters are drawn, such as block2_conv1 (default: the first "
+        help="layer to draw the filters of, such as block2_conv1 (default: the first "
         "convolution); `python -m ferlab inspect MODEL` lists the layers",
     )
     target.add_argument(

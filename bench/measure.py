@@ -1,4 +1,4 @@
-"""Time contenders in turn, so that a noisy machine disturbs them equally."""
+"""Time contenders alternately, so that other load on the machine affects them equally."""
 
 import contextlib
 import csv
@@ -23,7 +23,7 @@ COLUMNS = ("date", "bench", "ours", "peer", "ratio", "low", "high", "n", "machin
 
 
 def in_turn(contenders: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """Call every contender `rounds` times in turn; each returns the seconds to compare."""
+    """Call the contenders alternately, `rounds` times each; each returns the seconds to compare."""
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(rounds):
         for name, contender in contenders.items():

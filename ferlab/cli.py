@@ -148,7 +148,7 @@ POSITIONALS: dict[str, dict[str, Any]] = {
     "last_epoch": {
         "metavar": "LAST_EPOCH",
         "type": whole_number(1, MAX_EPOCHS),
-        "help": "epochs after this training, those of the checkpoint included",
+        "help": "total number of epochs after this training, including the checkpoint's",
     },
     "training": {"metavar": "TRAIN", "help": "data that the model was trained on"},
 }
@@ -191,8 +191,7 @@ FLAGS: dict[str, dict[str, dict[str, Any]]] = {  # by heading
         "--architecture": {
             "type": Path,
             "metavar": "JSON",
-            "help": "model.to_json() for a file that holds weights alone (default: a JSON file "
-            "beside it)",
+            "help": "model.to_json() for a weights-only file (default: a JSON file beside it)",
         },
     },
     "prediction": {
@@ -289,8 +288,8 @@ FLAGS: dict[str, dict[str, dict[str, Any]]] = {  # by heading
     "unlabelled images": {
         "--control": {
             "action": "store_true",
-            "help": "also train on the given labels alone for as many steps, and print the "
-            "difference",
+            "help": "also train a supervised control on the labels for as many steps, and print "
+            "the difference",
         },
     },
 }

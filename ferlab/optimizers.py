@@ -21,7 +21,7 @@ class Muon(keras.optimizers.Muon):
     A kernel is treated as a matrix: its last axis, the filters, by all other axes. Its momentum
     updates are orthogonalized. Other variables, and the layers in `exclude_layers`, use AdamW.
 
-    The configuration equals that of Keras's Muon, so plain Keras can load such a checkpoint.
+    The configuration equals that of Keras's Muon, so Keras can load the checkpoint without ferlab.
     """
 
     def _should_use_adamw(self, variable) -> bool:

@@ -1,4 +1,4 @@
-"""Shipped models: `pretrained:NAME` can be given wherever a script takes a model file.
+"""Shipped models: `pretrained:NAME` can be used wherever a script takes a model file.
 
 The folder `pretrained/` contains the model `NAME.h5`, its card `NAME.md` and its facts `NAME.json`.
 A model exists if its facts do, and is used only if its file has the recorded SHA-256. The files are

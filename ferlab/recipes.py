@@ -172,7 +172,7 @@ class Phase:
     epochs: their numbers, counted from 0.
     scale: of the images' sides, from 0 to below 1; None for whole images.
     augment: whether images are distorted and blended; flips and shifts always apply.
-    trainable: "all" layers or the "head" alone.
+    trainable: "all" layers or only the "head".
     learning_rate: peak learning rate of the phase; None for the recipe's.
     """
 
@@ -391,13 +391,13 @@ class Recipe:
         Traceback (most recent call last):
         ferlab.errors.InputError: --rotation must be a number from 0 to 180. Received: 200
         """
-        given: dict[str, Any] = {
+        values: dict[str, Any] = {
             name: value for name, value in changes.items() if value is not None
         }
-        epochs = given.get("epochs", self.epochs)
-        if self.explicit_phases and "explicit_phases" not in given and epochs != self.epochs:
-            given["explicit_phases"] = _until(self.explicit_phases, epochs)
-        return dataclasses.replace(self, **given)
+        epochs = values.get("epochs", self.epochs)
+        if self.explicit_phases and "explicit_phases" not in values and epochs != self.epochs:
+            values["explicit_phases"] = _until(self.explicit_phases, epochs)
+        return dataclasses.replace(self, **values)
 
     def as_dict(self) -> dict:
         """A JSON object for `from_record`."""
@@ -456,7 +456,7 @@ class SemiRecipe(Recipe):
     unlabelled_weight: float = setting(
         1.0,
         "WEIGHT",
-        "weight of a pseudo-label in the loss, relative to a given label",
+        "weight of a pseudo-label in the loss, relative to a true label",
         low=0,
         above=True,
         group="unlabelled images",

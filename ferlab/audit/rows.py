@@ -131,7 +131,7 @@ def _matched(dataset: Dataset, first: Dataset) -> Dataset:
     """A later dataset with the class order of the first. Raises InputError for a mismatch."""
     if dataset.image_shape != first.image_shape:
         raise InputError(
-            f"{dataset.source}: images must have the shape of those of {first.source}, "
+            f"{dataset.source}: images must have the shape of the images of {first.source}, "
             f"{describe(first.image_shape)}. Received: {describe(dataset.image_shape)}"
         )
     if is_reordering(dataset.class_names, first.class_names):

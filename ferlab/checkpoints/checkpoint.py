@@ -235,7 +235,7 @@ def load(
     """Load a checkpoint written by any version of Keras. Code in it is never run.
 
     pixels, class_names: for a file without them; they must not contradict the file.
-    architecture: JSON file of the architecture, for a file of weights only with no JSON beside it.
+    architecture: JSON file with the architecture of a weights-only file, if not in the same folder.
     with_optimizer: also restore the optimizer and its state, as `model.optimizer`, if ferlab wrote
     the file.
 
@@ -407,23 +407,23 @@ def _read_optimizer(
     return optimizer
 
 
-def _pixels(checkpoint: Checkpoint, given: str | None) -> str:
-    """The recorded or given pixel scale, else the one implied by the first layers, else x / 255."""
+def _pixels(checkpoint: Checkpoint, specified: str | None) -> str:
+    """The recorded or specified pixel scale, else inferred from the first layers, else x / 255."""
     path, shape = checkpoint.path, checkpoint.image_shape
     recorded = checkpoint.record.pixels
-    for scale in (recorded, given):
+    for scale in (recorded, specified):
         if scale is not None:
             pixels.require_scale(str(path), scale, shape)
-    scale = _agreed(path, "--pixels", given, recorded)
+    scale = _agreed(path, "--pixels", specified, recorded)
     return scale or ("raw" if pixels.takes_raw_pixels(checkpoint.model) else "unit")
 
 
-def _agreed(path: Path, flag: str, given, recorded):
-    """The value given by the user or recorded in the file; both must be equal."""
-    if given is not None and recorded is not None and given != recorded:
+def _agreed(path: Path, flag: str, specified, recorded):
+    """The value specified by the user or recorded in the file, which must be equal."""
+    if specified is not None and recorded is not None and specified != recorded:
         value = recorded if isinstance(recorded, str) else ",".join(recorded)
         raise InputError(f"{path}: {flag} must match the checkpoint: {value}")
-    return recorded if given is None else given
+    return recorded if specified is None else specified
 
 
 def _require_image_classifier(checkpoint: Checkpoint) -> None:

@@ -128,7 +128,7 @@ def _require_keras_archive(path: Path) -> None:
 
 
 def architecture_of(path: Path) -> Path | None:
-    """The JSON file beside a file of weights only; None for a file that needs none."""
+    """The JSON file beside a weights-only file; None for a file with an architecture."""
     return read(path).architecture if any(path.parent.glob("*.json")) else None
 
 
@@ -233,7 +233,7 @@ def _parse(path: Path, text: str | bytes) -> dict:
         raise InputError(f"{path}: its configuration is too large")
     config = json.loads(text)
     if not isinstance(config, dict) or "class_name" not in config or "config" not in config:
-        raise InputError(f"{path}: its configuration is not that of a Keras model")
+        raise InputError(f"{path}: its configuration is not a Keras model")
     return config
 
 
@@ -264,7 +264,7 @@ def _architecture_beside(path: Path, layers: list[str], weights: str) -> Path:
             matches.append((candidate, config))
     if not matches:
         raise InputError(
-            f"{path}: has weights without an architecture, and no JSON file beside it has its "
+            f"{path}: has weights without an architecture, and no JSON file beside it has the same "
             "layers; pass the text of model.to_json() with --architecture model.json, or with "
             "architecture=model.json in a list of models"
         )

@@ -614,7 +614,7 @@ def _is_tensor(value: object) -> bool:
 
 
 def _graph_operation(config: dict) -> tuple[str, dict]:
-    """(function, arguments) by their names in later tf.keras; constants are kept by position."""
+    """(function, arguments) by their names in later tf.keras; constants are listed by position."""
     node = config["node_def"]
     node = json.loads(node) if isinstance(node, str) else node
     function = _GRAPH_OPERATIONS.get(node["op"], node["op"])

@@ -53,7 +53,7 @@ def add_to_archive(path: Path, record: TrainingRecord, training_rows: np.ndarray
 
 
 def update_record(path: Path, **changes: object) -> None:
-    """Change entries of the training record, in any checkpoint; the model stays as it is."""
+    """Change entries of the training record of any checkpoint, leaving the model unchanged."""
     text = json.dumps(read_record(path).replace(**changes).as_json())
     with files.whole_file(path) as temporary:
         if require_checkpoint(path) == "h5":

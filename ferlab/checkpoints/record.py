@@ -65,7 +65,7 @@ class TrainingRecord:
         validation_rows: number of rows of the validation metrics.
         learned_from: teachers, pseudo-labels, unlabelled images.
         resumed_from: the checkpoint whose weights, optimizer and history were continued.
-        initialized_from: the checkpoint whose weights alone were continued.
+        initialized_from: the checkpoint that only the weights were taken from.
         has_unknown_rows: whether the model or its teachers have learned from rows that are not
             among the recorded digests.
         versions: of Python, Keras and its backend, and the device.

@@ -19,9 +19,8 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
         "--batch-size",
         help="compare models or runs in one table and one chart",
         description="Compare checkpoints and run folders in one HTML page, with the chart as PNG "
-        "and the table as CSV beside it. With --data, all are evaluated on the same rows, none of "
-        "which any of them was trained on; without it, the table shows what they record of their "
-        "training.",
+        "and the table as CSV beside it. With --data, all are evaluated on the same rows, which "
+        "none of them was trained on; without it, the table shows their training records.",
         run=run,
     )
     parser.add_argument(

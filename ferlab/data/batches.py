@@ -12,8 +12,8 @@ class Batches(keras.utils.PyDataset):
 
     Without `steps` an epoch is every row once; the last batch may be smaller, none is dropped.
     With `steps` it is that many full batches, which repeat the rows as often as necessary.
-    `shuffle(epoch)` orders the rows by (seed, epoch) alone, and a batch is blended by (seed, epoch,
-    index) alone, so an epoch does not depend on the epochs run before it.
+    `shuffle(epoch)` orders the rows by (seed, epoch) only, and a batch is blended by (seed, epoch,
+    index) only, so an epoch does not depend on the epochs run before it.
     """
 
     def __init__(

@@ -639,8 +639,8 @@ def pick(options: tuple[str, ...], rng: np.random.Generator) -> str:
 def random_head(style: Style, units: Mapping[int, float], rng: np.random.Generator) -> Head:
     """A random person in a style.
 
-    As in drawings by people, wide-open eyes are seldom dots, and a face whose brows express
-    something usually has brows.
+    As in drawings by people, wide-open eyes are seldom dots, and a face with an active brow unit
+    usually has brows.
     """
     eyes = pick(style.eyes, rng)
     if units.get(6, 0.0) > 0.5 and "dots" in style.eyes and rng.random() < 0.3:

@@ -37,7 +37,7 @@ def layer_costs(model: keras.Model) -> list[LayerCost]:
 
     Multiply-adds are counted for convolutions (for transposed ones each input times each of its
     weights, cropped edges included) and dense layers, also inside TimeDistributed. By convention
-    everything else counts 0: biases, normalisation, pooling, activations; and so do recurrent,
+    everything else counts 0: biases, normalization, pooling, activations; and so do recurrent,
     attention and custom layers.
 
     Raises InputError for a model without a graph (a subclass, or a Sequential not yet built) and

@@ -58,7 +58,7 @@ def rows_to_score(
 ) -> tuple[list[Dataset], bool]:
     """(the same labelled rows for each checkpoint, whether one of them was trained on these).
 
-    `held_out.scoring_rows` chooses the rows; images of a folder are read in the size of each
+    `held_out.scoring_rows` selects the rows; images of a folder are read in the size of each
     checkpoint. Raises InputError for data without labels and for a checkpoint of other classes.
     """
     # Folders and archives may have the rows of the final score in a separate part.

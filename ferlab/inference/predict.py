@@ -128,7 +128,7 @@ def speed(checkpoint: Checkpoint, *, batch_size: int, seconds: float) -> Speed:
 def output_indices(checkpoint: Checkpoint, dataset: Dataset) -> np.ndarray:
     """int64 (n,): the index of the model's output for each row's label.
 
-    For a row without a label, that of the largest output. Raises InputError as `predict` does.
+    For a row without a label, the index of the largest output. Raises InputError as `predict` does.
     """
     columns, labels = matching.columns(checkpoint, dataset), dataset.labels
     if not dataset.is_labelled:
@@ -141,7 +141,7 @@ def output_kind(outputs: np.ndarray) -> str:
     """The kind of a model's outputs, float (n, num_classes).
 
     'probabilities' add up to 1; 'independent' are a probability for each class by itself; 'scores'
-    are anything else, and their softmax gives probabilities.
+    are anything else, and their softmax is taken.
     """
     if (outputs < 0).any() or not np.isfinite(outputs).all():
         return "scores"

@@ -80,8 +80,8 @@ def replaced(layer: Any, attribute: str, value: Any) -> Iterator[None]:
 def tapped(layer: keras.layers.Layer, tap: Callable[[Any], Any]) -> Iterator[None]:
     """Pass the layer's outputs through `tap` within the block, at any depth of nesting.
 
-    Keras 3 gives no access to a nested model's tensors: a model from the outer input to an inner
-    output is "not connected", which is why libraries for Grad-CAM fail on such models.
+    Keras 3 has no access to a nested model's tensors: a model from the outer input to an inner
+    output is "not connected", so libraries for Grad-CAM fail on such models.
     """
     original = layer.call
 

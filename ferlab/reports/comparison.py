@@ -165,7 +165,7 @@ def evaluate(
     network = None
     for candidate, dataset in zip(candidates, datasets, strict=True):
         report(f"{candidate.name}:")
-        # Checkpoints of the same network share what the backend has compiled.
+        # Checkpoints of the same network share its compiled functions.
         network = candidate.checkpoint.on_network_of(network)
         result = scoring.evaluate(network, dataset, batch_size=batch_size, report=report)
         gain = None
@@ -351,7 +351,7 @@ def _settings(report: Page, candidates: Sequence[Candidate]) -> None:
     report.heading("Settings and cost")
     header = ("model", "recipe", "batch size", "learning rate", "parameters", "multiply-adds")
     report.table(header, table)
-    report.note("Multiply-adds are those of convolutions and dense layers, per image.")
+    report.note("Multiply-adds of convolutions and dense layers, per image.")
 
 
 def _formatted(value: object, form: str) -> str:

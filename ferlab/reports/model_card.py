@@ -41,14 +41,14 @@ _OTHER = {
 
 
 def card(facts: dict) -> str:
-    """Markdown, from the contents of `pretrained/NAME.json` alone."""
+    """The card as Markdown, from the contents of `pretrained/NAME.json`."""
     name, about = facts["name"], _ABOUT.get(facts["data"]["name"], _OTHER)
     public = facts["scores"].get("public")
     shape = "x".join(map(str, facts["image_shape"]))
     lines = [
         f"# {name}",
         "",
-        f"`pretrained:{name}` can be given wherever ferlab takes a model file. Input: grey levels "
+        f"`pretrained:{name}` can be used wherever ferlab takes a model file. Input: grey levels "
         f"from 0 to 255, {shape}. Output: the probabilities of {len(facts['class_names'])} "
         f"classes: {', '.join(facts['class_names'])}. {facts['parameters']:,} parameters, "
         f"{facts['multiply_adds']:,} multiply-adds per image, {facts['bytes'] / 1e6:.2f} MB.",

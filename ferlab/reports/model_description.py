@@ -1,4 +1,4 @@
-"""A checkpoint in lines of text: what it records, its layers and cost, and how to read it."""
+"""A checkpoint in lines of text: its training record, layers and cost, pixels and classes."""
 
 from collections.abc import Sequence
 

@@ -279,7 +279,7 @@ def _cost(report: Page, checkpoint: Checkpoint, speeds: Sequence[Speed]) -> None
     facts += [(f"time per image, in batches of {speed.batch_size}", str(speed)) for speed in speeds]
     report.facts(facts)
     report.note(
-        "Multiply-adds are those of convolutions and dense layers. Times are medians over batches "
+        "Multiply-adds count convolutions and dense layers. Times are medians over batches "
         "after a warm-up, for images in memory that have the model's size; other processes may "
         "have been running."
     )

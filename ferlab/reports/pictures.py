@@ -1,4 +1,4 @@
-"""Pictures of one model, each saved as a PNG: what the root scripts draw.
+"""Pictures of one model, each saved as a PNG, for the root scripts.
 
 `report` is called with the lines to print: the numbers in the picture, and its path.
 """
@@ -110,7 +110,7 @@ def save_ascent(
 
 
 def save_pseudo_labels(outcome: "Outcome", checkpoint: Path, report: Report = print) -> None:
-    """The pseudo-labels of each round, beside the checkpoint that learned them."""
+    """The pseudo-labels of each round, in a PNG beside the checkpoint."""
     path = checkpoint.with_name(f"{checkpoint.stem}_pseudo.png")
     names = outcome.result.record.class_names
     plots.save(plots.pseudo_labels_figure(outcome.rounds(), names, checkpoint.name), path)
