@@ -1,4 +1,4 @@
-"""The menu of commands beyond the report's scripts.   python -m ferlab --help"""
+"""The menu of commands besides the root scripts.   python -m ferlab --help"""
 
 from ferlab import cli
 from ferlab.commands import (
@@ -31,7 +31,7 @@ COMMANDS = (
 
 @entry_point
 def main() -> None:
-    parser = cli.parser("Commands beyond the report's scripts.")
+    parser = cli.parser("Commands besides the root scripts.")
     parser.prog = "python -m ferlab"
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in COMMANDS:

@@ -40,7 +40,7 @@ _KINDS = (  # (offset, bytes at the offset, type of file)
     (0, b"PAR1", "a Parquet file"),
     *((0, bytes((0x80, protocol)), "a Python pickle") for protocol in range(2, 6)),
 )
-_CONTROL_BYTES = bytes(range(9)) + bytes(range(14, 27))  # which text never contains
+_CONTROL_BYTES = bytes(range(9)) + bytes(range(14, 27))  # text never contains these
 
 
 @contextlib.contextmanager
@@ -66,9 +66,8 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     with _new_file_beside(path) as (temporary, target, missing):
         try:
             yield temporary
-            with temporary.open(
-                "r+b"
-            ) as file:  # Windows cannot sync a file opened for reading only
+            # Windows cannot sync a file opened only for reading.
+            with temporary.open("r+b") as file:
                 os.fsync(file.fileno())
             temporary.replace(target)
             for folder in (target.parent, *(folder.parent for folder in missing)):
@@ -250,7 +249,7 @@ def _new_file_beside(path: str | Path) -> Iterator[tuple[Path, Path, list[Path]]
                 target.parent.mkdir(parents=True, exist_ok=True)
             prefix = _temporary_prefix(target.name)
             file = target.with_name(f"{prefix}{secrets.token_hex(4)}{target.suffix}")
-            file.touch(exist_ok=False)  # with permissions by the umask, as open() does
+            file.touch(exist_ok=False)  # permissions follow the umask, as with open()
             temporary = file
         except (OSError, ValueError) as error:
             raise _not_written(path, error) from error
@@ -281,10 +280,8 @@ def _sync_folder(folder: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in (
-            errno.EINVAL,
-            errno.ENOTSUP,
-        ):  # unsupported by some network file systems
+        # Some network file systems do not support it.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
             raise
     finally:
         os.close(descriptor)

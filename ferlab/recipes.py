@@ -118,7 +118,7 @@ def _count(default: int, help: str, low: int = 1, high: int = 2**32 - 1, **decla
 
 
 def _fraction(default: float, help: str, metavar: str = "FRACTION", **declared: Any) -> Any:
-    """From 0 to below 1."""
+    """A setting from 0 to below 1."""
     return setting(default, metavar, help, low=0, high=1, below=True, **declared)
 
 

@@ -6,7 +6,7 @@ eighth of it, global average pooling.
 
 Sources: He et al. 2016, "Deep Residual Learning for Image Recognition", arXiv 1512.03385 (residual
 blocks and their initialization); Lin et al. 2014, "Network In Network", arXiv 1312.4400 (global
-average pooling in place of dense layers, so that the network takes images of any size).
+average pooling instead of dense layers, which allows images of any size).
 """
 
 import keras
@@ -18,7 +18,7 @@ from models.head import head
 STEMS = ("full", "strided")
 STEM_FILTERS = 32  # a multiple of 16: with 24, batch normalization takes five times as long
 STAGE_FILTERS = (48, 128, 224)
-STAGE_BLOCKS = (1, 1, 1)  # of two convolutions each, after the first convolution of the stage
+STAGE_BLOCKS = (1, 1, 1)  # two convolutions each, after the first convolution of the stage
 POOLINGS = ("average", "max", "flatten")
 
 
@@ -36,8 +36,8 @@ def resnet(
 
     stem: "full", two 3x3 convolutions and pooling, or "strided", one 5x5 convolution of stride 2,
         which is about twice as fast on a CPU and less accurate.
-    pooling: of the last stage's feature maps, one of POOLINGS; "flatten" ties the network to one
-        image size.
+    pooling: how the last stage's feature maps are pooled, one of POOLINGS; "flatten" ties the
+        network to one image size.
     """
     smallest = 2 ** len(stage_filters)
     if min(image_shape[:2]) < smallest:

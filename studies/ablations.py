@@ -26,7 +26,14 @@ from ferlab import cli
 from ferlab.errors import InputError, entry_point
 
 SIDE, FOLD, FOLDS = 32, 2400, 11
-TEACHERS = ("base", "ema", "mixup", "erase", "deeper", "adamw")  # of the row `distillation`
+TEACHERS = (
+    "base",
+    "ema",
+    "mixup",
+    "erase",
+    "deeper",
+    "adamw",
+)  # rows whose models teach the row `distillation`
 PLAIN = {"shift": 0.0, "horizontal_flip": False}
 WHOLE = {"progressive_scale": 0.0, "progressive_fraction": 0.0}
 SMALL = {"stem": "strided", "stem_filters": 32, "stage_filters": (48, 112, 224)}

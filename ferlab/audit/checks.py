@@ -16,7 +16,7 @@ from ferlab.errors import InputError, a_few
 # In grey levels. In FER-2013 twelve images are constant, two have a standard deviation of 0.6 and
 # 4.1 and show nothing; the next, 9.1, is a face in the dark.
 BLANK_DEVIATION = 6.0
-FLAT_FRACTION = 0.6  # of the pixels; in FER-2013 signs and texts reach it, but no face does
+FLAT_FRACTION = 0.6  # share of pixels of one level; in FER-2013 only signs and texts exceed it
 _CHUNK = 1 << 22  # grey levels processed at once
 _ODD_SIZE = 4.0  # factor by which a side may differ from the median
 _ODD_ASPECT = 2.0  # factor by which width / height may differ from the median
@@ -104,7 +104,7 @@ def conflicts(rows: Rows, groups: np.ndarray) -> list[np.ndarray]:
 def copies_between(rows: Rows, groups: np.ndarray) -> np.ndarray:
     """int64 (parts, parts): the number of images of part i with a copy in part j.
 
-    On the diagonal: the number of images beyond the first of each group within the part.
+    On the diagonal: the number of images within the part that are not the first of their group.
     groups: int (n,), equal for copies
     """
     count = len(rows.parts)

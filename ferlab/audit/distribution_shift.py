@@ -47,7 +47,7 @@ class Comparison:
     first, second: the names of the parts
     first_shares, second_shares: float64 (num_classes,), class frequencies; None without labels
     brightness, contrast: difference of the images' means and standard deviations, in grey levels
-    auc: of a classifier that separates the two; None with fewer than 20 distinct images in a part
+    auc: AUC of a classifier that separates them; None with fewer than 20 distinct images in one
     """
 
     first: str
@@ -94,7 +94,7 @@ def _compare(
 
 
 def _sample(rows: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """At most SAMPLE of these rows, in their order."""
+    """A random sample of at most SAMPLE of these rows, in their order."""
     return np.sort(generator.choice(rows, min(SAMPLE, len(rows)), replace=False))
 
 

@@ -19,7 +19,7 @@ from ferlab.data import Dataset
 from ferlab.errors import InputError
 
 FOLDS = 5
-STRENGTH = 0.01  # scikit-learn's C: strong regularisation, so that single wrong labels matter less
+STRENGTH = 0.01  # scikit-learn's C: strong regularization, against single wrong labels
 MAX_FEATURES = 256  # principal components of a model's features
 
 

@@ -159,7 +159,7 @@ def _with_usage(datasets: list[Dataset]) -> list[Dataset]:
 def _parts(
     name: str, dataset: Dataset, *, usage: str, role: data.Role, start: int, may_train: bool
 ) -> list[Part]:
-    """The parts of one dataset. usage: of all rows, where the dataset has no usage column."""
+    """The parts of one dataset. usage: the usage of all rows if there is no usage column."""
     rows_by_usage = {usage: np.arange(len(dataset))}
     if dataset.usage is not None:
         rows_by_usage = {

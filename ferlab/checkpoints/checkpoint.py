@@ -189,7 +189,7 @@ def _halved(whole: io.BytesIO) -> io.BytesIO:
 def _copy_halved(source: "h5py.Group", target: "h5py.Group") -> None:
     """Copy a group, converting float32 kernels to float16.
 
-    Arrays with one number per channel stay as they are: they are small, and float16 has neither the
+    Arrays with one number per channel stay float32: they are small, and float16 has neither the
     range nor the precision for means and variances.
     """
     import h5py

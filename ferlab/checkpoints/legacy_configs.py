@@ -356,7 +356,7 @@ class _Repairer:
         if not self.channels_first or entry["class_name"] not in ("Flatten", "Reshape"):
             return ()
         if _settings(entry).get("data_format") == "channels_first":
-            return ()  # such a Flatten moves the channels last itself
+            return ()  # a Flatten with this setting moves the channels last itself
         if entry["class_name"] == "Reshape":
             raise self.error(f"{_title(entry)} reshapes images of channels_first")
         return (self.permutation(entry, "permute", [3, 1, 2]),)
@@ -475,9 +475,8 @@ class _Repairer:
         if kind == "ThresholdedReLU":
             settings = {"threshold": entry["config"]["theta"], "name": self.name_of(entry)}
             return _layer("ReLU", settings)
-        if ">" in str(
-            entry.get("registered_name")
-        ):  # a custom class with the name of a Keras layer
+        # A custom class may have the name of a Keras layer.
+        if ">" in str(entry.get("registered_name")):
             kind = entry["registered_name"]
         kind = _CLASSES.get(kind, kind)
         if kind in _OUTPUT_NO_IMAGES or kind.startswith("Global"):
@@ -674,7 +673,7 @@ def _input_shape(entries: list) -> list | None:
 
 
 def _node_shifts(config: dict) -> dict[str, int]:
-    """By how much node indices in references to a layer exceed its number of nodes."""
+    """For each layer, the excess of node indices in references over its number of nodes."""
     counts = {entry["name"]: len(entry.get("inbound_nodes") or [0]) for entry in config["layers"]}
     largest: dict[str, int] = {}
     nodes = [node for entry in config["layers"] for node in entry.get("inbound_nodes") or []]

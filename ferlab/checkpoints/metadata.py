@@ -117,7 +117,7 @@ def read_training_rows(path: Path) -> np.ndarray | None:
         else:
             content = _member(path, ROWS_MEMBER)
             rows = content and np.load(io.BytesIO(content), allow_pickle=False)
-    except Exception as error:  # as above
+    except Exception as error:  # h5py and zipfile raise almost anything for a damaged file
         raise InputError(f"{path}: its training rows cannot be read: {one_line(error)}") from error
     if rows is None:
         return None

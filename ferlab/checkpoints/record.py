@@ -15,7 +15,7 @@ from typing import Any, Self
 from ferlab.errors import InputError
 
 ROOT = Path(__file__).parents[2]
-FORMER_NAMES = {  # of ferlab 0.1
+FORMER_NAMES = {  # names in ferlab 0.1
     "objective": "learned_from",
     "previous": "resumed_from",
     "origin": "initialized_from",
@@ -58,7 +58,7 @@ class TrainingRecord:
         image_shape: (height, width, channels) of the images.
         pixels: a key of PIXEL_SCALES: how the model expects its pixels.
         recipe: the settings, by name, as they were written; see `recipes.from_record`.
-        seed: of the initial weights, the order of the images and their augmentation.
+        seed: random seed of the initial weights, the order of the images and augmentation.
         history: for each metric its value after each epoch.
         phases: for each training in the history, its first epoch and the name of its recipe.
         data: `source`, the file's name, and `fingerprint` of the training rows.
@@ -69,7 +69,7 @@ class TrainingRecord:
         has_unknown_rows: whether the model or its teachers have learned from rows that are not
             among the recorded digests.
         versions: of Python, Keras and its backend, and the device.
-        git_commit: of ferlab, followed by " (modified)" where files differed from it.
+        git_commit: commit of ferlab, followed by " (modified)" if files differed from it.
         created: date and time in UTC, ISO 8601.
         temperature: divides the logits, to calibrate the probabilities.
         optimizer: Keras's configuration of the optimizer whose state is in the file.

@@ -10,7 +10,7 @@ from ferlab.errors import InputError
 from ferlab.recipes import Recipe, get_recipe
 
 MAX_MEMBERS = 10_000
-MAX_SEED = 2**31 - 1  # of the first training, so that the last one's is a seed too
+MAX_SEED = 2**31 - 1  # maximum of the first training; later ones are larger
 
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:

@@ -32,7 +32,7 @@ _MAX_NAME = (
     200  # characters of an id or usage; a NumPy array reserves the longest length for every row
 )
 _GREY_LEVELS = {str(level).encode(): level for level in range(256)}
-_CHUNK_BYTES = 1 << 18  # of pixel text; fits into the processor's cache
+_CHUNK_BYTES = 1 << 18  # pixel text per chunk; fits into the processor's cache
 
 
 class _Columns(NamedTuple):
@@ -334,7 +334,7 @@ def _rows(
 
 def _known_labels(class_names: tuple[str, ...]) -> dict[bytes, int]:
     known = {name.encode(errors="surrogateescape"): i for i, name in enumerate(class_names)}
-    if not any(name.isdecimal() for name in class_names):  # otherwise '1' is a name
+    if not any(name.isdecimal() for name in class_names):  # else '1' is a name
         known |= {str(i).encode(): i for i in range(len(class_names))}
     return known | {b"": UNLABELLED, str(UNLABELLED).encode(): UNLABELLED}
 

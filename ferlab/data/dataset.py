@@ -98,9 +98,8 @@ class Dataset:
     def take(self, rows: np.ndarray | Sequence[int]) -> Self:
         """The rows selected by an index array, in its order, or by a boolean mask."""
         rows = np.asarray(rows)
-        rows = (
-            rows if rows.dtype == bool else rows.astype(np.intp)
-        )  # NumPy makes an empty list float
+        if rows.dtype != bool:
+            rows = rows.astype(np.intp)  # NumPy converts an empty list to float
         return dataclasses.replace(
             self,
             images=self.images[rows],
@@ -239,7 +238,7 @@ class Dataset:
             return validation
         if not 0 < validation < 1:
             raise self._error("validation must be a fraction between 0 and 1", validation)
-        count = rows - int(rows * (1 - validation))  # as Keras rounds
+        count = rows - int(rows * (1 - validation))  # rounded as in Keras
         return max(1, min(count, rows - 1))
 
     def _require_labels(self, rows: np.ndarray) -> None:

@@ -131,7 +131,7 @@ def calibration_lines(
 ) -> list[str]:
     """The expected calibration error as lines to print; none without labelled rows.
 
-    temperature: of the checkpoint; None if none was fitted.
+    temperature: the checkpoint's temperature; None if none was fitted.
     """
     count = int((labels >= 0).sum())
     if not count:

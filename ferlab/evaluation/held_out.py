@@ -45,7 +45,7 @@ def tuning_rows(
     if is_trained_on.all():
         raise InputError(
             f"{dataset.source}: requires labelled rows that no model was trained on. "
-            f"Received: {len(rows):,} labelled rows, {is_trained_on.sum():,} of them trained on"
+            f"Received: {len(rows):,} labelled rows, {is_trained_on.sum():,} of them training rows"
         )
     return dataset.take(rows[~is_trained_on])
 

@@ -56,7 +56,7 @@ def rows_to_score(
     usage: str | None = None,
     report: Callable[[str], None],
 ) -> tuple[list[Dataset], bool]:
-    """(the same labelled rows for each checkpoint, whether one of them was trained on these).
+    """(the same labelled rows for each checkpoint, whether a checkpoint was trained on them).
 
     `held_out.scoring_rows` selects the rows; images of a folder are read in the size of each
     checkpoint. Raises InputError for data without labels and for a checkpoint of other classes.

@@ -9,15 +9,15 @@ from ferlab.evaluation import metrics
 from ferlab.evaluation.metrics import Proportion
 from ferlab.inference import ensemble_selection, voting
 
-FOLDS = 5  # of the cross-validation
+FOLDS = 5  # folds of the cross-validation
 
 
 @dataclass(frozen=True)
 class VoteScores:
     """Accuracies on the rows that the weights were fitted on, which makes `fitted` optimistic.
 
-    best_member: an index. cross_validated: each fold by weights fitted on the others; None for
-    fewer rows than FOLDS.
+    best_member: an index. cross_validated: each fold predicted with weights fitted on the others;
+    None for fewer rows than FOLDS.
     """
 
     best_member: int

@@ -42,7 +42,7 @@ class VoteCache:
         tta: str,
         engine: str,
     ) -> str:
-        """The name of a member's entry. fingerprint: of the data without labels.
+        """The name of a member's entry. fingerprint: fingerprint of the data without labels.
 
         Raises InputError if the checkpoint's architecture cannot be read.
         """

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from ferlab.evaluation.costs import LayerCost
     from ferlab.interpretation.network import Network
 
-STEP_SIZE = 6.0  # root mean square of a step, in grey levels; decays to a tenth of it
-RESTARTS = 8  # from new noise, for a unit without a gradient
+STEP_SIZE = 6.0  # root mean square of a step, in grey levels; decays to a tenth
+RESTARTS = 8  # maximum restarts from new noise, for a unit without a gradient
 RESTART_NOISE = 80.0  # standard deviation of that noise, in grey levels
 BATCH_PIXELS = 128 * 48 * 48
 MAX_UNITS = 512  # maximum number of units of a layer in one picture
@@ -59,7 +59,8 @@ class Target:
     """Units to maximize.
 
     layer: the layer that they belong to, or None for the model's outputs before the softmax.
-    units: int (n,). names: of the units. name: of the layer or the class. title: for a picture.
+    units: int (n,). names: names of the units. name: name of the layer or class. title: title
+    of a picture.
     """
 
     layer: "LayerCost | None"
@@ -141,7 +142,7 @@ def maximize(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Ascent:
-    """For each unit an image that maximizes its activation, many in a batch.
+    """Compute an image for each unit that maximizes its activation, in batches.
 
     layer: the layer of the units; None for the model's outputs, before the softmax.
     units: int (n,). progress: called with (steps done, total steps).

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ferlab.evaluation.costs import LayerCost
     from ferlab.interpretation.network import Network
 
-PATCHES = 48  # per side: in a larger image, square patches of pixels are changed together
+PATCHES = 48  # maximum per side; in larger images, square patches of pixels are changed together
 BATCH_PIXELS = 256 * 48 * 48  # pixels in a batch, so that batches of large images fit in memory
 NOISE = 0.05  # standard deviation of SmoothGrad's noise, as a fraction of the image's range
 SAMPLES = 10  # noisy copies for SmoothGrad
@@ -255,7 +255,7 @@ class Method:
     """A saliency method.
 
     function: (network, images, targets, options) -> maps.
-    title: of its column in a picture; may have two lines.
+    title: title of its column in a picture, of one or two lines.
     help: a phrase for command-line help.
     is_coarse: whether it has the resolution of a layer's maps, and so is drawn over the image.
     passes: forward passes for one image of a shape, where that is more than a few.

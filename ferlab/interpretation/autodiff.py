@@ -8,7 +8,7 @@ from typing import Any
 
 from ferlab.backend import keras
 
-# Of arrays or tensors, float32 unless stated otherwise.
+# A function of arrays or tensors, float32 unless stated otherwise.
 Function = Callable[..., Any]
 
 
@@ -31,7 +31,7 @@ def compiled(function: Function) -> Function:
 
 
 def gradient(function: Function) -> Function:
-    """For `function(x, *others) -> (sum, outputs)`, a function that returns (gradient, outputs).
+    """Turn `function(x, *others) -> (sum, outputs)` into one that returns (gradient, outputs).
 
     The gradient of the sum with respect to x has the shape of x, and is 0 where the sum does not
     depend on x. If the rows of x are independent, so are their gradients.

@@ -29,7 +29,7 @@ def rows_by_name(dataset: Dataset, names: Sequence[str]) -> list[int]:
 
 
 def one_per_class(labels: np.ndarray, predicted: np.ndarray) -> list[int]:
-    """For each label the first row predicted correctly, or else its first row; both int (n,)."""
+    """The first correctly predicted row of each class, else its first row. Both are int (n,)."""
     rows = []
     for label in np.unique(labels):
         of_class = np.flatnonzero(labels == label)

@@ -15,7 +15,7 @@ from ferlab.evaluation.costs import LayerCost
 from ferlab.interpretation import autodiff
 
 ops = keras.ops
-MAX_NAMES = 40  # in an error message
+MAX_NAMES = 40  # maximum number of layer names in an error message
 BORDER = 8  # the border of a map is an eighth of its side
 
 

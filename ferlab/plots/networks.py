@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 KERAS_DPI, MAX_LAYERS = 72, 60  # a layer is 130 pixels high at 72 dots per inch
 BOXES_PER_COLUMN = 18
 BOX_WIDTH, BOX_HEIGHT, BOX_STEP, COLUMN_GAP = 3.6, 0.46, 0.66, 0.75  # inches
-KIND_COLOURS = {  # by a part of the layer's kind
+KIND_COLOURS = {  # by a substring of the layer's kind
     "Conv": "#CFE3F1",
     "Dense": "#FBE0CC",
     "Pool": "#CDEBE0",
@@ -134,7 +134,7 @@ def _description(layer: LayerCost) -> str:
 
 
 def _arrow(axes: "Axes", source: tuple[float, float], target: tuple[float, float]) -> None:
-    """From one box to another, both by their top left corners, around those between them."""
+    """Draw an arrow between two boxes, given their top left corners, around other boxes."""
     (left, top), (target_left, target_top) = source, target
     style = {"arrowstyle": "-|>", "mutation_scale": 8, "lw": 0.8, "color": "k"}
     right, middle = left + BOX_WIDTH, top - BOX_HEIGHT / 2

@@ -66,7 +66,7 @@ def pseudo_labels_figure(
     class_names: Sequence[str],
     title: str,
 ) -> "Figure":
-    """For each round the pseudo-labels by class, and their accuracy by confidence.
+    """The pseudo-labels of each round by class, and their accuracy by confidence.
 
     rounds: the name of the predictor, its pseudo-labels, int64 (n,), -1 below the threshold, its
     probabilities, float32 (n, num_classes), and the true labels, int64 (n,), -1 where unknown.

@@ -125,11 +125,11 @@ def comparison_figure(
 ) -> "Figure":
     """Models side by side: measures, validation accuracy by epoch, and cost.
 
-    names: of the models, from top to bottom.
-    measures: by name, a share from 0 to 1 for each model, drawn with its interval if it has one;
-        None is left out. The first measure is also drawn against the cost.
-    val_accuracies: by epoch, empty if unknown.
-    multiply_adds: per image. Not drawn if all are equal.
+    names: names of the models, from top to bottom.
+    measures: for each measure, by name, a share from 0 to 1 for each model, drawn with its
+        interval if it has one; None is left out. The first measure is also drawn against the cost.
+    val_accuracies: validation accuracy of each model by epoch, empty if unknown.
+    multiply_adds: multiply-adds per image of each model. Not drawn if all are equal.
 
     For more than 12 models only the measures are drawn, since their lines would be
     indistinguishable.

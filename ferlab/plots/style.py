@@ -38,8 +38,7 @@ def png(figure: "Figure") -> bytes:
     """The figure as the bytes of a PNG file."""
     buffer = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", message="Glyph"
-        )  # a box is drawn for characters that the font lacks
+        # A box is drawn for characters that the font lacks.
+        warnings.filterwarnings("ignore", message="Glyph")
         figure.savefig(buffer, format="png", dpi=DPI)
     return buffer.getvalue()

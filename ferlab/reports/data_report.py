@@ -24,7 +24,7 @@ from ferlab.labels import UNLABELLED
 from ferlab.reports.page import Page
 
 EXAMPLES = 100  # images in the first figure
-_MAX_IMAGES = 40  # in any other figure of single images
+_MAX_IMAGES = 40  # images in each of the other figures of single images
 _MAX_ISSUES = 50  # label issues in the figure and the table
 _IMAGES_OF_A_GROUP = 3
 _LEVELS = (0.999, 0.99, 0.98, 0.95)
@@ -34,7 +34,7 @@ _LEVELS = (0.999, 0.99, 0.98, 0.95)
 class Audit:
     """The results of `check`.
 
-    sizes: of the image files of each folder
+    sizes: sizes of the image files of each folder
     similarity: minimum correlation of two copies
     removed: the rows that a cleaned copy leaves out; cleaned: its folder, if it was written
     label_search: None without models
@@ -79,7 +79,7 @@ def summary(audit: Audit) -> list[str]:
     lines = [_part_line(rows, part.name, part.rows) for part in rows.parts]
     copies, between = findings.copies, copies_between(rows, findings.groups)
     lines.append(
-        f"copies: {len(copies):,} beyond the first of each group ({_kinds_of_copies(findings)}; "
+        f"copies: {len(copies):,} without the first of each group ({_kinds_of_copies(findings)}; "
         f"correlation {audit.similarity} or more)"
     )
     for one, first in enumerate(rows.parts):
@@ -253,7 +253,7 @@ def _copies(report: Page, audit: Audit) -> None:
             for name, line in zip(names, between.tolist(), strict=True)
         ],
     )
-    report.note("On the diagonal: images beyond the first of each group of copies.")
+    report.note("On the diagonal: copies within the part, without the first image of each group.")
     _copy_figures(report, rows, findings)
 
 

@@ -97,7 +97,7 @@ def save_ascent(
 ) -> None:
     """The image of each unit with its activation."""
     if ascent.dead.any():
-        report(f"{ascent.dead.sum()} of them are dead: no image tried has a gradient")
+        report(f"{ascent.dead.sum()} units are dead: the gradient is 0 on every image tried")
     labels = [
         f"{name}: dead" if dead else f"{name}: {activation:.3g}"
         for name, activation, dead in zip(

@@ -55,7 +55,9 @@ def _erasing(fraction: float) -> keras.layers.Layer:
     )
 
 
-LAYERS: dict[str, Callable[[float], keras.layers.Layer]] = {  # by setting, in order
+LAYERS: dict[
+    str, Callable[[float], keras.layers.Layer]
+] = {  # by setting, in the order of application
     "horizontal_flip": _flip,
     "shift": _shift,
     "rotation": _rotation,

@@ -178,7 +178,7 @@ class StopOnNonFinite(keras.callbacks.Callback):
         self.checkpoint, self.saved_model = checkpoint, checkpoint.saved_model
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        self.epoch = epoch + 1  # as the progress bar counts
+        self.epoch = epoch + 1  # counted from 1, as in the progress bar
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         loss = (logs or {})["loss"]  # the mean over the epoch so far, which stays non-finite

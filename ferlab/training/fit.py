@@ -248,9 +248,8 @@ class _Training:
         sections = _sections(recipe, self.start.epoch)
         remaining = [section for section in sections if section.epochs.stop > epoch]
         section = (remaining or sections)[0 if remaining else -1]
-        settings = self.compile(
-            section
-        )  # even if no epoch remains, so that the saved model can be resumed
+        # Even if no epoch remains, so that training can be continued from the saved model.
+        settings = self.compile(section)
         with runs.Log(self.run.path / "log.txt") as log:
             self.announce(log, settings["optimizer"])
             if remaining:

@@ -87,7 +87,7 @@ def select(
     *,
     truth: np.ndarray,
 ) -> PseudoLabels:
-    """Label each row by its most probable class, if that reaches the class's threshold.
+    """Label each row with its most probable class if the confidence reaches the class's threshold.
 
     probabilities: float32 (n, num_classes). truth: as in `PseudoLabels`.
     """

@@ -29,7 +29,7 @@ CONFIG_NAME = "config.json"
 MARK_NAME = "result.json"
 LOCK_NAME = ".lock"
 QUICK = {CONFIG_NAME, "environment.json", "log.txt", "history.csv"}  # without training results
-FORMER_NAMES = {  # of settings, in the folders of ferlab 0.1
+FORMER_NAMES = {  # names of settings in the folders of ferlab 0.1
     "objective": "learned_from",
     "previous": "resume_from",
     "origin": "initialized_from",
@@ -159,9 +159,8 @@ class _Lock:
             return
         self.is_held = False
         if self.lock.lock_counter == 1:
-            with contextlib.suppress(
-                OSError
-            ):  # another user's file, or Windows, where filelock removes it
+            # It fails for another user's file and on Windows, where filelock removes it.
+            with contextlib.suppress(OSError):
                 self.path.unlink()  # before the release, so that waiting processes notice
         self.lock.release()
 
@@ -275,9 +274,8 @@ class Log:
 
     def __enter__(self) -> Self:
         with files.written(self.path):
-            self.file = self.path.open(
-                "ab", buffering=0
-            )  # no buffered data remains if the disk is full
+            # Unbuffered: on a full disk, closing it must not write.
+            self.file = self.path.open("ab", buffering=0)
         return self
 
     def __exit__(self, *error: object) -> None:

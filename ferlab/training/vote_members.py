@@ -27,7 +27,7 @@ class VoteTraining:
     """Trainings whose last epochs are the members of a vote.
 
     recipes: the trainings alternate between them. members: number of checkpoints in the vote.
-    snapshots: members per training. seed: of the first training; each further one adds 1.
+    snapshots: members per training. seed: seed of the first training; each further training adds 1.
     """
 
     out_dir: Path
