@@ -85,5 +85,5 @@ def rebuild(
 
 
 def _weight_decay(recipe: Recipe) -> float | None:
-    """None for no weight decay, as Keras expects, except 0 for AdamW, which requires a number."""
+    """The value for Keras: None for no weight decay, except for AdamW, which requires a number."""
     return recipe.weight_decay or (0.0 if recipe.optimizer == "adamw" else None)

@@ -167,7 +167,7 @@ def parse_class_thresholds(text: str) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Phase:
-    """Consecutive epochs that are trained alike.
+    """Consecutive epochs with the same training settings.
 
     epochs: their numbers, counted from 0.
     scale: of the images' sides, from 0 to below 1; None for whole images.

@@ -1,4 +1,4 @@
-"""The architectures, one a file. `MODELS` is the registry; `build_model` builds one by name.
+"""The architectures, one per file. `MODELS` is the registry; `build_model` builds one by name.
 
 A builder takes the image shape (height, width, channels) and the number of classes. It returns an
 uncompiled functional model that takes raw pixels, 0 to 255, and outputs a probability for each

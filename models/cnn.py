@@ -16,7 +16,7 @@ DENSE_UNITS = (256, 128, 64)
 
 
 def cnn(image_shape: tuple[int, int, int], num_classes: int) -> keras.Model:
-    """Build it for images of 8x8 or more; `models` describes the arguments and the result."""
+    """Build the CNN, for images of 8x8 or more; see `models` for arguments and result."""
     if min(image_shape[:2]) < 2 ** len(BLOCK_FILTERS):
         raise InputError(f"model cnn requires images of 8x8 or more. Received: {image_shape}")
     images = keras.Input(image_shape, name="images")

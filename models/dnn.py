@@ -13,7 +13,7 @@ DENSE_UNITS = (512, 512, 512, 256)
 
 
 def dnn(image_shape: tuple[int, int, int], num_classes: int) -> keras.Model:
-    """Build it for images of any size; `models` describes the arguments and the result."""
+    """Build the DNN, for images of any size; see `models` for arguments and result."""
     images = keras.Input(image_shape, name="images")
     x = layers.Rescaling(1 / 255, name="rescale")(images)
     x = layers.Flatten(name="flatten")(x)

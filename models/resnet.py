@@ -1,4 +1,4 @@
-"""A small residual network: narrow where the images are large, wide where they are small.
+"""A small residual network: few channels at high resolution, many at low resolution.
 
 For 48x48 grey images and 7 classes: 1,580,327 trainable parameters, 0.15 G multiply-adds. Two
 3x3 convolutions at full resolution, three stages of 3x3 convolutions at a half, a quarter and an
@@ -32,7 +32,7 @@ def resnet(
     stage_blocks: tuple[int, ...] = STAGE_BLOCKS,
     pooling: str = "average",
 ) -> keras.Model:
-    """Build it for images of 8x8 or more; `models` describes a builder's arguments and result.
+    """Build the ResNet, for images of 8x8 or more; see `models` for arguments and result.
 
     stem: "full", two 3x3 convolutions and pooling, or "strided", one 5x5 convolution of stride 2,
         which is about twice as fast on a CPU and less accurate.

@@ -250,7 +250,7 @@ def removed_rows(args: argparse.Namespace, removed: str) -> np.ndarray:
 
 
 def find_rows(args: argparse.Namespace, removed: str) -> np.ndarray:
-    """Near copies or blank images, in the original size: 32x32 pixels are too few."""
+    """Find near copies and blank images, in the original size, as 32x32 pixels are too few."""
     from ferlab import data
     from ferlab.audit import checks, duplicates
 

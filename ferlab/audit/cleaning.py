@@ -1,4 +1,4 @@
-"""Which rows to remove before training, and copies of the data without them."""
+"""Select rows to remove before training, and write copies of the data without them."""
 
 import csv
 import dataclasses
@@ -50,7 +50,7 @@ class Removal:
 def removals(
     rows: Rows, findings: Findings, reasons: Collection[str], wrong: Sequence[int] = ()
 ) -> list[Removal]:
-    """The rows to remove, in order: labelled training rows, and never any others.
+    """The rows to remove, in order; only labelled training rows are ever removed.
 
     reasons: keys of REASONS
     wrong: rows whose label is likely wrong

@@ -117,7 +117,7 @@ def _difference(first: np.ndarray, second: np.ndarray) -> Difference:
 def _two_sample_auc(first: np.ndarray, second: np.ndarray, groups: np.ndarray) -> TwoSampleAUC:
     """AUC of a cross-validated logistic regression on thumbnails and their squares.
 
-    Copies stay in one fold: the classifier would otherwise recognise a training image's copy.
+    Copies stay in one fold: the classifier would otherwise recognize a training image's copy.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import roc_auc_score

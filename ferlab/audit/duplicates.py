@@ -139,8 +139,8 @@ def _candidates(
     small: np.ndarray, threshold: float
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray, bool]]:
     """Pairs whose thumbnails' correlation reaches the threshold: (rows done, a, b, mirrored)."""
-    upright = _standardised(small)
-    flipped = _standardised(small[:, :, ::-1])
+    upright = _standardized(small)
+    flipped = _standardized(small[:, :, ::-1])
     for top in range(0, len(small), _ROWS):
         block = upright[top : top + _ROWS]
         for left in range(top, len(small), _COLUMNS):
@@ -151,7 +151,7 @@ def _candidates(
                 yield top, a[a < b], b[a < b], mirrored
 
 
-def _standardised(images: np.ndarray) -> np.ndarray:
+def _standardized(images: np.ndarray) -> np.ndarray:
     """float32 (n, values) of mean 0 and norm 1, so that dot products are correlations."""
     values = images.reshape(len(images), math.prod(images.shape[1:])).astype(np.float32)
     values -= values.mean(axis=1, keepdims=True)
@@ -170,7 +170,7 @@ def _correlations(
         other = images[second[chunk]]
         other = other[:, :, ::-1] if mirrored else other
         correlation[chunk] = np.einsum(
-            "ij,ij->i", _standardised(images[first[chunk]]), _standardised(other)
+            "ij,ij->i", _standardized(images[first[chunk]]), _standardized(other)
         )
     return np.minimum(correlation, 1)
 

@@ -149,7 +149,7 @@ def _require_enough(labels: np.ndarray, groups: np.ndarray, class_names: tuple[s
 
 
 def find_label_issues(labels: np.ndarray, probabilities: np.ndarray) -> LabelIssues:
-    """The off-diagonal rows of the confident joint, ranked by normalised margin.
+    """The off-diagonal rows of the confident joint, ranked by normalized margin.
 
     labels: int64 (n,), 0 and above; probabilities: float (n, num_classes), out of sample
 

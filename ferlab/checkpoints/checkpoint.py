@@ -38,7 +38,7 @@ LIKELY_SIDES = (48, 64, 96, 128, 224)  # pixels; tried when a configuration has 
 
 @dataclass
 class Checkpoint:
-    """An opened checkpoint.
+    """A loaded checkpoint.
 
     class_names: None if neither the file nor the user specifies them. pixels: a key of
     PIXEL_SCALES. record: empty when the file has none. vintage: the Keras version that wrote it.
@@ -90,7 +90,7 @@ class Checkpoint:
         return dataclasses.replace(self, model=opened.model, _raw_model=None)
 
     def with_model(self, model: "keras.Model") -> Self:
-        """This checkpoint with another model for the same pixels, such as a part of its own."""
+        """This checkpoint with another model for the same pixels, such as a part of its model."""
         return dataclasses.replace(self, model=model, _raw_model=None)
 
     def sized_model(self) -> "keras.Model":

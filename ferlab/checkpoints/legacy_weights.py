@@ -211,7 +211,7 @@ class _Loader:
         return value
 
     def variance_of_keras_1(self, epsilon: float, value: np.ndarray) -> np.ndarray:
-        """The variance from `running_std`, which held it since 1.0.6, on Theano since 1.0.8."""
+        """The variance from `running_std`, which contains it since Keras 1.0.6 (Theano: 1.0.8)."""
         version = tuple(map(int, re.findall(r"\d+", self.contents.keras_version)[:3])) or (1, 0, 0)
         if version < (1, 0, 6) or (self.is_theano and version == (1, 0, 6)):
             return (value + epsilon) ** 2 - epsilon

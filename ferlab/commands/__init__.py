@@ -1,1 +1,1 @@
-"""The commands of `python -m ferlab`, one a file: `add_parser` registers, `run` does the work."""
+"""The commands of `python -m ferlab`, one per file: `add_parser` registers, `run` does the work."""

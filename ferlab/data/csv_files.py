@@ -404,7 +404,7 @@ def _parse_pixels(path: str | Path, rows: list[_Row], count: int, separator: byt
 def _parse_tidy_pixels(texts: list[bytes], count: int, separator: bytes) -> np.ndarray | None:
     """Parse numbers of up to three digits with single separators: uint8 (len(texts), count).
 
-    None for any other text. Vectorised over all bytes: the number that ends at a byte is its digit
+    None for any other text. Vectorized over all bytes: the number that ends at a byte is its digit
     plus ten times the digit before it plus a hundred times the digit before that.
     """
     padded = np.frombuffer(3 * separator + separator.join(texts) + separator, dtype=np.uint8)

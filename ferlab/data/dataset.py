@@ -166,7 +166,7 @@ class Dataset:
         elif self.usage is None:
             raise self._error("has no usage column to select rows by", usage)
         else:
-            rows = np.flatnonzero(_normalised(self.usage) == usage.strip().lower())
+            rows = np.flatnonzero(_normalized(self.usage) == usage.strip().lower())
         if not len(rows):
             raise self._error(f"usage must be one of {self._usages()}", usage or "Training")
         return self.take(rows)
@@ -200,7 +200,7 @@ class Dataset:
         """Indices of the rows of usage 'Training' or 'train'; all rows where there is no usage."""
         if self.usage is None:
             return np.arange(len(self))
-        return np.flatnonzero(np.isin(_normalised(self.usage), TRAINING_USAGES))
+        return np.flatnonzero(np.isin(_normalized(self.usage), TRAINING_USAGES))
 
     def _rows_of_usage(self, usage: str) -> np.ndarray:
         if usage.strip().lower() in SCORING_USAGES:
@@ -209,7 +209,7 @@ class Dataset:
             )
         if self.usage is None:
             raise self._error("has no usage column to select validation rows by", usage)
-        rows = np.flatnonzero(_normalised(self.usage) == usage.strip().lower())
+        rows = np.flatnonzero(_normalized(self.usage) == usage.strip().lower())
         if usage.strip().lower() in TRAINING_USAGES or not len(rows):
             rule = f"validation must be a usage other than Training, one of {self._usages()}"
             raise self._error(rule, usage)
@@ -288,7 +288,7 @@ def describe(image_shape: tuple[int, ...]) -> str:
     return "x".join(map(str, image_shape))
 
 
-def _normalised(usage: np.ndarray) -> np.ndarray:
+def _normalized(usage: np.ndarray) -> np.ndarray:
     return np.strings.lower(np.strings.strip(usage))
 
 

@@ -26,7 +26,7 @@ class Proportion:
 
 
 def accuracy(labels: np.ndarray, predicted: np.ndarray) -> Proportion:
-    """The proportion of rows, int (n,) each, with the label predicted; n is at least 1.
+    """The proportion of rows predicted correctly; both are int (n,), n at least 1.
 
     >>> import numpy as np
     >>> str(accuracy(np.array([3, 3, 0, 6]), np.array([3, 3, 2, 6])))

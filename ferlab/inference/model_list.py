@@ -61,7 +61,7 @@ def read(path: Path) -> list[Member]:
 
 
 def members_of(path: Path) -> list[Member]:
-    """A checkpoint as one member of weight 1; of a list, which ends in .txt, its members."""
+    """A checkpoint as one member of weight 1, or the members of a list (.txt)."""
     if path.suffix == ".txt":
         return read(path)
     checkpoints.read_record(path)  # raises InputError for a file that is not a checkpoint

@@ -93,7 +93,7 @@ def _network(
 
 @dataclass(frozen=True)
 class Speed:
-    """Milliseconds an image with batches of this size: the median and the quartiles."""
+    """Milliseconds per image with batches of this size: the median and the quartiles."""
 
     batch_size: int
     batches: int

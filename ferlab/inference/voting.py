@@ -138,7 +138,7 @@ def _columns(member: Member, checkpoint: Checkpoint, dataset: Dataset) -> np.nda
 
 
 def _require_order(member: Member, names: tuple[str, ...], others: tuple[str, ...]) -> None:
-    """Raise InputError for recorded names in another order than the others, or other ones."""
+    """Raise InputError unless the recorded names equal the others, in the same order."""
     if not is_reordering(names, others):
         require_same_classes(f"{member.where}: {member.path}", names, others)
     elif member.class_names is None:

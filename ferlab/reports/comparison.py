@@ -46,7 +46,7 @@ class Candidate:
 
     @property
     def val_accuracy(self) -> Proportion | float | None:
-        """After the last epoch; with its interval if the number of validation rows is known."""
+        """The last epoch's, with an interval if the number of validation rows is known."""
         values = self.history.get("val_accuracy")
         if not values:
             return None
@@ -58,7 +58,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Models and, if there are data, their evaluations on the same rows.
+    """Models and, with data, their evaluations on the same rows.
 
     rows: '3,588 rows of test.csv', empty without data. is_trained_on: whether a model was trained
     on them. notes: on the choice of rows and on the models' validation accuracies.

@@ -112,7 +112,7 @@ def label_summary(search: LabelSearch, trained_rows: Mapping[str, int | None]) -
 
 
 def _label_notes(search: LabelSearch, trained_rows: Mapping[str, int | None]) -> list[str]:
-    """How far the search for wrong labels can be trusted."""
+    """Notes on the reliability of the search for wrong labels."""
     agreement = metrics.proportion(search.agreeing, search.searched)
     notes = [f"The classifier predicts the given label for {agreement} of the rows."]
     if not search.is_informative:

@@ -98,7 +98,7 @@ def require_whole(name: str, facts: dict) -> None:
 
 
 def recipe_of(facts: dict) -> Recipe:
-    """Raises InputError for a recipe that is not valid in this version."""
+    """The recorded recipe. Raises InputError if it is not valid in this version."""
     try:
         return from_record(facts["recipe"])
     except InputError as error:
@@ -158,7 +158,7 @@ def copies_of(train: Dataset, scored: Dataset) -> np.ndarray:
 
 
 def scores(evaluation: Evaluation, copies: np.ndarray) -> dict:
-    """An evaluation as facts. copies: as `copies_of` marks them among its rows."""
+    """An evaluation as facts. copies: bool (n,), `copies_of` its rows."""
     entries = dataclasses.asdict(evaluation.scores)
     class_names = evaluation.dataset.class_names
     classes = dict(zip(class_names, entries.pop("classes"), strict=True))

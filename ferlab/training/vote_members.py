@@ -24,7 +24,7 @@ LIST_NAME, VOTE_NAME = "model_list.txt", "vote.json"
 
 @dataclass
 class VoteTraining:
-    """Trainings whose last epochs are the members of a vote.
+    """Training runs that provide the members of a vote: the checkpoints of their last epochs.
 
     recipes: the trainings alternate between them. members: number of checkpoints in the vote.
     snapshots: members per training. seed: seed of the first training; each further training adds 1.
@@ -154,7 +154,7 @@ class VoteTraining:
         return all((self.out_dir / file["path"]).is_file() for file in training["files"])
 
     def _save(self, vote: dict, command: str) -> None:
-        """Write `vote.json`, and the list if its members changed: its weights may be fitted."""
+        """Write `vote.json`, and the list if its members changed, to preserve fitted weights."""
         files.write_json(self.out_dir / VOTE_NAME, vote)
         path, members = self.out_dir / LIST_NAME, _members(vote)
         if _listed(path) == [self.out_dir / member["path"] for member in members]:
