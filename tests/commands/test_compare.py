@@ -226,7 +226,7 @@ def test_compare_names_the_model_with_other_classes(folder, command):
         (("a.h5", "b.h5", "--data", "bare.csv"), r"bare\.csv: .*labels"),
         (("a.h5", "b.h5", "--data", "rows.csv", "--usage", "x"), r"rows\.csv: .*usage"),
         (("a.h5", "b.h5", "--out", "x.png"), "--out must end in .html"),
-        (("a.h5", "b.h5", "--data", "rows.csv", "--out", "rows.html"), "rows.csv: is read here"),
+        (("a.h5", "b.h5", "--data", "rows.csv", "--out", "rows.html"), "rows.csv: is an input"),
         (("a.h5", "b.h5", "--out", "rows.csv/x.html"), "cannot be written"),
     ],
 )

@@ -321,7 +321,7 @@ def test_report_never_interprets_names_as_html(folder, command):
         (("model.h5", "train.csv", "--usage", "PrivateTest"), r"train\.csv: .*usage"),
         (("model.h5", "data.csv", "--out", "x.pdf"), "--out must end in .html"),
         (("model.h5", "data.csv", "--out", "data.csv/x.html"), "cannot be written"),
-        (("model.h5", "data.csv", "--truth", "x.html", "--out", "x.html"), "is read here"),
+        (("model.h5", "data.csv", "--truth", "x.html", "--out", "x.html"), "is an input"),
         (("model.h5", "data.csv", "--class-names", "a,b"), r"model\.h5: .*a, b|model\.h5"),
         (("two.h5", "data.csv"), r"two\.h5: .* 2 outputs.* 7 classes"),
     ],

@@ -237,7 +237,7 @@ def test_bad_arguments(work, tmp_path):
         (("gone.csv", *VOTE), "gone.csv"),
         ((train, "--members", 2), "2,400 validation rows are more than half"),
         ((train, *VOTE, *SHORT, "--out-dir", "foreign"), "choose another --out-dir"),
-        ((train, *VOTE, *SHORT, "--out-dir", "broken"), "broken/vote.json: is not as vote-train"),
+        ((train, *VOTE, *SHORT, "--out-dir", "broken"), "broken/vote.json: vote-train"),
         ((train, *VOTE, *SHORT, "--out-dir", "file"), "file"),
     ):
         assert rule in fails(*arguments, cwd=tmp_path), arguments

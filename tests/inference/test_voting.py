@@ -63,8 +63,8 @@ def test_list_with_comments_blanks_tabs_and_spaces_in_names(tmp_path):
 @pytest.mark.parametrize(
     ("text", "rule"),
     [
-        ("", "names no model"),
-        ("# nothing\n", "names no model"),
+        ("", "no model"),
+        ("# nothing\n", "no model"),
         ("1 a.h5\nmodel.h5\n", ":2: expected `weight path`"),
         ("x a.h5\n", ":1: expected `weight path`"),
         ("-1 a.h5\n", "weight 0 or more"),

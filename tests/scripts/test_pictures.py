@@ -60,7 +60,7 @@ def test_plot_model_on_bad_input(work, cnn, options, rule):
 def test_plot_model_never_overwrites_its_input(work, cnn):
     data = work / f"{cnn.stem}_cm.png"  # a table, whatever its name
     data.write_bytes((work / "train.csv").read_bytes())
-    assert "is read here" in fails("plot_model.py", data, cnn, cwd=work)
+    assert "is an input" in fails("plot_model.py", data, cnn, cwd=work)
     data.unlink()
 
 

@@ -248,7 +248,7 @@ def test_fixmatch_records_the_predictors_training_rows_too(tmp_path, predictor):
 
     notes = []
     held_out.tuning_rows(faces(50, seed=1), [said], report=notes.append)
-    assert "unlabelled images too" in notes[0]
+    assert "unlabelled images" in notes[0]
     unknown = experiment(predictor, FIXMATCH.override(epochs=1))
     path = semi_supervised.run(unknown, out_dir=tmp_path, run_dir=tmp_path / "unknown")
     assert checkpoints.read_record(path).has_unknown_rows
