@@ -1,4 +1,4 @@
-"""Parameters and multiply-adds, against counts made another way."""
+"""Parameters and multiply-adds, compared with independent counts."""
 
 import keras
 import numpy as np
@@ -31,7 +31,7 @@ def sequential(shape, *stack, **options):
 
 
 @pytest.mark.parametrize("name", LINEAR)
-def test_every_multiply_add_adds_1_when_all_is_1(name):
+def test_multiply_adds_equal_the_sum_of_outputs_with_inputs_and_weights_of_1(name):
     # With inputs and weights of 1 and no bias, each multiply-add puts 1 into the sum of outputs.
     shape, layer = LINEAR[name]
     model = sequential(shape, layer)
@@ -60,14 +60,14 @@ def test_every_multiply_add_adds_1_when_all_is_1(name):
         ((5, 6), layers.Bidirectional(layers.LSTM(4)), 0),
     ],
 )
-def test_by_hand(shape, layer, expected):
-    # Called by hand too: no CPU kernel of TensorFlow runs with the channels first.
+def test_layer_costs_equal_a_manual_calculation(shape, layer, expected):
+    # Called symbolically, as no CPU kernel of TensorFlow runs with the channels first.
     images = keras.Input(shape)
     (cost,) = layer_costs(keras.Model(images, layer(images)))
     assert (cost.multiply_adds, cost.parameters) == (expected, layer.count_params())
 
 
-def test_the_reports_networks():
+def test_multiply_adds_of_the_networks_of_the_course_report():
     cnn, dnn = (build_model(name, (48, 48, 1), 7) for name in ("cnn", "dnn"))
     convolutions = 9 * (
         48 * 48 * (1 * 32 + 2 * 32 * 32)
@@ -83,7 +83,7 @@ def test_the_reports_networks():
 @pytest.mark.parametrize(
     ("name", "count"), [("MobileNetV2", 300_774_272), ("ResNet50", 3857973248)]
 )
-def test_well_known_networks(name, count):
+def test_layer_costs_of_well_known_networks(name, count):
     # Half of what TensorFlow's profiler counts for their Conv2D, DepthwiseConv2dNative and MatMul.
     model = getattr(keras.applications, name)(weights=None)
     costs = layer_costs(model)
@@ -92,7 +92,7 @@ def test_well_known_networks(name, count):
     assert [cost.name for cost in costs] == [layer.name for layer in model.layers[1:]]
 
 
-def test_a_row_for_each_layer():
+def test_layer_costs_has_a_row_for_each_layer():
     model = build_model("cnn", (48, 48, 1), 7)
     costs = layer_costs(model)
     assert costs[:3] == [
@@ -107,7 +107,7 @@ def test_a_row_for_each_layer():
     assert sum(cost.parameters for cost in costs) == model.count_params()
 
 
-def test_nested_models_on_the_shapes_they_are_called_on():
+def test_layer_costs_of_nested_models_use_the_shapes_of_their_calls():
     head = sequential((8,), layers.Dense(3, name="dense"), name="head")
     pixels = keras.Input((None, None, 1))
     features = layers.Conv2D(8, 3, name="conv")(pixels)
@@ -123,7 +123,7 @@ def test_nested_models_on_the_shapes_they_are_called_on():
     ]
 
 
-def test_a_layer_called_twice_is_stored_once():
+def test_layer_costs_count_parameters_of_a_shared_layer_once():
     shared, images = layers.Conv2D(2, 3, name="shared"), keras.Input((9, 9, 2))
     twice = shared(shared(images)) + 1.0
     (cost,) = layer_costs(keras.Model(images, twice))
@@ -131,7 +131,7 @@ def test_a_layer_called_twice_is_stored_once():
     assert cost.multiply_adds == (49 + 25) * 9 * 2 * 2
 
 
-def test_a_nested_model_called_twice_or_at_every_step():
+def test_multiply_adds_count_every_call_of_a_nested_model():
     body = sequential((6,), layers.Dense(6), layers.Dense(6), name="body")
     images = keras.Input((6,))
     model = keras.Model(images, body(inputs=body(images)))
@@ -140,7 +140,7 @@ def test_a_nested_model_called_twice_or_at_every_step():
     assert multiply_adds(sequential((5, 6), layers.TimeDistributed(body))) == 5 * 72
 
 
-def test_only_the_calls_of_this_model_count():
+def test_multiply_adds_ignore_calls_in_other_models():
     conv, images = layers.Conv2D(2, 3), keras.Input((9, 9, 1))
     model = keras.Model(images, conv(images))
     keras.Model(images, conv(layers.ZeroPadding2D(5)(images)))
@@ -157,6 +157,6 @@ def test_only_the_calls_of_this_model_count():
         (lambda: sequential((None, 8, 1), layers.Conv2D(2, 3, name="conv")), "layer conv: .*fixed"),
     ],
 )
-def test_what_cannot_be_counted(model, rule):
+def test_layer_costs_on_bad_input(model, rule):
     with pytest.raises(InputError, match=rule):
         layer_costs(model())

@@ -1,4 +1,4 @@
-"""Rows that decide about trained models: none of the final score, none that was trained on."""
+"""Held-out rows: none reserved for the final score, none that a model was trained on."""
 
 import dataclasses
 
@@ -27,40 +27,40 @@ def saved(path, training_rows=None):
 
 
 @pytest.mark.parametrize("usage", ["PrivateTest", "privatetest ", "test"])
-def test_rows_of_the_final_score_decide_nothing(rows, usage):
+def test_tuning_rows_refuse_the_usage_of_the_final_score(rows, usage):
     with pytest.raises(InputError, match="final score"):
         held_out.tuning_rows(rows, [], usage=usage, report=print)
 
 
-def test_a_file_of_the_final_score_alone_is_refused(rows):
+def test_tuning_rows_refuse_a_file_reserved_for_the_final_score(rows):
     with pytest.raises(InputError, match="final score"):
         held_out.tuning_rows(rows.take(rows.usage == "PrivateTest"), [], report=print)
 
 
-def test_without_a_usage_the_rows_for_neither_are_taken(rows):
+def test_tuning_rows_prefer_public_test_to_training_rows(rows):
     assert set(held_out.tuning_rows(rows, [], report=print).usage) == {"PublicTest"}
     training = rows.take(rows.usage != "PublicTest")
     assert set(held_out.tuning_rows(training, [], report=print).usage) == {"Training"}
 
 
 @pytest.mark.parametrize("suffix", checkpoints.SUFFIXES)
-def test_rows_that_a_model_was_trained_on_are_left_out(tmp_path, suffix):
+def test_tuning_rows_leave_out_training_rows(tmp_path, suffix):
     data, lines = faces(20, seed=3), []
     first = saved(tmp_path / f"a{suffix}", data.take(range(12)).row_digests())
     second = saved(tmp_path / f"b{suffix}", data.take(range(10, 15)).row_digests())
-    left = held_out.tuning_rows(data, [first, second], report=lines.append)
-    np.testing.assert_array_equal(left.images, data.images[15:])
+    remaining = held_out.tuning_rows(data, [first, second], report=lines.append)
+    np.testing.assert_array_equal(remaining.images, data.images[15:])
     assert lines == ["15 of 20 rows left out: a model was trained on them"]
 
 
-def test_when_all_were_trained_on_it_says_so(tmp_path):
+def test_tuning_rows_refuse_data_with_training_rows_alone(tmp_path):
     data = faces(8, seed=3)
     model = saved(tmp_path / "m.h5", data.row_digests())
     with pytest.raises(InputError, match="8 of them"):
         held_out.tuning_rows(data, [model], report=print)
 
 
-def test_a_model_that_does_not_tell_is_named(tmp_path):
+def test_tuning_rows_note_a_model_of_unknown_training_rows(tmp_path):
     lines = []
     model = saved(tmp_path / "m.h5")
     assert len(held_out.tuning_rows(faces(8), [model], report=lines.append)) == 8
@@ -69,7 +69,7 @@ def test_a_model_that_does_not_tell_is_named(tmp_path):
     assert "m.h5" in lines[0]
 
 
-def test_a_model_that_went_on_from_unknown_rows_is_named_and_its_own_rows_known(tmp_path):
+def test_tuning_rows_leave_out_known_training_rows_of_a_model_with_unknown_ones(tmp_path):
     data, lines = faces(20, seed=3), []
     model = build_model("dnn", (48, 48, 1), 7)
     record = TrainingRecord(pixels="raw", has_unknown_rows=True)
@@ -79,7 +79,7 @@ def test_a_model_that_went_on_from_unknown_rows_is_named_and_its_own_rows_known(
     assert len(lines) == 2
 
 
-def test_a_model_of_another_image_size_knows_its_rows(tmp_path):
+def test_tuning_rows_match_training_rows_at_the_image_size_of_the_model(tmp_path):
     data = faces(20, seed=3)
     small = fit_images(data, (24, 24, 1))
     model = build_model("dnn", (24, 24, 1), 7)
@@ -87,17 +87,19 @@ def test_a_model_of_another_image_size_knows_its_rows(tmp_path):
     digests = small.take(range(9)).row_digests()
     checkpoints.save(model, tmp_path / "m.h5", record, training_rows=digests)
     for images_at in (None, lambda shape: fit_images(data, shape)):
-        left = held_out.tuning_rows(data, [tmp_path / "m.h5"], images_at=images_at, report=print)
-        np.testing.assert_array_equal(left.images, data.images[9:])
+        remaining = held_out.tuning_rows(
+            data, [tmp_path / "m.h5"], images_at=images_at, report=print
+        )
+        np.testing.assert_array_equal(remaining.images, data.images[9:])
 
 
-def test_without_any_label_it_says_so():
+def test_tuning_rows_refuse_data_without_labels():
     data = faces(4)
     with pytest.raises(InputError, match="--truth"):
         held_out.tuning_rows(dataclasses.replace(data, labels=np.full(4, -1)), [], report=print)
 
 
-def test_rows_without_labels_are_left_out():
+def test_tuning_rows_leave_out_rows_without_a_label():
     data = faces(8)
     labels = np.where(np.arange(8) < 3, -1, data.labels)
     assert (
@@ -105,7 +107,7 @@ def test_rows_without_labels_are_left_out():
     )
 
 
-def test_digests_tell_images_apart_and_know_copies():
+def test_row_digests_are_equal_for_copies_only():
     data = faces(30)
     digests = data.row_digests()
     assert digests.dtype == np.uint64
@@ -115,7 +117,7 @@ def test_digests_tell_images_apart_and_know_copies():
     assert not np.isin(reshaped.row_digests(), digests).any()
 
 
-def test_a_score_takes_rows_of_the_final_score_when_they_are_named_and_only_then(rows):
+def test_scoring_rows_include_the_final_score_only_on_request(rows):
     taken, is_trained_on = held_out.scoring_rows(rows, [], report=print)
     assert set(rows.usage[taken]) == {"PublicTest"}
     assert not is_trained_on
@@ -126,7 +128,7 @@ def test_a_score_takes_rows_of_the_final_score_when_they_are_named_and_only_then
         held_out.scoring_rows(final, [], report=print)
 
 
-def test_a_score_leaves_trained_rows_out_and_says_when_there_are_no_others(tmp_path):
+def test_scoring_rows_leave_out_training_rows_unless_there_are_no_others(tmp_path):
     data, lines = faces(20, seed=3), []
     model = saved(tmp_path / "m.h5", data.take(range(12)).row_digests())
     taken, is_trained_on = held_out.scoring_rows(data, [model], report=lines.append)

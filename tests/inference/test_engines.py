@@ -1,4 +1,4 @@
-"""Engines: the same probabilities as Keras's, or one line that says why not."""
+"""Inference engines: the same probabilities as Keras, or an error of one line."""
 
 import importlib.util
 import sys
@@ -42,38 +42,38 @@ def both(checkpoint, engine="openvino", **options):
 
 @needs_openvino
 @pytest.mark.parametrize("name", MODELS)
-def test_openvino_gives_keras_probabilities(name):
-    expected, found = both(opened(build_model(name, (48, 48, 1), 7)))
-    assert expected.std(axis=0).max() > 1e-3  # it does tell images apart
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+def test_openvino_gives_the_same_probabilities_as_keras(name):
+    expected, predicted = both(opened(build_model(name, (48, 48, 1), 7)))
+    assert expected.std(axis=0).max() > 1e-3  # not the same for every image
+    np.testing.assert_allclose(predicted, expected, atol=1e-5)
 
 
 @needs_openvino
-def test_bfloat16_gives_about_keras_probabilities_or_says_that_the_processor_has_none():
+def test_openvino_bfloat16_is_close_to_keras_or_refused_by_processors_without_it():
     import openvino
 
     checkpoint = opened(build_model("cnn", (48, 48, 1), 7))
     if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        expected, found = both(checkpoint, "openvino-bfloat16")
-        np.testing.assert_allclose(found, expected, atol=0.05)
-        assert not np.allclose(found, expected, atol=1e-6)
+        expected, predicted = both(checkpoint, "openvino-bfloat16")
+        np.testing.assert_allclose(predicted, expected, atol=0.05)
+        assert not np.allclose(predicted, expected, atol=1e-6)
     else:
         with pytest.raises(InputError, match="no bfloat16"):
             both(checkpoint, "openvino-bfloat16")
 
 
 @needs_openvino
-def test_classes_come_in_the_datas_order():
+def test_openvino_reorders_outputs_to_the_classes_of_the_data():
     model = build_model("dnn", (48, 48, 1), 7)
     plain, _ = both(opened(model))
     columns = matching.columns(matching.Outputs("m.h5", stated=tuple(sorted(EMOTIONS))), faces(21))
-    expected, found = both(opened(model), columns=columns)
-    np.testing.assert_allclose(found, expected, atol=1e-5)
-    assert not np.allclose(found, plain)
+    expected, predicted = both(opened(model), columns=columns)
+    np.testing.assert_allclose(predicted, expected, atol=1e-5)
+    assert not np.allclose(predicted, plain)
 
 
 @needs_openvino
-def test_a_model_in_a_model_of_scores_behind_the_scaling_of_its_pixels():
+def test_openvino_runs_a_nested_model_with_logits_and_pixel_scaling():
     import keras
 
     layers = keras.layers
@@ -83,23 +83,25 @@ def test_a_model_in_a_model_of_scores_behind_the_scaling_of_its_pixels():
     images = keras.Input((48, 48, 1))
     x = layers.Flatten()(features(layers.RandomFlip()(images)))
     checkpoint = opened(keras.Model(images, layers.Dense(7)(layers.Dropout(0.5)(x))), pixels="unit")
-    expected, found = both(checkpoint)
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    expected, predicted = both(checkpoint)
+    np.testing.assert_allclose(predicted, expected, atol=1e-5)
 
 
 @needs_openvino
-def test_a_model_of_images_of_any_size():
+def test_openvino_runs_a_model_of_variable_image_size():
     import keras
 
     layers = keras.layers
     images = keras.Input((None, None, 1))
     x = layers.GlobalAveragePooling2D()(layers.Conv2D(8, 3, activation="relu")(images))
-    expected, found = both(opened(keras.Model(images, layers.Dense(7, activation="softmax")(x))))
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    expected, predicted = both(
+        opened(keras.Model(images, layers.Dense(7, activation="softmax")(x)))
+    )
+    np.testing.assert_allclose(predicted, expected, atol=1e-5)
 
 
 @needs_openvino
-def test_what_openvino_cannot_take_is_one_line():
+def test_openvino_refuses_an_unsupported_layer_in_one_line():
     import keras
 
     layers = keras.layers
@@ -111,7 +113,7 @@ def test_what_openvino_cannot_take_is_one_line():
 
 
 @needs_openvino
-def test_another_answer_than_keras_is_refused(monkeypatch):
+def test_openvino_is_refused_if_its_predictions_differ_from_keras(monkeypatch):
     exported = engines._exported
 
     def of_another_model(core, model, image_shape):
@@ -123,7 +125,7 @@ def test_another_answer_than_keras_is_refused(monkeypatch):
         inference.predict(checkpoint, faces(3), engine="openvino")
 
 
-def test_a_missing_package_is_named(monkeypatch):
+def test_openvino_that_is_not_installed_is_an_input_error(monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
     checkpoint = opened(build_model("dnn", (48, 48, 1), 7))
     for engine in ("openvino", "openvino-bfloat16"):
@@ -131,7 +133,7 @@ def test_a_missing_package_is_named(monkeypatch):
             inference.predict(checkpoint, faces(3), engine=engine)
 
 
-def test_an_unknown_engine_is_told_the_known_ones(tmp_path):
+def test_require_engine_lists_the_engines_on_an_unknown_one(tmp_path):
     with pytest.raises(InputError, match=r"keras, openvino, .* Received: 'vroom'"):
         engines.require_engine("vroom")
     error = fails("test.py", "t.csv", "r.csv", "m.h5", "--engine", "vroom", cwd=tmp_path)
@@ -139,7 +141,7 @@ def test_an_unknown_engine_is_told_the_known_ones(tmp_path):
 
 
 @needs_openvino
-def test_the_script_writes_the_same_submission(tmp_path):
+def test_dnn_test_writes_the_same_submission_with_openvino(tmp_path):
     record = TrainingRecord(class_names=EMOTIONS, pixels="raw", image_shape=(48, 48, 1))
     checkpoints.save(opened(build_model("dnn", (48, 48, 1), 7)).model, tmp_path / "m.h5", record)
     images = faces(20)

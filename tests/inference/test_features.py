@@ -19,7 +19,7 @@ def test_features_are_the_inputs_of_the_last_layer(tmp_path):
     logits = features[:, :125] @ kernel + bias
     expected = keras.ops.convert_to_numpy(keras.ops.log_softmax(logits))
     np.testing.assert_allclose(features[:, 125:], expected, rtol=1e-3, atol=1e-4)
-    # Without a dense layer, the mean of the map that the last convolution sees; pixels are scaled.
+    # Without a dense layer, the mean of the maps before the last convolution; pixels are scaled.
     last = keras.layers.Conv2D(7, 1)(keras.layers.Conv2D(4, 3)(images))
     pooled = keras.layers.Softmax()(keras.layers.GlobalAveragePooling2D()(last))
     keras.Model(images, pooled).save(tmp_path / "map.keras")
@@ -29,5 +29,5 @@ def test_features_are_the_inputs_of_the_last_layer(tmp_path):
     np.testing.assert_allclose(
         features[:, :4], keras.ops.convert_to_numpy(first).mean(axis=(1, 2)), rtol=1e-3, atol=1e-4
     )
-    answered = inference.predict(opened, drawn)
-    np.testing.assert_allclose(np.exp(features[:, 4:]), answered, rtol=1e-3)
+    predicted = inference.predict(opened, drawn)
+    np.testing.assert_allclose(np.exp(features[:, 4:]), predicted, rtol=1e-3)

@@ -1,4 +1,4 @@
-"""Whose classes, in which order, at which image size: data and models brought together."""
+"""Matching data with models: class names, class order and image size."""
 
 import dataclasses
 from pathlib import Path
@@ -98,7 +98,7 @@ TABLE = [
 
 
 @pytest.mark.parametrize(("name", "names", "by", "expected", "columns"), TABLE)
-def test_reading_for_a_model(folder, name, names, by, expected, columns):
+def test_read_matches_the_classes_of_data_and_model(folder, name, names, by, expected, columns):
     model = checkpoint(names, recorded=by == "file", count=len(names or EMOTIONS))
     stated = names if by == "user" else None
     if columns is None:
@@ -113,22 +113,22 @@ def test_reading_for_a_model(folder, name, names, by, expected, columns):
     np.testing.assert_allclose(probabilities[0], (biases / biases.sum())[columns], rtol=1e-5)
 
 
-def test_labels_keep_their_meaning_whatever_the_order(folder):
+def test_read_gives_every_row_its_class_in_any_class_order(folder):
     expected = [EMOTIONS[label] for label in faces(COUNT, seed=3).labels]
     for name in ("labelled.csv", "labelled.npz", "labelled"):
         for names in (None, ALPHABETICAL):
             model = checkpoint(names)
             dataset = read(folder, name, [model], class_names=names).dataset
-            found = [dataset.class_names[label] for label in dataset.labels]
-            assert sorted(found) == sorted(expected)
+            row_names = [dataset.class_names[label] for label in dataset.labels]
+            assert sorted(row_names) == sorted(expected)
 
 
-def test_a_model_without_names_needs_as_many_outputs_as_there_are_classes(folder):
+def test_read_requires_as_many_outputs_as_classes(folder):
     with pytest.raises(InputError, match=r"3 outputs.* 7 classes.*--class-names"):
         read(folder, "labelled.csv", [checkpoint(count=3)])
 
 
-def test_rows_in_the_order_of_a_model_number_its_outputs_and_have_its_size(folder):
+def test_in_order_of_gives_the_class_order_and_image_size_of_a_model(folder):
     model = checkpoint(ALPHABETICAL, shape=(24, 24, 3))
     match = read(folder, "labelled.csv", [model], class_names=ALPHABETICAL)
     dataset = match.in_order_of(model)
@@ -137,7 +137,7 @@ def test_rows_in_the_order_of_a_model_number_its_outputs_and_have_its_size(folde
     assert names == [EMOTIONS[label] for label in match.dataset.labels]
 
 
-def test_a_folder_is_read_in_the_largest_size_and_decoded_anew_in_another(folder):
+def test_read_decodes_a_folder_at_the_image_size_of_each_model(folder):
     small, large = (checkpoint(EMOTIONS, recorded=True, shape=(side, side, 1)) for side in (12, 24))
     match = read(folder, "labelled", [small, large])
     assert match.dataset.image_shape == (24, 24, 1)
@@ -148,14 +148,14 @@ def test_a_folder_is_read_in_the_largest_size_and_decoded_anew_in_another(folder
     np.testing.assert_array_equal(match.at((12, 12, 1)).labels, match.dataset.labels)
 
 
-def test_one_of_several_models_that_does_not_fit_is_named(folder):
+def test_read_error_names_the_model_that_does_not_match(folder):
     good, other = checkpoint(EMOTIONS, recorded=True), checkpoint(ALPHABETICAL, recorded=True)
     other = dataclasses.replace(other, path=Path("other.h5"))
     with pytest.raises(InputError, match=r"other\.h5.*the same order"):
         read(folder, "labelled.csv", [good, other])
 
 
-def test_truth_gives_labels_of_the_datas_classes(folder, tmp_path):
+def test_read_takes_labels_from_a_truth_file(folder, tmp_path):
     (tmp_path / "truth.csv").write_text("id,label\n0,3\n5,6\n")
     model = checkpoint(EMOTIONS, recorded=True)
     dataset = read(folder, "unlabelled.csv", [model], truth=tmp_path / "truth.csv").dataset
@@ -166,16 +166,16 @@ def test_truth_gives_labels_of_the_datas_classes(folder, tmp_path):
         read(folder, "unlabelled.csv", [moods], truth=tmp_path / "truth.csv")
 
 
-def test_names_to_read_a_table_with_are_the_models_if_it_records_none(folder):
-    table, silent = str(folder / "labelled.csv"), checkpoint()
-    assert matching.names_to_read(table, [silent], ALPHABETICAL) is None
-    assert matching.names_to_read(table, [silent], MOODS) == MOODS
-    known = checkpoint(ALPHABETICAL, recorded=True)
-    assert matching.names_to_read(table, [known], ALPHABETICAL) == ALPHABETICAL
-    assert matching.names_to_read(str(folder), [silent], ALPHABETICAL) == ALPHABETICAL
+def test_names_to_read_depend_on_the_class_names_that_a_model_records(folder):
+    table, unnamed = str(folder / "labelled.csv"), checkpoint()
+    assert matching.names_to_read(table, [unnamed], ALPHABETICAL) is None
+    assert matching.names_to_read(table, [unnamed], MOODS) == MOODS
+    named = checkpoint(ALPHABETICAL, recorded=True)
+    assert matching.names_to_read(table, [named], ALPHABETICAL) == ALPHABETICAL
+    assert matching.names_to_read(str(folder), [unnamed], ALPHABETICAL) == ALPHABETICAL
 
 
-def test_output_indices_are_the_models_own(folder):
+def test_output_indices_follow_the_class_order_of_the_model(folder):
     model = checkpoint(ALPHABETICAL)
     dataset = read(folder, "labelled.csv", [model], class_names=ALPHABETICAL).dataset
     indices = inference.output_indices(model, dataset)

@@ -1,4 +1,4 @@
-"""The vote: its list, its arithmetic, its cache."""
+"""Voting: model lists, weighted votes, and the cache of predictions."""
 
 import os
 import re
@@ -48,7 +48,7 @@ def collect(folder, text, **options):
     return probabilities, lines
 
 
-def test_list_with_comments_blanks_tabs_and_spaces_in_names(tmp_path):
+def test_model_list_allows_comments_blank_lines_tabs_and_spaces_in_names(tmp_path):
     (tmp_path / "my model.h5").touch()
     text = "\ufeff# mine\n\n 2 my model.h5  # best\n1.5\tmy model.h5\r\n"
     (tmp_path / "list.txt").write_text(text)
@@ -74,14 +74,14 @@ def test_list_with_comments_blanks_tabs_and_spaces_in_names(tmp_path):
         ("1 a.h5\n1 gone.h5\n", ":2: gone.h5: no such file"),
     ],
 )
-def test_bad_lists(tmp_path, text, rule):
+def test_model_list_on_bad_input(tmp_path, text, rule):
     (tmp_path / "a.h5").touch()
     (tmp_path / "list.txt").write_text(text)
     with pytest.raises(InputError, match=rule):
         model_list.read(tmp_path / "list.txt")
 
 
-def test_a_line_may_say_how_its_member_was_trained(tmp_path):
+def test_model_list_reads_and_writes_the_options_of_a_member(tmp_path):
     for name in ("my model.h5", "a model.json"):
         (tmp_path / name).touch()
     (tmp_path / "m.json").touch()
@@ -111,15 +111,15 @@ def test_a_line_may_say_how_its_member_was_trained(tmp_path):
         ("x" * 5000, "no such file"),
     ],
 )
-def test_bad_options(tmp_path, options, rule):
+def test_model_list_on_bad_options(tmp_path, options, rule):
     (tmp_path / "a.h5").touch()
     (tmp_path / "list.txt").write_text(f"1 a.h5 {options}\n")
     with pytest.raises(InputError, match=rule):
         model_list.read(tmp_path / "list.txt")
 
 
-def test_members_of_other_sizes_orders_and_scales_vote_together(folder):
-    """A member made of another, with its outputs in another order, agrees with it."""
+def test_collect_matches_image_sizes_class_orders_and_pixel_scales_of_members(folder):
+    """A member made of another one, with its outputs reordered, predicts the same."""
     import keras
 
     original = checkpoints.load(folder / "a.h5").model
@@ -147,21 +147,21 @@ def test_members_of_other_sizes_orders_and_scales_vote_together(folder):
     assert probabilities[2].shape == (40, 7)
 
 
-def test_the_cache_knows_what_a_line_says(folder):
+def test_cache_depends_on_the_options_of_a_member(folder):
     import keras
 
     layers = [keras.layers.Flatten(), keras.layers.Dense(7, activation="softmax")]
     keras.Sequential([keras.Input((48, 48, 1)), *layers]).save(folder / "m.h5")
-    answers = [
+    predictions = [
         collect(folder, f"1 m.h5{options}\n")[0]
         for options in ("", " pixels=raw", f" classes={','.join(sorted(EMOTIONS))}")
     ]
-    assert not np.allclose(answers[0], answers[1])
-    assert not np.allclose(answers[0], answers[2])
-    np.testing.assert_allclose(answers[0].sum(), answers[2].sum())
+    assert not np.allclose(predictions[0], predictions[1])
+    assert not np.allclose(predictions[0], predictions[2])
+    np.testing.assert_allclose(predictions[0].sum(), predictions[2].sum())
 
 
-def test_a_list_holds_only_what_it_can_read(tmp_path):
+def test_model_list_refuses_to_write_paths_that_it_cannot_read(tmp_path):
     for name in ("a#1.h5", "b #2.h5", "my model.json"):
         (tmp_path / name).touch()
     where = tmp_path / "list.txt"
@@ -175,7 +175,7 @@ def test_a_list_holds_only_what_it_can_read(tmp_path):
             model_list.write(where, [member], [])
 
 
-def test_soft_and_hard():
+def test_combine_of_soft_and_hard_votes():
     sure, unsure, other = [0.1, 0.9, 0.0], [0.6, 0.4, 0.0], [0.5, 0.0, 0.5]
     probabilities = np.array([[sure], [unsure], [other]])
     soft = voting.combine(probabilities, [1, 1, 1], "soft")
@@ -185,7 +185,7 @@ def test_soft_and_hard():
     assert voting.combine(probabilities, [3, 1, 1], "hard").argmax() == 1
 
 
-def test_ties_go_to_the_smaller_label():
+def test_combine_breaks_ties_by_the_smaller_label():
     probabilities = np.float32([[[0.2, 0.1, 0.7]], [[0.1, 0.7, 0.2]], [[0.7, 0.2, 0.1]]])
     for voting_kind in ("soft", "hard"):
         assert voting.combine(probabilities, [1, 1, 1], voting_kind).argmax() == 0
@@ -196,31 +196,33 @@ def test_ties_go_to_the_smaller_label():
     assert voting.combine(split, [0.3, 0.1, 0.2], "hard").argmax() == 0
 
 
-def test_every_member_predicts_once_and_then_never_again(folder, monkeypatch):
+def test_cache_avoids_repeated_predictions(folder, monkeypatch):
     first, lines = collect(folder, "1 a.h5\n2 b.keras\n1 a.h5\n")
     assert [line.split()[-1] for line in lines] == ["predicts", "predicts"]
     np.testing.assert_array_equal(first[0], first[2])
-    monkeypatch.setattr(voting.inference, "predict", lambda *_, **__: pytest.fail("asked again"))
+    monkeypatch.setattr(
+        voting.inference, "predict", lambda *_, **__: pytest.fail("predicted again")
+    )
     second, lines = collect(folder, "3 a.h5\n1 b.keras\n")
     assert all(line.endswith("from the cache") for line in lines)
     np.testing.assert_array_equal(first[:2], second)
 
 
-def test_the_cache_knows_the_engine_and_keras_is_what_it_always_was(folder, monkeypatch):
-    asked = []
+def test_cache_depends_on_the_engine_and_keras_is_the_default(folder, monkeypatch):
+    used_engines = []
 
     def predict(checkpoint, dataset, *, engine, **_):
-        asked.append(engine)
+        used_engines.append(engine)
         return np.full((len(dataset), 7), 1 / 7, "float32")
 
     monkeypatch.setattr(voting.inference, "predict", predict)
     monkeypatch.setattr(voting.engines, "require_engine", lambda engine: None)
     for options in ({}, {"engine": "keras"}, {"engine": "openvino"}, {"engine": "openvino"}):
         collect(folder, "1 a.h5\n", **options)
-    assert asked == ["keras", "openvino"]
+    assert used_engines == ["keras", "openvino"]
 
 
-def test_the_cache_knows_files_by_content(folder):
+def test_cache_depends_on_the_content_of_a_checkpoint(folder):
     first, _ = collect(folder, "1 a.h5\n")
     save_dnn(folder / "a.h5", 7)
     second, lines = collect(folder, "1 a.h5\n")
@@ -228,7 +230,7 @@ def test_the_cache_knows_files_by_content(folder):
     assert not np.array_equal(first, second)
 
 
-def test_members_of_one_network_share_what_is_compiled_and_not_their_answers(folder):
+def test_collect_predicts_with_the_weights_of_each_member_of_one_architecture(folder):
     import keras
 
     save_dnn(folder / "c.h5", 5)
@@ -239,7 +241,7 @@ def test_members_of_one_network_share_what_is_compiled_and_not_their_answers(fol
         np.testing.assert_allclose(together[row], np.asarray(model(dataset.images)), atol=1e-6)
 
 
-def test_digests_are_remembered_until_a_file_changes(folder, monkeypatch):
+def test_cache_stores_file_digests_until_a_file_changes(folder, monkeypatch):
     settled = time.time() - 60
     os.utime(folder / "a.h5", (settled, settled))
     first, _ = collect(folder, "1 a.h5\n")
@@ -257,7 +259,7 @@ def test_digests_are_remembered_until_a_file_changes(folder, monkeypatch):
     np.testing.assert_array_equal(second, third)
 
 
-def test_the_cache_knows_the_architecture_beside_weights_alone(folder):
+def test_cache_depends_on_the_architecture_of_a_weights_file(folder):
     import json
 
     import keras
@@ -275,7 +277,7 @@ def test_the_cache_knows_the_architecture_beside_weights_alone(folder):
     assert not np.allclose(first, second)
 
 
-def test_members_that_do_not_tell_their_classes_are_noted(folder):
+def test_collect_notes_members_without_class_names(folder):
     import keras
 
     layers = [keras.layers.Flatten(), keras.layers.Dense(7, activation="softmax")]
@@ -286,7 +288,7 @@ def test_members_that_do_not_tell_their_classes_are_noted(folder):
     assert "note" not in lines[0]
 
 
-def test_a_damaged_cache_is_made_anew(folder):
+def test_cache_replaces_a_damaged_file(folder):
     first, _ = collect(folder, "1 a.h5\n")
     (entry,) = (folder / "cache").glob("*.npy")
     entry.write_bytes(entry.read_bytes()[:100])
@@ -295,7 +297,7 @@ def test_a_damaged_cache_is_made_anew(folder):
     np.testing.assert_array_equal(first, second)
 
 
-def test_a_cached_answer_serves_the_same_images_with_other_labels(folder):
+def test_cache_is_independent_of_labels(folder):
     _, first = collect(folder, "1 a.h5\n")
     test = faces(40, seed=9)
     data.write_csv(folder / "test.csv", test.images, ids=test.ids)
@@ -304,19 +306,19 @@ def test_a_cached_answer_serves_the_same_images_with_other_labels(folder):
     assert again[0].endswith("from the cache")
 
 
-def test_a_member_with_other_classes_is_refused_by_line(folder):
+def test_collect_refuses_a_member_with_other_classes_and_names_its_line(folder):
     save_dnn(folder / "c.h5", 2, class_names=tuple(sorted(EMOTIONS)))
-    with pytest.raises(InputError, match=r"model_list.txt:2: .*c.h5.*same order") as caught:
+    with pytest.raises(InputError, match=r"model_list.txt:2: .*c.h5.*same order") as error:
         collect(folder, "1 a.h5\n1 c.h5\n")
-    said = str(caught.value).rsplit(" ", 1)[1]
-    probabilities, _ = collect(folder, f"1 a.h5\n1 c.h5 {said}\n")
+    suggestion = str(error.value).rsplit(" ", 1)[1]
+    probabilities, _ = collect(folder, f"1 a.h5\n1 c.h5 {suggestion}\n")
     assert probabilities.shape == (2, 40, 7)
     save_dnn(folder / "d.h5", 2, class_names=("a", "b"))
     with pytest.raises(InputError, match=r"model_list.txt:2: .*d.h5.*same classes"):
         collect(folder, "1 a.h5\n1 d.h5\n")
 
 
-def test_a_broken_member_is_refused_by_line(folder):
+def test_collect_refuses_a_broken_checkpoint_and_names_its_line(folder):
     (folder / "d.h5").write_text("version https://git-lfs.github.com/spec/v1\n")
     with pytest.raises(InputError, match=r"model_list.txt:1: .*d.h5.*LFS"):
         collect(folder, "1 d.h5\n")
