@@ -109,7 +109,7 @@ def test_check_splits_kaggles_csv_and_removes_training_rows_only(planted, tmp_pa
     assert {int(order[row - 1]) for row in gone} == expected
 
 
-def test_check_keeps_the_parts_of_an_archive(planted, tmp_path, command):
+def test_check_cleans_the_parts_of_an_archive(planted, tmp_path, command):
     training, test = planted
     names = ("a", "b", "c", "d", "e", "f", "g")
     training, test = (dataclasses.replace(part, class_names=names) for part in planted)
@@ -335,7 +335,7 @@ def bad(tmp_path):
         (("train.csv", "--pixels", "raw"), "--pixels requires --model"),
     ],
 )
-def test_check_refuses_bad_input_in_one_line_and_leaves_nothing(bad, command, arguments, rule):
+def test_check_on_bad_input(bad, command, arguments, rule):
     before = {path: path.read_bytes() for path in bad.rglob("*") if path.is_file()}
     error = command("check", *arguments, cwd=bad, code=2)
     assert error.startswith("error: ")
@@ -352,7 +352,7 @@ def test_check_reports_tiny_data(tmp_path, command, images):
     assert "copies: 0 " in printed
 
 
-def test_check_in_a_process_of_its_own(planted, tmp_path):
+def test_check_runs_in_a_separate_process(planted, tmp_path):
     training, _ = planted
     data.write_csv(tmp_path / "train.csv", training.images, labels=training.labels)
     printed = run("-m ferlab", "check", "train.csv", cwd=tmp_path)

@@ -17,7 +17,7 @@ from ferlab.labels import EMOTIONS
 ALPHABETICAL = tuple(sorted(EMOTIONS))
 
 
-def reader_of_a_stripe(path, class_names, pixels, record=None, *, noise=0.0, sureness=4.0):
+def stripe_model(path, class_names, pixels, record=None, *, noise=0.0, sureness=4.0):
     """A model that reads the label off the first row of an image, in this order and scale.
 
     The row holds the label as grey level 30 x label; a convolution finds the nearest.
@@ -75,7 +75,7 @@ def accuracy_on_fitted_rows(printed):
     ],
 )
 def test_inspect_finds_scale_and_order(folder, command, pixels, order, name):
-    model = reader_of_a_stripe(folder / f"{pixels}.h5", order, pixels)
+    model = stripe_model(folder / f"{pixels}.h5", order, pixels)
     printed = command("inspect", model, "--data", "validation.csv", cwd=folder)
     assert f"--pixels {pixels} --class-names {','.join(order)}" in printed
     assert re.search(rf"most likely +pixels {pixels}, .*{name}", printed)
@@ -92,17 +92,17 @@ def test_inspect_finds_scale_and_order(folder, command, pixels, order, name):
     assert accuracy > 80
 
 
-def test_inspect_reports_models_that_cannot_be_scored_or_only_guess(folder, command):
+def test_inspect_reports_models_that_cannot_be_scored_or_always_predict_one_class(folder, command):
     layers = [keras.layers.Flatten(), keras.layers.Dense(2, activation="softmax")]
     keras.Sequential([keras.Input((48, 48, 1)), *layers]).save(folder / "two.keras")
-    guess = keras.Sequential(
+    constant = keras.Sequential(
         [
             keras.Input((48, 48, 1)),
             keras.layers.Flatten(),
             keras.layers.Dense(7, activation="softmax", kernel_initializer="zeros"),
         ]
     )
-    guess.save(folder / "guess.h5")
+    constant.save(folder / "guess.h5")
     printed = command(
         *("inspect", "two.keras", "guess.h5", "--data", "test.csv", "--truth", "truth.csv"),
         cwd=folder,
@@ -113,15 +113,15 @@ def test_inspect_reports_models_that_cannot_be_scored_or_only_guess(folder, comm
 
 def test_inspect_reports_a_record_that_contradicts_the_predictions(folder, command):
     record = {"class_names": list(EMOTIONS), "pixels": "raw", "image_shape": [48, 48, 1]}
-    model = reader_of_a_stripe(folder / "liar.h5", ALPHABETICAL, "raw", record)
+    model = stripe_model(folder / "liar.h5", ALPHABETICAL, "raw", record)
     printed = command("inspect", model, "--data", "validation.csv", cwd=folder)
     assert re.search(r"most likely .*alphabetical[\s\S]*\bfile\b", printed)
 
 
 def test_vote_fit_weights_members_and_writes_a_list(folder, command):
-    good = reader_of_a_stripe(folder / "good.h5", EMOTIONS, "unit")
-    other = reader_of_a_stripe(folder / "other.h5", ALPHABETICAL, "raw")
-    poor = reader_of_a_stripe(folder / "poor.h5", EMOTIONS[::-1], "unit")
+    good = stripe_model(folder / "good.h5", EMOTIONS, "unit")
+    other = stripe_model(folder / "other.h5", ALPHABETICAL, "raw")
+    poor = stripe_model(folder / "poor.h5", EMOTIONS[::-1], "unit")
     lines = f"1 {other.name} pixels=raw classes={','.join(ALPHABETICAL)}\n5 {poor.name}\n"
     (folder / "some.txt").write_text(lines)
     arguments = ("validation.csv", good, "some.txt", "--cache-dir", folder / "votes")
@@ -146,17 +146,17 @@ def test_vote_fit_weights_members_and_writes_a_list(folder, command):
 
 def test_vote_fit_writes_the_flags_into_the_list(folder, command):
     for name in ("left.h5", "right one.h5"):
-        reader_of_a_stripe(folder / name, ALPHABETICAL, "symmetric")
+        stripe_model(folder / name, ALPHABETICAL, "symmetric")
     flags = ("--pixels", "symmetric", "--class-names", ",".join(ALPHABETICAL))
     arguments = ("validation.csv", "left.h5", "right one.h5", "--cache-dir", folder / "votes")
-    command("vote-fit", *arguments, *flags, "--out", "said.txt", cwd=folder)
-    for member in model_list.read(folder / "said.txt"):
+    command("vote-fit", *arguments, *flags, "--out", "flags.txt", cwd=folder)
+    for member in model_list.read(folder / "flags.txt"):
         assert member.pixels == "symmetric"
         assert member.class_names == ALPHABETICAL
 
 
 def test_calibrate_stores_a_temperature_that_test_uses(folder, command):
-    model = reader_of_a_stripe(folder / "sure.h5", EMOTIONS, "unit", {"pixels": "unit"})
+    model = stripe_model(folder / "sure.h5", EMOTIONS, "unit", {"pixels": "unit"})
     before = call(
         *("test.py", "test.csv", "raw.csv", model, "--truth", "truth.csv", "--probabilities"),
         cwd=folder,
@@ -183,7 +183,7 @@ def test_calibrate_stores_a_temperature_that_test_uses(folder, command):
 
 
 def test_retrain_keeps_the_class_order_of_a_foreign_model(folder):
-    model = reader_of_a_stripe(folder / "order.h5", ALPHABETICAL, "unit")
+    model = stripe_model(folder / "order.h5", ALPHABETICAL, "unit")
     printed = call(
         *("retrain.py", "validation.csv", model, 0, 1, "--class-names", ",".join(ALPHABETICAL)),
         *("--learning-rate", 1e-9, "--validation", 40, "--shift", 0, "--no-horizontal-flip"),
@@ -201,7 +201,7 @@ def test_retrain_keeps_the_class_order_of_a_foreign_model(folder):
 def test_update_record_keeps_the_rest_of_the_file(folder):
     import shutil
 
-    model = reader_of_a_stripe(folder / "c.h5", EMOTIONS, "unit", {"pixels": "unit", "seed": 3})
+    model = stripe_model(folder / "c.h5", EMOTIONS, "unit", {"pixels": "unit", "seed": 3})
     digests = striped(4, seed=1).row_digests()
     network = checkpoints.load(model).model
     for suffix in (".h5", ".keras"):
@@ -217,7 +217,7 @@ def test_update_record_keeps_the_rest_of_the_file(folder):
             network.get_weights(), checkpoints.load(path).model.get_weights(), strict=True
         ):
             np.testing.assert_array_equal(old, new)
-    foreign = reader_of_a_stripe(folder / "foreign.h5", EMOTIONS, "unit")
+    foreign = stripe_model(folder / "foreign.h5", EMOTIONS, "unit")
     shutil.copy(foreign, folder / "before.h5")
     checkpoints.update_record(foreign, temperature=2.0)
     assert checkpoints.load(foreign).temperature == 2.0
@@ -244,9 +244,9 @@ def test_update_record_keeps_the_rest_of_the_file(folder):
         (("calibrate", "validation.csv", "good.h5", "--usage", "x"), "usage"),
     ],
 )
-def test_bad_input_is_one_line(folder, command, arguments, fact):
-    reader_of_a_stripe(folder / "good.h5", EMOTIONS, "unit")
-    reader_of_a_stripe(folder / "poor.h5", EMOTIONS[::-1], "unit")
+def test_commands_on_bad_input(folder, command, arguments, fact):
+    stripe_model(folder / "good.h5", EMOTIONS, "unit")
+    stripe_model(folder / "poor.h5", EMOTIONS[::-1], "unit")
     rows = striped(10, seed=8)
     lines = [",".join(("emotion", "pixels", "Usage"))]
     for image, label in zip(rows.images, rows.labels, strict=True):
@@ -262,8 +262,8 @@ def test_bad_input_is_one_line(folder, command, arguments, fact):
 
 
 @pytest.mark.slow
-def test_commands_run_in_a_process_of_their_own(folder):
-    reader_of_a_stripe(folder / "good.h5", EMOTIONS, "unit")
+def test_commands_run_in_a_separate_process(folder):
+    stripe_model(folder / "good.h5", EMOTIONS, "unit")
     printed = run("-m ferlab", "inspect", "good.h5", cwd=folder)
     assert "unit (x / 255)" in printed
     assert "gone.h5" in fails("-m ferlab", "inspect", "gone.h5", cwd=folder, by=run)

@@ -28,7 +28,7 @@ def history(*accuracies):
     }
 
 
-def save(path, seed, *, side=48, seen=None, class_names=EMOTIONS, **entries):
+def save(path, seed, *, side=48, trained_on=None, class_names=EMOTIONS, **entries):
     """An untrained network; each seed predicts differently."""
     training.set_seed(seed)
     model = build_model("dnn", (side, side, 1), len(class_names))
@@ -36,7 +36,7 @@ def save(path, seed, *, side=48, seen=None, class_names=EMOTIONS, **entries):
     record = TrainingRecord(
         pixels="raw", class_names=class_names, image_shape=(side, side, 1), **entries
     )
-    rows = None if seen is None else seen.row_digests()
+    rows = None if trained_on is None else trained_on.row_digests()
     checkpoints.save(model, path, record, training_rows=rows)
     return path
 
@@ -53,9 +53,11 @@ def folder(rows, tmp_path_factory):
     data.write_csv(path / "bare.csv", rows.images, ids=rows.ids)
     recipe = {"name": "dnn-report", "batch_size": 128, "learning_rate": 0.001, "epochs": 3}
     whole = {"recipe": {**recipe, "validation": 200}, "temperature": 2.0}
-    save(path / "a.h5", 1, seen=rows.take(range(20)), history=history(0.2, 0.4, 0.3), **whole)
+    save(path / "a.h5", 1, trained_on=rows.take(range(20)), history=history(0.2, 0.4, 0.3), **whole)
     stopped = {"recipe": {**recipe, "validation": 0.1}}
-    save(path / "b.h5", 2, seen=rows.take(range(10, 50)), history=history(0.2, 0.25), **stopped)
+    save(
+        path / "b.h5", 2, trained_on=rows.take(range(10, 50)), history=history(0.2, 0.25), **stopped
+    )
     return path
 
 
@@ -92,18 +94,20 @@ def test_compare_scores_rows_that_no_model_was_trained_on(folder, rows, command)
     arguments = ("compare", "a.h5", "b.h5", "--data", "rows.csv", "--out", "scored.html")
     printed = command(*arguments, cwd=folder)
     assert "50 of 90 rows left out" in printed
-    left = rows.take(range(50, 90))
+    remaining = rows.take(range(50, 90))
     right, probabilities = [], []
     for name in ("a.h5", "b.h5"):
-        probabilities.append(inference.predict(checkpoints.load(folder / name), left))
-        right.append(probabilities[-1].argmax(axis=1) == left.labels)
+        probabilities.append(inference.predict(checkpoints.load(folder / name), remaining))
+        right.append(probabilities[-1].argmax(axis=1) == remaining.labels)
     first, second = table(folder / "scored.csv")
-    for cells, correct, guess in zip((first, second), right, probabilities, strict=True):
+    for cells, correct, predicted in zip((first, second), right, probabilities, strict=True):
         assert cells["rows"] == "40"
         expected = metrics.proportion(int(correct.sum()), 40)
         assert close(cells["accuracy"], expected.value)
         assert close(cells["accuracy_low"], expected.low)
-        macro = f1_score(left.labels, guess.argmax(axis=1), average="macro", zero_division=0)
+        macro = f1_score(
+            remaining.labels, predicted.argmax(axis=1), average="macro", zero_division=0
+        )
         assert close(cells["macro_f1"], macro)
     gain = metrics.paired_difference(right[1], right[0])
     assert gain.value != 0
@@ -119,8 +123,8 @@ def test_compare_scores_rows_that_no_model_was_trained_on(folder, rows, command)
 
 
 def test_compare_on_training_rows_carries_a_warning(folder, rows, command):
-    seen = rows.take(range(10, 20))
-    data.write_csv(folder / "seen.csv", seen.images, labels=seen.labels)
+    trained_on = rows.take(range(10, 20))
+    data.write_csv(folder / "seen.csv", trained_on.images, labels=trained_on.labels)
     arguments = ("compare", "a.h5", "b.h5", "--data", "seen.csv", "--out", "good.html")
     assert f"warning: {comparison.WARNING}" in command(*arguments, cwd=folder)
     page = (folder / "good.html").read_text(encoding="utf-8")
@@ -129,14 +133,14 @@ def test_compare_on_training_rows_carries_a_warning(folder, rows, command):
 
 def test_compare_scores_models_of_different_image_sizes_on_the_same_rows(folder, rows, command):
     small = data.fit_images(rows, (24, 24, 1))
-    save(folder / "small.h5", 3, side=24, seen=small.take(range(60)))
+    save(folder / "small.h5", 3, side=24, trained_on=small.take(range(60)))
     for models in (("a.h5", "small.h5"), ("small.h5", "a.h5")):
         arguments = ("--data", "rows.csv", "--out", "sizes.html")
         assert "60 of 90 rows left out" in command("compare", *models, *arguments, cwd=folder)
-        left = rows.take(range(60, 90))
+        remaining = rows.take(range(60, 90))
         for cells in table(folder / "sizes.csv"):
-            answers = inference.predict(checkpoints.load(folder / cells["path"]), left)
-            assert close(cells["accuracy"], (answers.argmax(axis=1) == left.labels).mean())
+            predictions = inference.predict(checkpoints.load(folder / cells["path"]), remaining)
+            assert close(cells["accuracy"], (predictions.argmax(axis=1) == remaining.labels).mean())
 
 
 def test_compare_reads_images_of_a_folder_in_each_models_size(folder, rows, command):
@@ -154,8 +158,8 @@ def test_compare_reads_images_of_a_folder_in_each_models_size(folder, rows, comm
     for cells in table(folder / "folder.csv"):
         checkpoint = checkpoints.load(folder / cells["path"])
         read = matching.read(str(folder / "faces"), [checkpoint], role="train").dataset
-        answers = inference.predict(checkpoint, read)
-        loss = -np.log(answers[np.arange(40), read.labels]).mean()
+        predictions = inference.predict(checkpoint, read)
+        loss = -np.log(predictions[np.arange(40), read.labels]).mean()
         assert float(cells["loss"]) == pytest.approx(loss, rel=1e-4)
 
 
@@ -168,7 +172,7 @@ def test_compare_gives_equal_file_names_distinct_names(folder, command):
     assert names == ["x/one/m.h5", "y/one/m.h5", "two/m.h5", "a.h5"]
 
 
-def test_compare_takes_the_published_or_the_last_checkpoint_of_a_run(folder, command):
+def test_compare_reads_the_published_or_the_last_checkpoint_of_a_run(folder, command):
     run = folder / "run"
     save(run / "last.h5", 7, history=history(0.11))
     files.write_json(run / "config.json", {})
@@ -206,7 +210,7 @@ def test_compare_notes_validation_accuracies_of_different_rows(folder, command):
     assert re.search("^note: .*validation accuracies.*--data", other, re.MULTILINE)
 
 
-def test_compare_names_the_model_with_other_classes(folder, command):
+def test_compare_error_names_the_model_with_other_classes(folder, command):
     save(folder / "six.h5", 10, class_names=EMOTIONS[:6])
     error = command(
         "compare", "a.h5", "six.h5", "--data", "rows.csv", "--out", "n.html", cwd=folder, code=2

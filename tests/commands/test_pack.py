@@ -57,7 +57,7 @@ def shipped(folder, monkeypatch, command):
     return folder / "shipped"
 
 
-def test_pack_records_what_the_file_does(shipped, folder):
+def test_pack_records_facts_measured_on_the_shipped_file(shipped, folder):
     assert {path.name for path in shipped.iterdir()} == FILES
     facts = json.loads((shipped / "quick.json").read_text())
     path = pretrained.resolve("pretrained:quick")
@@ -77,18 +77,18 @@ def test_pack_records_what_the_file_does(shipped, folder):
     assert len(public) == 59
     changed = 0
     for name, rows in (("validation", validation), ("public", public)):
-        told = facts["scores"][name]
+        scores = facts["scores"][name]
         outputs = inference.predict(model, rows)
         predicted = outputs.argmax(axis=1)
         expected = metrics.accuracy(rows.labels, predicted)
-        assert told["accuracy"] == dataclasses.asdict(expected)
-        assert told["fingerprint"] == rows.fingerprint()
+        assert scores["accuracy"] == dataclasses.asdict(expected)
+        assert scores["fingerprint"] == rows.fingerprint()
         recalls = recall_score(rows.labels, predicted, average=None, labels=range(7))
-        for label, one in enumerate(told["classes"].values()):
+        for label, one in enumerate(scores["classes"].values()):
             if one["recall"]:
                 assert one["recall"]["value"] == pytest.approx(recalls[label])
         error = calibration.expected_calibration_error(outputs, rows.labels)
-        assert told["calibration_error"]["value"] == pytest.approx(error)
+        assert scores["calibration_error"]["value"] == pytest.approx(error)
         whole = inference.predict(checkpoints.load(folder / "model.h5"), rows).argmax(axis=1)
         changed += int((whole != predicted).sum())
     assert facts["float16"]["changed_predictions"] == changed
@@ -110,8 +110,8 @@ def test_reproduce_confirms_the_stated_accuracy(shipped, folder, command):
     on_public = (*again, "--data", "test.csv", "--truth", "truth.csv")
     printed = command(*on_public, cwd=folder)
     assert "note:" not in printed
-    found, stated = re.findall(r"([\d.]+)% \(n=59", printed.splitlines()[-1])
-    assert abs(float(found) - float(stated)) <= 100 / 59 + 0.01  # what float16 may have changed
+    measured, stated = re.findall(r"([\d.]+)% \(n=59", printed.splitlines()[-1])
+    assert abs(float(measured) - float(stated)) <= 100 / 59 + 0.01  # what float16 may have changed
     assert printed.endswith("within that interval\n")
     # The finished training is in its run folder, so that it is scored again and not trained again.
     assert "device:" in printed
@@ -127,7 +127,7 @@ def test_reproduce_confirms_the_stated_accuracy(shipped, folder, command):
     assert checkpoints.read_record(path).data["fingerprint"] == facts["data"]["fingerprint"]
 
 
-def test_reproduce_says_what_differs_and_fails(shipped, folder, command):
+def test_reproduce_reports_differences_and_fails(shipped, folder, command):
     facts = json.loads((shipped / "quick.json").read_text())
     facts["versions"] |= {"device": "a GPU of old"}
     del facts["versions"]["bfloat16"]
@@ -154,12 +154,12 @@ def test_pack_and_reproduce_a_model_with_a_shipped_teacher(shipped, folder, comm
     path = pretrained.resolve("pretrained:quick")
     teacher = distillation.teacher([path], train, RECIPE, report=print)
     assert teacher.names == ("pretrained:quick",)
-    alone = distillation.teacher(
+    without_flip = distillation.teacher(
         [path], train, RECIPE.override(horizontal_flip=False), report=print
     )
-    for found, tta in ((teacher, "flip"), (alone, "none")):
+    for candidate, tta in ((teacher, "flip"), (without_flip, "none")):
         expected = inference.predict(checkpoints.load(path), train, tta=tta)
-        np.testing.assert_allclose(found.probabilities, expected, atol=1e-6)
+        np.testing.assert_allclose(candidate.probabilities, expected, atol=1e-6)
     np.testing.assert_array_equal(teacher.rows, np.unique(train.row_digests()))
     training.set_seed(3)
     result = training.fit(
@@ -183,11 +183,11 @@ def test_pack_and_reproduce_a_model_with_a_shipped_teacher(shipped, folder, comm
     assert all(map(np.array_equal, first.get_weights(), second.get_weights()))
 
 
-def test_a_teacher_that_knows_the_validation_rows_is_told_of(folder, tmp_path, capsys):
+def test_fit_notes_a_teacher_trained_on_validation_rows(folder, tmp_path, capsys):
     everything = data.read(folder / "train.csv", role="train")
     train, validation = everything.take(range(40, 160)), everything.take(range(40))
-    said = np.full((120, 7), 1 / 7, "float32")
-    for rows, told, unknown in (
+    probabilities = np.full((120, 7), 1 / 7, "float32")
+    for rows, note, unknown in (
         (
             everything.row_digests(),
             "the teacher was trained on 40 of the 40 validation rows",
@@ -196,13 +196,13 @@ def test_a_teacher_that_knows_the_validation_rows_is_told_of(folder, tmp_path, c
         (None, "training rows of the teacher", True),
         (train.row_digests(), "", False),
     ):
-        objective = Supervised(train, RECIPE, teacher=Teacher(("a.h5",), said, rows=rows))
+        objective = Supervised(train, RECIPE, teacher=Teacher(("a.h5",), probabilities, rows=rows))
         model = build_model("dnn", (48, 48, 1), 7)
-        run_dir = tmp_path / f"{told[:3]}-"
+        run_dir = tmp_path / f"{note[:3]}-"
         result = training.fit(model, objective, validation, run_dir=run_dir)
         printed = capsys.readouterr().out
-        assert told in printed
-        assert ("the teacher" in printed) == bool(told)
+        assert note in printed
+        assert ("the teacher" in printed) == bool(note)
         assert result.record.has_unknown_rows is unknown
         result.run.release()
 
@@ -256,7 +256,7 @@ def test_pack_and_reproduce_on_bad_input(shipped, folder, command, arguments, ru
         ({"image_shape": [48, 48]}, ": image_shape;"),
     ],
 )
-def test_reproduce_invalid_facts(shipped, folder, command, monkeypatch, tmp_path, damage, rule):
+def test_reproduce_on_invalid_facts(shipped, folder, command, monkeypatch, tmp_path, damage, rule):
     facts = json.loads((shipped / "quick.json").read_text()) | damage
     shutil.copy(shipped / "quick.h5", tmp_path)
     (tmp_path / "quick.json").write_text(json.dumps(facts))
@@ -291,7 +291,7 @@ def make_bad_ones(folder):
 
 
 @pytest.mark.parametrize("name", ["fast", "dnn-report"])
-def test_the_command_leads_to_the_recipe(name):
+def test_training_command_is_parsed_to_the_same_recipe(name):
     base = RECIPES[name]
     others = {"validation": "PublicTest", "horizontal_flip": False, "ema": 0.9, "epochs": 7}
     recipe = base.override(bfloat16=not base.bfloat16, **others)

@@ -1,4 +1,4 @@
-"""The page about one model: its numbers are true, and training rows are left out or warned of."""
+"""The report on one model: its numbers are correct, and it warns of training rows."""
 
 import dataclasses
 import html.parser
@@ -51,8 +51,8 @@ class _Reader(html.parser.HTMLParser):
             self.rows[-1][-1] += data
 
     def row(self, name):
-        (found,) = (row for row in self.rows if row[0] == name)
-        return found[1:]
+        (cells,) = (row for row in self.rows if row[0] == name)
+        return cells[1:]
 
 
 def read(path):
@@ -206,11 +206,11 @@ def test_report_on_the_test_part_of_a_folder_and_of_an_archive(folder, rows, com
 
 
 def test_report_shows_the_most_confident_mistakes(folder, rows, command, monkeypatch):
-    asked = {}
+    passed = {}
     drawn = plots.image_grid_figure
 
     def recorded(images, captions, **options):
-        asked.update(images=images, captions=captions)
+        passed.update(images=images, captions=captions)
         return drawn(images, captions, **options)
 
     monkeypatch.setattr(plots, "image_grid_figure", recorded)
@@ -220,29 +220,29 @@ def test_report_shows_the_most_confident_mistakes(folder, rows, command, monkeyp
     probabilities = calibration.with_temperature(
         inference.predict(checkpoint, scored), checkpoint.temperature
     )
-    predicted, sureness = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    predicted, confidences = probabilities.argmax(axis=1), probabilities.max(axis=1)
     wrong = np.flatnonzero(predicted != scored.labels)
-    surest = wrong[sureness[wrong].argmax()]
-    assert asked["captions"][0] == (
-        f"{EMOTIONS[predicted[surest]]} {sureness[surest]:.1%}\n"
-        f"true: {EMOTIONS[scored.labels[surest]]}\nid {300 + surest}"
+    most_confident = wrong[confidences[wrong].argmax()]
+    assert passed["captions"][0] == (
+        f"{EMOTIONS[predicted[most_confident]]} {confidences[most_confident]:.1%}\n"
+        f"true: {EMOTIONS[scored.labels[most_confident]]}\nid {300 + most_confident}"
     )
-    np.testing.assert_array_equal(asked["images"][0], scored.images[surest])
-    assert len(asked["captions"]) == min(24, len(wrong))
+    np.testing.assert_array_equal(passed["images"][0], scored.images[most_confident])
+    assert len(passed["captions"]) == min(24, len(wrong))
 
 
 def test_report_explains_correct_and_wrong_predictions_in_the_models_size(
     folder, rows, command, monkeypatch
 ):
-    asked = {}
+    passed = {}
     explained, drawn = interpretation.saliency, plots.saliency_figure
 
     def recorded(checkpoint, dataset, methods, **options):
-        asked.update(dataset=dataset, methods=methods)
+        passed.update(dataset=dataset, methods=methods)
         return explained(checkpoint, dataset, methods, **options)
 
     def recorded_figure(images, captions, maps, title, **options):
-        asked.update(captions=captions, maps=maps)
+        passed.update(captions=captions, maps=maps)
         return drawn(images, captions, maps, title, **options)
 
     monkeypatch.setattr(interpretation, "saliency", recorded)
@@ -253,22 +253,22 @@ def test_report_explains_correct_and_wrong_predictions_in_the_models_size(
     checkpoints.save(model, folder / "small.h5", record)
     data.write_csv(folder / "large.csv", rows.images, labels=rows.labels)
     command("report", "small.h5", "large.csv", cwd=folder)
-    shown = asked["dataset"]
+    shown = passed["dataset"]
     assert shown.image_shape == (24, 24, 1)
-    assert asked["methods"] == ["gradient", "layercam"]
-    assert asked["maps"]["LayerCAM"].shape == (len(shown), 24, 24)
+    assert passed["methods"] == ["gradient", "layercam"]
+    assert passed["maps"]["LayerCAM"].shape == (len(shown), 24, 24)
     predicted = inference.predict(checkpoints.load(folder / "small.h5"), shown).argmax(axis=1)
     correct = predicted == shown.labels
     assert 0 < correct.sum() < len(shown)
-    for caption, row, guess, true in zip(
-        asked["captions"], shown.ids, predicted, shown.labels, strict=True
+    for caption, row, predicted_class, true in zip(
+        passed["captions"], shown.ids, predicted, shown.labels, strict=True
     ):
-        verdict = "correct" if guess == true else f"predicted {EMOTIONS[guess]}"
+        verdict = "correct" if predicted_class == true else f"predicted {EMOTIONS[predicted_class]}"
         assert caption == f"{EMOTIONS[true]}, {verdict}\nid {row}"
     assert len(set(shown.labels[~correct])) == (~correct).sum() == 3
 
 
-def test_report_on_a_foreign_model_without_a_mistake(folder, command):
+def test_report_on_a_foreign_model_without_wrong_predictions(folder, command):
     """It records nothing, and every row is of the class that it always predicts."""
     images = keras.Input((48, 48, 1))
     flat = keras.layers.Flatten()(images)

@@ -1,4 +1,4 @@
-"""`python -m ferlab vote-train`: members, their list, and going on after a stop."""
+"""`python -m ferlab vote-train`: members, their list, and resuming after an interruption."""
 
 import json
 import os
@@ -60,7 +60,7 @@ def write_faces(folder):
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory):
-    """A folder with data, and a vote trained on it without a stop."""
+    """A folder with data, and a vote trained on it without an interruption."""
     folder = tmp_path_factory.mktemp("work")
     write_faces(folder)
     printed = run("-m ferlab", "vote-train", "train.csv", *VOTE, *SHORT, cwd=folder)
@@ -68,7 +68,7 @@ def work(tmp_path_factory):
     return folder
 
 
-def test_help_imports_no_keras():
+def test_vote_train_help_does_not_import_keras():
     code = (
         "import runpy, sys; sys.argv = ['ferlab', 'vote-train', '--help']\n"
         "try: runpy.run_module('ferlab', run_name='__main__')\n"
@@ -79,7 +79,7 @@ def test_help_imports_no_keras():
     assert printed.endswith("False\n")
 
 
-def test_a_vote_says_what_comes_and_how_good_each_member_is(work):
+def test_vote_train_prints_a_forecast_and_the_accuracy_of_each_member(work):
     log = (work / "train.log").read_text()
     assert log.startswith("3 members, from the last epochs (--snapshots) of 2 trainings\n")
     assert "validation rows of every training: 40, by --validation (40 of 120)" in log
@@ -88,7 +88,7 @@ def test_a_vote_says_what_comes_and_how_good_each_member_is(work):
     assert log.endswith("vote/model_list.txt\n")
 
 
-def test_the_list_names_the_last_epochs_and_can_vote(work):
+def test_vote_train_writes_a_model_list_of_the_last_epochs(work):
     header = (work / "vote" / "model_list.txt").read_text().splitlines()[0]
     assert re.match(r"# \d{4}-\d\d-\d\d \d\d:\d\d  python -m ferlab vote-train train.csv", header)
     lines = member_lines(work / "vote")
@@ -110,7 +110,7 @@ def test_the_list_names_the_last_epochs_and_can_vote(work):
     assert len((work / "vote.csv").read_text().splitlines()) == 121
 
 
-def test_the_same_command_again_trains_nothing_and_keeps_fitted_weights(work):
+def test_vote_train_run_again_trains_nothing_and_keeps_fitted_weights(work):
     path = work / "vote" / "model_list.txt"
     written = path.read_text()
     path.write_text(written.replace("\n1 ", "\n0.5 "))
@@ -122,7 +122,7 @@ def test_the_same_command_again_trains_nothing_and_keeps_fitted_weights(work):
     path.write_text(written)
 
 
-def test_a_killed_vote_goes_on(work, tmp_path):
+def test_vote_train_resumes_after_a_kill(work, tmp_path):
     write_faces(tmp_path)
     process = subprocess.Popen(
         command("train.csv", *VOTE, *SHORT),
@@ -151,30 +151,30 @@ def require_same_vote(first, second):
         assert all(np.array_equal(*pair) for pair in zip(one, other, strict=True))
 
 
-def test_a_vote_killed_before_it_notes_a_training_does_not_train_it_again(work, tmp_path):
+def test_vote_train_does_not_repeat_a_finished_training_that_it_has_not_recorded(work, tmp_path):
     copy = tmp_path / "vote"
     shutil.copytree(work / "vote", copy)
     shutil.copyfile(work / "train.csv", tmp_path / "train.csv")
     vote = json.loads((copy / "vote.json").read_text())
-    noted = vote["trainings"].pop()
+    recorded = vote["trainings"].pop()
     (copy / "vote.json").write_text(json.dumps(vote))
     list_before = (copy / "model_list.txt").read_text()
     (copy / "model_list.txt").unlink()
     # as if one of its two checkpoints was still to be moved to its place
-    unmoved = copy / noted["files"][0]["path"]
-    (copy / noted["run"] / "epochs").mkdir()
-    unmoved.rename(copy / noted["run"] / "epochs" / unmoved.name)
+    unmoved = copy / recorded["files"][0]["path"]
+    (copy / recorded["run"] / "epochs").mkdir()
+    unmoved.rename(copy / recorded["run"] / "epochs" / unmoved.name)
 
     printed = vote_train("train.csv", *VOTE, *SHORT, cwd=tmp_path)
     assert "8 of 8 epochs are finished" in printed
     assert "Epoch" not in printed
     assert member_lines(copy) == member_lines(work / "vote")
     assert (copy / "model_list.txt").read_text().splitlines()[1:] == list_before.splitlines()[1:]
-    assert json.loads((copy / "vote.json").read_text())["trainings"][1] == noted
+    assert json.loads((copy / "vote.json").read_text())["trainings"][1] == recorded
     assert len(list(copy.glob("*.h5"))) == 2
 
 
-def test_more_members_are_added(work, tmp_path):
+def test_vote_train_adds_members(work, tmp_path):
     copy = tmp_path / "vote"
     shutil.copytree(work / "vote", copy)
     shutil.copyfile(work / "train.csv", tmp_path / "train.csv")
@@ -187,7 +187,7 @@ def test_more_members_are_added(work, tmp_path):
     assert "--members must be 5 or more" in fails("train.csv", *VOTE, *SHORT, cwd=tmp_path)
 
 
-def test_another_vote_in_the_same_folder_is_refused(work):
+def test_vote_train_refuses_other_settings_in_the_same_folder(work):
     drawn = faces(120, seed=2)
     data.write_csv(work / "other.csv", drawn.images, labels=drawn.labels)
     for arguments, rule in (
@@ -199,7 +199,7 @@ def test_another_vote_in_the_same_folder_is_refused(work):
         assert rule in fails(*arguments, cwd=work), arguments
 
 
-def test_a_second_vote_in_the_same_folder_at_once_is_refused(tmp_path):
+def test_vote_train_refuses_a_folder_in_use(tmp_path):
     write_faces(tmp_path)
     with runs.hold(tmp_path / "vote"):
         error = fails("train.csv", *VOTE, *SHORT, cwd=tmp_path, by=run)
@@ -207,7 +207,7 @@ def test_a_second_vote_in_the_same_folder_at_once_is_refused(tmp_path):
     assert not (tmp_path / "vote").exists()
 
 
-def test_recipes_take_turns_and_share_their_validation_rows(tmp_path):
+def test_vote_train_alternates_recipes_on_the_same_validation_rows(tmp_path):
     write_faces(tmp_path)
     recipes = ("--recipes", "dnn-report,cnn-report", "--members", 2, "--out-dir", "two")
     printed = vote_train("train.csv", *recipes, "--epochs", 1, "--batch-size", 32, cwd=tmp_path)
@@ -219,7 +219,7 @@ def test_recipes_take_turns_and_share_their_validation_rows(tmp_path):
     assert runs == ["01-dnn-report-seed0", "02-cnn-report-seed1"]
 
 
-def test_bad_arguments(work, tmp_path):
+def test_vote_train_on_bad_input(work, tmp_path):
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "model_list.txt").write_text("1 a.h5\n")
     (tmp_path / "broken").mkdir()

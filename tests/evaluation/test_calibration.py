@@ -84,9 +84,7 @@ def test_fit_temperature_with_probabilities_of_0_and_1():
     assert negative_log_likelihood(certain, labels) == 0
     assert expected_calibration_error(certain, labels) == 0
     labels[0] = 1
-    assert fit_temperature(certain, labels) == pytest.approx(
-        20, rel=1e-3
-    )  # the highest temperature
+    assert fit_temperature(certain, labels) == pytest.approx(20, rel=1e-3)  # the maximum
     scaled = with_temperature(certain, 20)
     assert negative_log_likelihood(scaled, labels) < negative_log_likelihood(certain, labels) / 10
     assert expected_calibration_error(certain, labels) == pytest.approx(1 / 6)

@@ -51,16 +51,16 @@ def losses(model, images, labels):
 
 def test_perturbation_is_the_squared_change_of_the_loss_pixel_by_pixel():
     model, data = small_model(), pictures()
-    found = interpretation.saliency(opened(model), data, ["perturbation"])["perturbation"]
-    slow = np.empty_like(found)
+    computed = interpretation.saliency(opened(model), data, ["perturbation"])["perturbation"]
+    expected = np.empty_like(computed)
     for index, (image, label) in enumerate(zip(data.images, data.labels, strict=True)):
         base = image.astype("float32")
         before = losses(model, base[None], [label])[0]
         for row, column in np.ndindex(SIDE, SIDE):
             changed = base.copy()
             changed[row, column] += 1
-            slow[index, row, column] = (losses(model, changed[None], [label])[0] - before) ** 2
-    np.testing.assert_allclose(found, slow, atol=2e-3 * slow.max())
+            expected[index, row, column] = (losses(model, changed[None], [label])[0] - before) ** 2
+    np.testing.assert_allclose(computed, expected, atol=2e-3 * expected.max())
 
 
 def test_saliency_does_not_depend_on_the_batch_size(monkeypatch):
@@ -85,7 +85,7 @@ def test_gradient_agrees_with_perturbation_and_with_differences():
 
 
 @pytest.mark.parametrize("method", ["perturbation", "gradient"])
-def test_grey_levels_change_in_all_channels_together(method):
+def test_saliency_changes_grey_levels_in_all_channels_together(method):
     grey, colour = small_model(), small_model(channels=3)
     kernel, bias = grey.get_layer("conv").get_weights()
     # Of three equal channels each counts a third.
@@ -94,21 +94,23 @@ def test_grey_levels_change_in_all_channels_together(method):
     data = pictures()
     tinted = dataclasses.replace(data, images=np.repeat(data.images, 3, axis=-1))
     expected = interpretation.saliency(opened(grey), data, [method])[method]
-    found = interpretation.saliency(opened(colour), tinted, [method])[method]
-    np.testing.assert_allclose(found, expected, atol=2e-3 * expected.max())
+    computed = interpretation.saliency(opened(colour), tinted, [method])[method]
+    np.testing.assert_allclose(computed, expected, atol=2e-3 * expected.max())
 
 
 def test_perturbation_of_a_large_image_changes_patches():
     model, data = small_model(side=96), pictures(1, side=96)
-    found = interpretation.saliency(opened(model), data, ["perturbation"])["perturbation"][0]
+    computed = interpretation.saliency(opened(model), data, ["perturbation"])["perturbation"][0]
     assert attribution.perturbation_passes((96, 96, 1)) == 48 * 48 + 1
-    patches = found.reshape(48, 2, 48, 2)
+    patches = computed.reshape(48, 2, 48, 2)
     assert (patches == patches[:, :1, :, :1]).all()
     base = data.images.astype("float32")
     changed = base.copy()
     changed[0, 10:12, 20:22] += 1
     expected = (losses(model, changed, [0]) - losses(model, base, [0])) ** 2
-    assert found[10, 20] == pytest.approx(expected[0], rel=0.05, abs=2e-3 * float(found.max()))
+    assert computed[10, 20] == pytest.approx(
+        expected[0], rel=0.05, abs=2e-3 * float(computed.max())
+    )
 
 
 def flicker_model():
@@ -178,14 +180,14 @@ def planted(row=14, column=5):
 @pytest.mark.parametrize("method", ["gradcam", "layercam"])
 def test_class_activation_maps_locate_a_pattern_and_agree_with_the_papers(method, nested):
     model, data = pattern_model(nested), planted()
-    found = interpretation.saliency(opened(model, ("no", "yes")), data, [method])[method][0]
-    assert np.unravel_index(found.argmax(), found.shape) == (15, 6)
+    computed = interpretation.saliency(opened(model, ("no", "yes")), data, [method])[method][0]
+    assert np.unravel_index(computed.argmax(), computed.shape) == (15, 6)
     # Behind a global mean the gradient of a logit is the dense layer's weight by the cells.
     flat = pattern_model()
     maps = keras.Model(flat.inputs, flat.get_layer("conv").output).predict(data.images, verbose=0)
     weights = np.array([3.0, -0.25]) if method == "gradcam" else np.array([3.0, 0.0])
     expected = np.maximum((maps[0] * weights).sum(axis=-1), 0) / 24**2
-    np.testing.assert_allclose(found, expected, atol=1e-6)
+    np.testing.assert_allclose(computed, expected, atol=1e-6)
 
 
 def test_class_activation_maps_are_enlarged_in_place():
@@ -197,9 +199,9 @@ def test_class_activation_maps_are_enlarged_in_place():
     coarse = keras.Model(small, logits)
     coarse.get_layer("last").set_weights([np.eye(2)[None, None], np.zeros(2)])
     coarse.layers[-1].set_weights([np.array([[-1.0, 3.0], [0.0, 0.0]]), np.zeros(2)])
-    found = interpretation.saliency(opened(coarse, ("no", "yes")), data, ["gradcam"])["gradcam"][0]
-    row, column = np.unravel_index(found.argmax(), found.shape)
-    assert found.shape == (24, 24)
+    cam = interpretation.saliency(opened(coarse, ("no", "yes")), data, ["gradcam"])["gradcam"][0]
+    row, column = np.unravel_index(cam.argmax(), cam.shape)
+    assert cam.shape == (24, 24)
     assert 0 <= row < 8
     assert 16 <= column < 24
 
@@ -220,10 +222,10 @@ def test_saliency_of_a_nested_resnet():
     maps = interpretation.saliency(
         checkpoint, data, ["gradient", "smoothgrad", "gradcam", "layercam"], layer=middle, samples=2
     )
-    for found in maps.values():
-        assert found.shape == (1, size, size)
-        assert np.isfinite(found).all()
-        assert found.max() > 0
+    for saliency_map in maps.values():
+        assert saliency_map.shape == (1, size, size)
+        assert np.isfinite(saliency_map).all()
+        assert saliency_map.max() > 0
 
 
 def test_gradient_is_not_0_at_a_probability_of_1():
@@ -232,11 +234,11 @@ def test_gradient_is_not_0_at_a_probability_of_1():
     model.get_layer("scores").set_weights([kernel, bias + np.array([200, 0, 0])])
     data = pictures(labels=[0, 0])
     assert (model.predict(data.images.astype("float32"), verbose=0)[:, 0] == 1).all()
-    found = interpretation.saliency(opened(model), data, ["gradcam", "layercam"])
-    assert all(maps.max() > 0 for maps in found.values())
+    saliency = interpretation.saliency(opened(model), data, ["gradcam", "layercam"])
+    assert all(maps.max() > 0 for maps in saliency.values())
     wrong = dataclasses.replace(data, labels=np.array([1, 1]))
-    found = interpretation.saliency(opened(model), wrong, ["perturbation", "gradient"])
-    assert all(maps.max() > 0 for maps in found.values())
+    saliency = interpretation.saliency(opened(model), wrong, ["perturbation", "gradient"])
+    assert all(maps.max() > 0 for maps in saliency.values())
 
 
 def test_saliency_without_a_softmax():
@@ -248,13 +250,13 @@ def test_saliency_without_a_softmax():
     for method in methods:
         np.testing.assert_allclose(scores[method], softmax[method], rtol=1e-4)
     model = small_model("sigmoid")
-    found = interpretation.saliency(opened(model), data, ["perturbation"])["perturbation"]
+    saliency = interpretation.saliency(opened(model), data, ["perturbation"])["perturbation"]
     changed = np.repeat(data.images[:1].astype("float32"), 2, axis=0)
     changed[1, 5, 5] += 1
     outputs = model.predict(changed, verbose=0).astype("float64")
     before, after = -np.log(outputs[:, 0] / outputs.sum(axis=1))
-    assert found[0, 5, 5] == pytest.approx(
-        (after - before) ** 2, rel=0.1, abs=2e-3 * float(found.max())
+    assert saliency[0, 5, 5] == pytest.approx(
+        (after - before) ** 2, rel=0.1, abs=2e-3 * float(saliency.max())
     )
 
 
@@ -264,28 +266,28 @@ def test_saliency_with_outputs_in_another_order():
     straight = interpretation.saliency(opened(model), data, ["gradient"])["gradient"]
     order = np.array([1, 2, 0])  # the outputs of a, b and c
     names = ("c", "a", "b")
-    found = interpretation.saliency(opened(model, names), data, ["gradient"])["gradient"]
-    moved = dataclasses.replace(data, labels=order)
-    expected = interpretation.saliency(opened(model), moved, ["gradient"])["gradient"]
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
-    assert not np.allclose(found, straight)
+    computed = interpretation.saliency(opened(model, names), data, ["gradient"])["gradient"]
+    reordered = dataclasses.replace(data, labels=order)
+    expected = interpretation.saliency(opened(model), reordered, ["gradient"])["gradient"]
+    np.testing.assert_allclose(computed, expected, rtol=1e-5)
+    assert not np.allclose(computed, straight)
     with pytest.raises(InputError, match="the same order"):
         interpretation.saliency(opened(model, names, recorded), data, ["gradient"])
 
 
 def test_saliency_of_an_unlabelled_row_is_for_the_predicted_class():
     model, data = small_model(), pictures()
-    says = model.predict(data.images.astype("float32"), verbose=0).argmax(axis=1)
-    known = dataclasses.replace(data, labels=says.astype(np.int64))
-    unknown = dataclasses.replace(data, labels=np.array([-1, says[1]]))
+    predicted = model.predict(data.images.astype("float32"), verbose=0).argmax(axis=1)
+    labelled = dataclasses.replace(data, labels=predicted.astype(np.int64))
+    unlabelled = dataclasses.replace(data, labels=np.array([-1, predicted[1]]))
     checkpoint = opened(model)
     np.testing.assert_array_equal(
-        interpretation.saliency(checkpoint, unknown, ["gradient"])["gradient"],
-        interpretation.saliency(checkpoint, known, ["gradient"])["gradient"],
+        interpretation.saliency(checkpoint, unlabelled, ["gradient"])["gradient"],
+        interpretation.saliency(checkpoint, labelled, ["gradient"])["gradient"],
     )
 
 
-def test_model_is_unchanged_afterwards():
+def test_saliency_and_maximize_leave_the_model_unchanged():
     model, data = small_model(), pictures()
     images = data.images.astype("float32")
     before, config = model.predict(images, verbose=0), model.to_json()
@@ -342,7 +344,7 @@ def test_saliency_on_bad_input(options, rule):
         interpretation.saliency(opened(small_model()), pictures(), **options)
 
 
-def test_layer_called_twice_is_refused():
+def test_saliency_refuses_a_layer_called_twice():
     images = keras.Input((SIDE, SIDE, 1))
     twice = layers.Conv2D(1, 3, padding="same", name="twice")
     outputs = layers.Dense(3, activation="softmax")(layers.Flatten()(twice(twice(images))))
@@ -356,4 +358,4 @@ def test_saliency_of_the_bundled_cnn():
     data = faces(2)
     checkpoint = opened(build_model("cnn", (48, 48, 1), 7), data.class_names)
     maps = interpretation.saliency(checkpoint, data, list(METHODS)[1:])
-    assert {found.shape for found in maps.values()} == {(2, 48, 48)}
+    assert {saliency_map.shape for saliency_map in maps.values()} == {(2, 48, 48)}

@@ -1,4 +1,4 @@
-"""Which images are explained."""
+"""The choice of images to explain."""
 
 import dataclasses
 

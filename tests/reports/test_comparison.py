@@ -1,4 +1,4 @@
-"""What a comparison knows of each model."""
+"""Names and validation accuracies in a comparison of models."""
 
 import dataclasses
 from pathlib import Path

@@ -12,7 +12,7 @@ def own_folder(monkeypatch):
     monkeypatch.delenv(pretrained.FOLDER_VARIABLE, raising=False)
 
 
-def test_cards_of_the_repository_equal_their_facts():
+def test_cards_of_the_repository_equal_those_made_from_their_facts():
     for name in pretrained.names():
         card = (pretrained.folder() / f"{name}.md").read_text()
         assert card == model_card.card(pretrained.read_facts(name))

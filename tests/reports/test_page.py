@@ -1,4 +1,4 @@
-"""The HTML page: complete in itself, and no text in it is taken for HTML."""
+"""The HTML page: self-contained, with all text escaped."""
 
 import html.parser
 
@@ -40,7 +40,7 @@ def page_with(text):
     return page
 
 
-def test_text_is_never_html():
+def test_page_escapes_all_text():
     hostile = '"><script>alert(1)</script><img src=x onerror=alert(1)>&'
     reader, harmless = read(page_with(hostile)), read(page_with("happy"))
     assert reader.tags == harmless.tags
@@ -50,7 +50,7 @@ def test_text_is_never_html():
     assert dict(reader.attributes)["alt"] == hostile
 
 
-def test_a_page_needs_nothing_else(tmp_path):
+def test_page_is_self_contained(tmp_path):
     page = page_with("happy")
     page.save(tmp_path / "page.html")
     assert (tmp_path / "page.html").read_text(encoding="utf-8") == page.html()
