@@ -151,7 +151,7 @@ def test_sniff_gives_the_type_of_a_file(tmp_path, content, kind):
     assert sniffed == kind or (kind is not None and sniffed.startswith(kind))
 
 
-def test_open_to_read_and_sniff_refuse_what_cannot_be_read(tmp_path):
+def test_open_to_read_and_sniff_refuse_unreadable_paths(tmp_path):
     assert sniff(tmp_path) == "a folder"
     for path in (tmp_path / "missing", tmp_path / "a\0b"):
         with pytest.raises(InputError, match="cannot be read"):

@@ -82,9 +82,9 @@ def test_muon_is_restored_from_a_checkpoint_that_plain_keras_loads(tmp_path):
     for suffix in (".h5", ".keras"):
         path = tmp_path / f"model{suffix}"
         checkpoints.save(model, path, record)
-        found = checkpoints.load(path, with_optimizer=True).model.optimizer
-        assert type(found) is Muon
-        for expected, value in zip(model.optimizer.variables, found.variables, strict=True):
+        restored = checkpoints.load(path, with_optimizer=True).model.optimizer
+        assert type(restored) is Muon
+        for expected, value in zip(model.optimizer.variables, restored.variables, strict=True):
             np.testing.assert_array_equal(array(expected), array(value))
         plain = keras.models.load_model(path)
         np.testing.assert_array_equal(array(plain.weights[0]), array(model.weights[0]))
@@ -96,11 +96,11 @@ def test_muon_of_keras_itself_is_restored(tmp_path):
     model.train_on_batch(np.ones((2, 6, 6, 3)), np.array([0, 1]))
     record = TrainingRecord(class_names=tuple("abcd"), image_shape=(6, 6, 3), pixels="raw")
     checkpoints.save(model, tmp_path / "model.h5", record)
-    found = checkpoints.load(tmp_path / "model.h5", with_optimizer=True).model.optimizer
-    assert type(found) is keras.optimizers.Muon
+    restored = checkpoints.load(tmp_path / "model.h5", with_optimizer=True).model.optimizer
+    assert type(restored) is keras.optimizers.Muon
 
 
-def test_trust_is_in_muon_only_of_its_module():
+def test_require_no_code_allows_only_muon_of_the_module():
     config = {"module": "ferlab.optimizers", "class_name": "Muon", "config": {"name": "muon"}}
     trust.require_no_code("here", config)
     for kind in ("keras", "backend", "ops"):

@@ -70,7 +70,7 @@ def test_save_half_opens_as_the_same_model(tmp_path, name):
     np.testing.assert_allclose(inference.predict(opened, rows), before, atol=2e-2)
 
 
-def test_save_half_refuses_what_float16_cannot_represent(tmp_path):
+def test_save_half_refuses_weights_that_float16_cannot_represent(tmp_path):
     model = build_model("dnn", (48, 48, 1), 7)
     model.weights[0].assign(model.weights[0] + 1e6)
     with pytest.raises(InputError, match="float16"):
@@ -147,15 +147,15 @@ def script(folder, monkeypatch, capsys):
     return call
 
 
-def test_scripts_take_names_and_write_elsewhere(shipped, folder, script):
+def test_scripts_accept_names_of_shipped_models_without_changing_them(shipped, folder, script):
     before = {path: path.read_bytes() for path in shipped.iterdir()}
-    asked = ("test.csv", "result.csv", "pretrained:tiny")
-    script("test.py", *asked)
+    arguments = ("test.csv", "result.csv", "pretrained:tiny")
+    script("test.py", *arguments)
     by_name = (folder / "result.csv").read_text()
-    script("dnn_test.py", *asked[:2], shipped / "tiny.h5")
+    script("dnn_test.py", *arguments[:2], shipped / "tiny.h5")
     assert (folder / "result.csv").read_text() == by_name
     (folder / "list.txt").write_text("1 pretrained:tiny\n")
-    script("test_by_vote.py", *asked[:2], "list.txt", "--cache-dir", "votes")
+    script("test_by_vote.py", *arguments[:2], "list.txt", "--cache-dir", "votes")
     assert (folder / "result.csv").read_text() == by_name
     script("plot_model.py", "rows.csv", "pretrained:tiny", "--what", "cm")
     assert (folder / "tiny_cm.png").exists()
@@ -172,7 +172,7 @@ def test_scripts_take_names_and_write_elsewhere(shipped, folder, script):
     assert {path: path.read_bytes() for path in shipped.iterdir()} == before
 
 
-def test_commands_take_names(shipped, folder, command):
+def test_commands_accept_names_of_shipped_models(shipped, folder, command):
     assert "1,838,599" in command("inspect", "pretrained:tiny", cwd=folder)
     command("report", "pretrained:tiny", "rows.csv", cwd=folder)
     assert (folder / "tiny_report.html").exists()
@@ -195,7 +195,7 @@ def test_calibrate_refuses_a_shipped_model(shipped, folder, command, model):
     assert (shipped / "tiny.h5").read_bytes() == before
 
 
-def test_unknown_name_is_a_one_line_error(shipped, folder):
+def test_script_refuses_an_unknown_name_in_one_line(shipped, folder):
     rule = "pretrained:gone: "
     assert rule in fails("test.py", "test.csv", "r.csv", "pretrained:gone", cwd=folder)
     assert rule in fails("-m ferlab", "inspect", "pretrained:gone", cwd=folder)

@@ -90,7 +90,7 @@ def test_scripts_name_the_bad_argument(work, cnn, dnn, tmp_path):
         ("semi_train.py", [*semi[:2], "gone.h5", *semi[3:]], "gone.h5"),
         ("semi_train.py", [work / "test.csv", *semi[1:]], "label"),
         ("semi_train.py", [*semi, *of_outputs], "--class-names"),
-        (  # the names tell the model's outputs, and the table keeps its own
+        (  # the names are of the model's outputs; the table has its own
             "semi_train.py",
             [*semi[:2], "foreign.h5", *semi[3:], *of_outputs, "--recipe", "fixmatch"],
             "angry, disgust, fear, happy, sad",
@@ -103,7 +103,7 @@ def test_scripts_name_the_bad_argument(work, cnn, dnn, tmp_path):
         assert fact in fails(script, *arguments, cwd=tmp_path), (script, arguments)
 
 
-def test_error_after_importing_keras_is_one_line(work, cnn, tmp_path):
+def test_scripts_fail_in_one_line_after_importing_keras(work, cnn, tmp_path):
     for script, arguments, fact in (
         ("test.py", [work / "test.csv", "r.csv", work / "test.csv"], "test.csv"),
         ("retrain.py", [work / "train.csv", cnn, "1", "3"], "2 epochs"),
@@ -111,7 +111,7 @@ def test_error_after_importing_keras_is_one_line(work, cnn, tmp_path):
         assert fact in fails(script, *arguments, cwd=tmp_path, by=run), script
 
 
-def test_ema_is_refused_on_jax(work, tmp_path):
+def test_train_refuses_ema_on_jax(work, tmp_path):
     options = ("--recipe", "dnn-report", "--ema", "0.9", "--validation", 40)
     arguments = ("train.py", work / "train.csv", *options)
     printed = run(*arguments, cwd=tmp_path, code=2, KERAS_BACKEND="jax")

@@ -40,7 +40,7 @@ print(json.dumps(heavy))
 """
 
 
-def test_help_imports_no_keras(tmp_path):
+def test_help_does_not_import_keras(tmp_path):
     """Arguments are parsed before what takes seconds to import."""
     command = [sys.executable, "-c", HELP, *map(str, SCRIPTS), "ferlab"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -69,7 +69,7 @@ def test_checkpoint_records_its_rows_and_its_temperature(work, cnn):
     assert checkpoints.load(cnn).temperature > 0
 
 
-def test_test_writes_a_submission_and_scores_it(work, cnn):
+def test_test_script_writes_a_submission_and_scores_it(work, cnn):
     printed = run("test.py", "test.csv", "result.csv", cnn, "--truth", "truth.csv", cwd=work)
     rows = submission(work / "result.csv")
     assert [row for row, _ in rows] == list(range(50))
@@ -80,7 +80,7 @@ def test_test_writes_a_submission_and_scores_it(work, cnn):
     assert re.search(r"^50 images in [\d.]+ s", printed, re.MULTILINE)
 
 
-def test_dnn_test(work, dnn):
+def test_dnn_test_writes_a_submission(work, dnn):
     call("dnn_test.py", "test.csv", "dnn_result.csv", dnn, cwd=work)
     assert len(submission(work / "dnn_result.csv")) == 50
 
@@ -160,7 +160,7 @@ def test_semi_retrain_resumes_and_is_named_after_its_model(work, dnn, semi):
     assert "semi_retrain.py" in fails("retrain.py", "train.csv", semi, 1, 2, cwd=work)
 
 
-def test_vote_is_the_same_with_the_cache(work, cnn, dnn):
+def test_test_by_vote_writes_the_same_submission_with_the_cache(work, cnn, dnn):
     (work / "model_list.txt").write_text(f"2 {cnn.name}\n1 {dnn.name}\n")
     options = ("--cache-dir", work / "votes", "--truth", "truth.csv")
     run("test_by_vote.py", "test.csv", "v.csv", "model_list.txt", *options, cwd=work)
@@ -177,7 +177,7 @@ def test_vote_is_the_same_with_the_cache(work, cnn, dnn):
     assert len(soft) == 50
 
 
-def test_folder_of_classes_trains_and_predicts_in_its_own_order(work, tmp_path):
+def test_class_folders_train_and_predict_in_their_own_class_order(work, tmp_path):
     from PIL import Image
 
     drawn = faces(60, seed=4)
@@ -224,7 +224,7 @@ def test_versions_name_the_device_of_every_backend(name, tmp_path):
     assert re.fullmatch(rf"(CPU \(\d+ cores?\)|.+), {name} [\d.]+.*\n", printed)
 
 
-def test_backend_unknown_is_one_line(work, tmp_path):
+def test_unknown_backend_is_refused_in_one_line(work, tmp_path):
     arguments = (work / "train.csv", "--validation", 9)
     error = run("train.py", *arguments, cwd=tmp_path, code=2, KERAS_BACKEND="abacus")
     assert error.startswith("error: KERAS_BACKEND")

@@ -164,7 +164,7 @@ def test_resumed_cnn_equals_an_uninterrupted_one(dataset, tmp_path, monkeypatch)
     require_equal(work("straight"), work("stopped"))
 
 
-def test_training_a_checkpoint_further_is_resumed_too(straight, dataset, tmp_path, monkeypatch):
+def test_training_a_checkpoint_further_is_resumed(straight, dataset, tmp_path, monkeypatch):
     half = train(dataset, tmp_path / "half", recipe=FOUR_EPOCHS.override(epochs=1))
     path = training.publish(half, tmp_path)
 
@@ -361,8 +361,8 @@ def test_ema_mixup_resizing_and_schedule_resume_as_if_uninterrupted(dataset, tmp
     require_equal(work("straight"), work("again"))
 
 
-def test_what_is_saved_and_scored_is_the_mean_of_the_weights(dataset, tmp_path):
-    """By hand, for epochs of one step."""
+def test_ema_saves_and_scores_the_mean_of_the_weights(dataset, tmp_path):
+    """Compared with a manual calculation, for epochs of one step."""
     recipe = RECIPE.override(model="dnn", epochs=2, batch_size=64, ema=0.75, optimizer="sgd")
     few = dataset.take(np.arange(60 + 64))
     plain = train(few, tmp_path / "plain", recipe=recipe.override(ema=0.0), keep_epochs=2)
@@ -370,14 +370,14 @@ def test_what_is_saved_and_scored_is_the_mean_of_the_weights(dataset, tmp_path):
     steps = [weights_of(checkpoints.load(path).model) for path in plain.snapshots]
     saved = [weights_of(checkpoints.load(path).model) for path in averaged.snapshots]
     mean = steps[0]  # Keras begins with the weights after the first step
-    for raw, kept in zip(steps, saved, strict=True):
+    for raw, averages in zip(steps, saved, strict=True):
         mean = [0.75 * old + 0.25 * new for old, new in zip(mean, raw, strict=True)]
-        for expected, found in zip(mean, kept, strict=True):
-            np.testing.assert_allclose(expected, found, atol=1e-5)
+        for expected, average in zip(mean, averages, strict=True):
+            np.testing.assert_allclose(expected, average, atol=1e-5)
 
 
 def test_ema_continues_across_phases_and_trainings(dataset, tmp_path, capsys):
-    """Where nothing is left off in the last epochs, they are what they would have been."""
+    """Without augmentation to switch off, the last epochs equal those of one phase."""
     recipe = RECIPE.override(model="dnn", epochs=4, batch_size=60, ema=0.9)
     few = dataset.take(np.arange(180))
     straight = train(few, tmp_path / "straight", recipe=recipe)
@@ -413,14 +413,14 @@ def test_weight_decay_applies_to_kernels_alone(dataset, tmp_path):
     assert len(decayed) == sum(v.name == "kernel" for v in result.model.trainable_variables)
 
 
-def test_fraction_below_half_an_epoch_is_noted(dataset, tmp_path, capsys):
+def test_no_aug_fraction_below_half_an_epoch_is_noted(dataset, tmp_path, capsys):
     recipe = RECIPE.override(model="dnn", epochs=1, mixup=0.2, no_aug_fraction=0.2)
     train(dataset.take(np.arange(60 + 64)), tmp_path, recipe=recipe)
     assert "--no-aug-fraction 0.2 of 1 epochs" in capsys.readouterr().out
 
 
 def test_last_epochs_are_without_augmentation(dataset, tmp_path, monkeypatch):
-    """With all else left off too, they see every image as it is and its own label."""
+    """With everything else switched off too, they hold unchanged images and labels."""
     recipe = (
         RECIPES["best"]
         .override(
@@ -437,7 +437,7 @@ def test_last_epochs_are_without_augmentation(dataset, tmp_path, monkeypatch):
     )
     part = dataset.take(np.arange(60))
     known = {image.tobytes(): label for image, label in zip(part.images, part.labels, strict=True)}
-    objective, seen = Supervised(part, recipe), []
+    objective, unchanged = Supervised(part, recipe), []
     for phase in recipe.phases():
         batches = objective.batches(phase)
         batches.shuffle(0)
@@ -448,11 +448,11 @@ def test_last_epochs_are_without_augmentation(dataset, tmp_path, monkeypatch):
         ]
         network = keras.Sequential([keras.Input((48, 48, 1)), keras.layers.Rescaling(1.0)])
         changed = objective.training_model(network, phase)(part.images, training=True)
-        seen.append((all(own), np.array_equal(np.asarray(changed), part.images)))
-    assert seen == [(False, False), (True, True)]
+        unchanged.append((all(own), np.array_equal(np.asarray(changed), part.images)))
+    assert unchanged == [(False, False), (True, True)]
 
 
-def test_a_frozen_normalisation_does_not_move():
+def test_frozen_batch_normalization_keeps_its_moving_statistics():
     layer = keras.layers.BatchNormalization(trainable=False)
     images = np.full((4, 3, 3, 2), 9.0, "float32")
     fused = FusedBatchNormalization(layer)
@@ -475,9 +475,9 @@ def test_publish_names_the_files_by_validation_accuracy(dataset, tmp_path):
 
     assert path.name == f"dnn_{result.val_accuracy:.6f}.h5"
     accuracies = result.history["val_accuracy"]
-    kept = sorted(file.name for file in path.with_suffix("").iterdir())
-    assert kept == [f"{epoch}_{accuracies[epoch]:.6f}.h5" for epoch in (1, 2)]
-    last = checkpoints.load(path.with_suffix("") / kept[-1])
+    snapshots = sorted(file.name for file in path.with_suffix("").iterdir())
+    assert snapshots == [f"{epoch}_{accuracies[epoch]:.6f}.h5" for epoch in (1, 2)]
+    last = checkpoints.load(path.with_suffix("") / snapshots[-1])
     assert same(weights_of(last.model), weights_of(result.model))
 
     assert json.loads((tmp_path / "run" / "config.json").read_text())["recipe"]["epochs"] == 3
@@ -498,7 +498,7 @@ def test_publish_does_not_overwrite_another_training(dataset, tmp_path):
     assert training.publish(other, tmp_path).name == f"{first.stem}-2.h5"
 
 
-def test_ctrl_c_keeps_the_finished_epochs(dataset, tmp_path, monkeypatch):
+def test_fit_stopped_by_ctrl_c_keeps_the_finished_epochs(dataset, tmp_path, monkeypatch):
     shuffle = Batches.shuffle
 
     def stop_at_epoch_two(self, epoch):
@@ -525,7 +525,7 @@ def test_fit_refuses_images_and_classes_of_another_model(dataset, tmp_path):
         training.fit(model, Supervised(part, RECIPE), validation, run_dir=tmp_path)
 
 
-def test_loss_that_is_not_finite_stops_the_run_without_a_checkpoint(dataset, tmp_path):
+def test_fit_stops_without_a_checkpoint_at_a_loss_that_is_not_finite(dataset, tmp_path):
     recipe = RECIPE.override(model="dnn", epochs=3, learning_rate=1e30)
     rule = (
         r"^epoch 1, step [2-4]: the loss is (nan|inf) at learning rate 1e\+30; a smaller .*nothing"
@@ -564,11 +564,11 @@ def spoil_the_optimiser(self, logs):
         (spoil_the_optimiser, r"\S+ is not finite"),
     ],
 )
-def test_values_that_are_not_finite_are_not_saved(dataset, tmp_path, monkeypatch, spoil, rule):
+def test_fit_saves_no_values_that_are_not_finite(dataset, tmp_path, monkeypatch, spoil, rule):
     spoil_at_the_end_of_epoch_two(monkeypatch, spoil)
     recipe = RECIPE.override(model="dnn", epochs=3)
-    kept = re.escape(f"the finished epoch is in {tmp_path / 'last.h5'}")
-    with pytest.raises(InputError, match=f"^epoch 2: {rule} at learning rate 0.001; .*; {kept}$"):
+    hint = re.escape(f"the finished epoch is in {tmp_path / 'last.h5'}")
+    with pytest.raises(InputError, match=f"^epoch 2: {rule} at learning rate 0.001; .*; {hint}$"):
         train(dataset, tmp_path, recipe=recipe, keep_epochs=3)
     last = checkpoints.load(tmp_path / "last.h5", with_optimizer=True)
     assert len(last.record.history["loss"]) == len(csv_rows(tmp_path)) == 1
@@ -596,7 +596,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", place], check=True)  # refused while a file is left open
 
 
-def test_full_disk_is_one_line_and_training_resumes_with_more_room(dataset, tmp_path, small_disk):
+def test_fit_on_a_full_disk_fails_in_one_line_and_resumes(dataset, tmp_path, small_disk):
     disk, resize = small_disk
     few = dataset.take(np.arange(80))
     few = dataclasses.replace(few, images=few.images[:, ::6, ::6])
@@ -608,17 +608,17 @@ def test_full_disk_is_one_line_and_training_resumes_with_more_room(dataset, tmp_
 
     straight, path = work(tmp_path)
     one = path.stat().st_size
-    told = []
+    full_paths = []
     # no room for the folder's small files; for the first epoch's, the second's, the third's; ...
     for size in (4096, 12288, one // 2, one + 40960, 2 * one + 50000, 4 * one):
         assert resize(size) == 0
         with pytest.raises(InputError, match="cannot be written: No space left on device") as error:
             work(disk)
-        told.append(str(error.value).split(":")[0].removeprefix(f"{disk}/"))
+        full_paths.append(str(error.value).split(":")[0].removeprefix(f"{disk}/"))
         for checkpoint in disk.rglob("*.h5"):
             checkpoints.load(checkpoint, with_optimizer=True)
         assert not list(disk.rglob(".ferlab-*"))
-    assert len(set(told)) > 3, told
+    assert len(set(full_paths)) > 3, full_paths
     assert resize(8 * one) == 0
     resumed, again = work(disk)
     assert again.name == path.name
@@ -627,18 +627,20 @@ def test_full_disk_is_one_line_and_training_resumes_with_more_room(dataset, tmp_
     assert names[0] == names[1]
 
 
-def test_publish_moves_across_file_systems_and_sweeps_leftovers(dataset, tmp_path, small_disk):
+def test_publish_moves_across_file_systems_and_removes_temporary_files(
+    dataset, tmp_path, small_disk
+):
     disk, resize = small_disk
     assert resize(400 * 2**20) == 0
     recipe = RECIPE.override(model="dnn", epochs=2)
     result = train(dataset, tmp_path / "run", recipe=recipe, keep_epochs=2)
     snapshots = {path.name: path.read_bytes() for path in result.snapshots}
     name = f"dnn_{result.val_accuracy:.6f}"
-    scraps = [disk / f"{files._temporary_prefix(f'{name}.h5')}0.h5"]
-    scraps += [disk / name / f"{files._temporary_prefix(snapshot)}0.h5" for snapshot in snapshots]
+    stale = [disk / f"{files._temporary_prefix(f'{name}.h5')}0.h5"]
+    stale += [disk / name / f"{files._temporary_prefix(snapshot)}0.h5" for snapshot in snapshots]
     other = disk / f"{files._temporary_prefix('other.h5')}0.h5"  # perhaps of a living process
     (disk / name).mkdir()
-    for path in (*scraps, other):
+    for path in (*stale, other):
         path.touch()
     path = training.publish(result, disk)
     assert {file.name: file.read_bytes() for file in (disk / name).iterdir()} == snapshots

@@ -39,27 +39,27 @@ def pseudo_labelled(recipe):
     )
 
 
-def test_pseudo_labelled_batches_keep_labels_and_pseudo_labels_as_they_are():
+def test_pseudo_labelled_batches_hold_unchanged_labels_and_pseudo_labels():
     objective = pseudo_labelled(SELF_TRAINING)
     batches = objective.batches()
     for epoch in (0, 1):
         batches.shuffle(epoch)
         drawn = [batches[index] for index in range(len(batches))]
         assert sum(len(batch[0]) for batch in drawn) == 60
-        given = {
+        labels_of = {
             image.tobytes(): label
             for image, label in zip(objective.train.images, objective.train.labels, strict=True)
         }
-        seen = 0
+        labelled = 0
         for images, targets, *_ in drawn:
             for image, target in zip(images, targets, strict=True):
-                if image.tobytes() in given:
-                    seen += 1
-                    assert target[given[image.tobytes()]] == 1
+                if image.tobytes() in labels_of:
+                    labelled += 1
+                    assert target[labels_of[image.tobytes()]] == 1
                     assert target.sum() == 1
                 else:
                     np.testing.assert_allclose(target, 1 / 7)
-        assert seen == 40
+        assert labelled == 40
 
 
 def test_pseudo_label_weights_ramp_up_and_label_weights_stay():
@@ -73,7 +73,7 @@ def test_pseudo_label_weights_ramp_up_and_label_weights_stay():
         np.testing.assert_allclose(weights[~soft], 1)
 
 
-def test_ramp_begins_at_the_initial_epoch():
+def test_pseudo_label_weights_ramp_up_from_the_initial_epoch():
     objective = pseudo_labelled(SELF_TRAINING.override(ramp_epochs=4))
     objective.initial_epoch = 10
     for epoch, weight in ((10, 0), (12, 0.5), (14, 1), (19, 1)):
@@ -107,8 +107,8 @@ def test_fixmatch_loss_equals_its_definition(monkeypatch):
     keras.utils.set_random_seed(0)
     model = small_model()
     everything = faces(40).images.astype("float32")
-    sure = np.sort(keras.ops.convert_to_numpy(model(everything[8:24])).max(axis=1))
-    threshold = float(sure[8:10].mean())  # half of them reach it
+    confidences = np.sort(keras.ops.convert_to_numpy(model(everything[8:24])).max(axis=1))
+    threshold = float(confidences[8:10].mean())  # half of them reach it
     objective = fixmatch(threshold)
     trained = objective.training_model(model)
     trained.compile(optimizer=keras.optimizers.SGD(0.0), loss=objective.loss)
@@ -158,13 +158,13 @@ def test_fixmatch_validates_on_the_model_itself():
     trained = objective.training_model(model)
     for one in (trained, model):  # as training.fit does
         one.compile(optimizer="adam", loss=objective.loss, metrics=["accuracy"])
-    found = trained.evaluate(
+    measured = trained.evaluate(
         feed(objective.validation_batches(validation, 16)), verbose=0, return_dict=True
     )
     predicted = model.predict(feed(Batches(validation.images, None, 16)), verbose=0)
     labels = validation.labels
-    assert found["accuracy"] == pytest.approx((predicted.argmax(1) == labels).mean())
-    assert found["loss"] == pytest.approx(cross_entropy(predicted, labels).mean(), rel=1e-4)
+    assert measured["accuracy"] == pytest.approx((predicted.argmax(1) == labels).mean())
+    assert measured["loss"] == pytest.approx(cross_entropy(predicted, labels).mean(), rel=1e-4)
 
 
 @pytest.mark.parametrize("objective", [fixmatch(0.9), pseudo_labelled(SELF_TRAINING)])
@@ -205,15 +205,15 @@ def test_training_rows_include_known_unlabelled_rows():
     assert others[0].learned_from() != others[1].learned_from()
 
 
-def test_targets_blend_smoothed_labels_and_a_teachers_probabilities():
+def test_supervised_targets_blend_smoothed_labels_and_teacher_probabilities():
     recipe = RECIPES["fast"].override(label_smoothing=0.14, teacher_weight=0.5)
     train = faces(6)
-    said = np.tile(np.array([1, 0, 0, 0, 0, 0, 0], "float32"), (6, 1))
-    teacher = Teacher(("a.h5",), said, rows=np.array([5], "uint64"))
+    probabilities = np.tile(np.array([1, 0, 0, 0, 0, 0, 0], "float32"), (6, 1))
+    teacher = Teacher(("a.h5",), probabilities, rows=np.array([5], "uint64"))
     objective = Supervised(train, recipe, teacher=teacher)
     assert objective.loss == "categorical_crossentropy"
     _, targets = objective.batches()[0]
-    expected = 0.86 * (0.5 * said + 0.5 * np.eye(7)[train.labels]) + 0.02
+    expected = 0.86 * (0.5 * probabilities + 0.5 * np.eye(7)[train.labels]) + 0.02
     np.testing.assert_allclose(targets, expected, atol=1e-6)
     np.testing.assert_array_equal(
         objective.validation_batches(train, 6)[0][1], np.eye(7)[train.labels]

@@ -1,6 +1,6 @@
-"""The run folder: the same settings lead to it again, one process at a time, until it is finished.
+"""Run folders: resumed by the same settings until they are finished, by one process at a time.
 
-Also the scripts as a user runs them: killed, twice at once, and on a disk that is full.
+Also the scripts as a user runs them: killed, started twice, and stopped by a file size limit.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from support import ROOT, faces
 
-from ferlab import checkpoints, data, files  # noqa: F401, `elsewhere` uses files
+from ferlab import checkpoints, data, files  # noqa: F401, `in_another_process` uses files
 from ferlab.errors import InputError
 from ferlab.training import runs
 
@@ -36,7 +36,7 @@ def open_run(run_dir=None, settings=SETTINGS, resume_file="last.h5"):
 
 
 @contextlib.contextmanager
-def elsewhere(code):
+def in_another_process(code):
     """Run code in another process, which lives until the block ends. Gives the line it prints."""
     process = subprocess.Popen(
         [sys.executable, "-c", f"from test_runs import *\n{code}\ninput()"],
@@ -52,7 +52,7 @@ def elsewhere(code):
         process.communicate()
 
 
-def test_the_same_settings_lead_to_the_unfinished_folder(tmp_path):
+def test_open_run_resumes_the_unfinished_folder_of_the_same_settings(tmp_path):
     first = open_run()
     assert re.fullmatch(r"runs/\d{8}-\d{6}-\d{6}-a", str(first.path))
     assert not first.is_resumed
@@ -68,7 +68,7 @@ def test_the_same_settings_lead_to_the_unfinished_folder(tmp_path):
         run.finish(tmp_path / "model.h5")
 
 
-def test_the_newest_unfinished_folder_is_taken():
+def test_open_run_resumes_the_newest_unfinished_folder():
     older, newer = (runs._new(SETTINGS, "a") for _ in range(2))
     older.release()
     newer.release()
@@ -82,7 +82,7 @@ def test_the_newest_unfinished_folder_is_taken():
     assert open_run().path not in (older.path, newer.path)
 
 
-def test_a_given_folder_goes_on_with_its_settings_only(tmp_path):
+def test_open_run_resumes_a_given_folder_with_its_own_settings_only(tmp_path):
     place = tmp_path / "my" / "run"
     with open_run(place) as run:
         assert not run.is_resumed
@@ -104,14 +104,14 @@ def test_a_given_folder_goes_on_with_its_settings_only(tmp_path):
     assert json.loads((place / "config.json").read_text())["seed"] == 1
 
 
-def test_a_folder_with_another_kinds_work_in_it_is_not_taken_over(tmp_path):
+def test_open_run_refuses_a_folder_with_a_training_of_another_kind(tmp_path):
     with open_run(tmp_path / "run") as run:
         (run.path / "last.h5").touch()
     with pytest.raises(InputError, match="can be resumed only with its own settings"):
         open_run(tmp_path / "run", {**SETTINGS, "seed": 1}, resume_file="round-1")
 
 
-def test_bad_input_takes_its_new_folder_back(tmp_path):
+def test_open_run_removes_a_new_folder_after_bad_input(tmp_path):
     with pytest.raises(InputError), open_run(tmp_path / "run"):
         raise InputError("no")
     assert list(tmp_path.iterdir()) == []
@@ -121,15 +121,15 @@ def test_bad_input_takes_its_new_folder_back(tmp_path):
     assert (tmp_path / "run" / "config.json").exists()
 
 
-def test_a_finished_given_folder_still_goes_on(tmp_path):
+def test_open_run_resumes_a_given_folder_that_is_finished(tmp_path):
     open_run(tmp_path / "run").finish(tmp_path / "model.h5")
     run = open_run(tmp_path / "run")
     assert run.is_resumed
     assert (run.path / "result.json").exists()
 
 
-def test_one_process_at_a_time_and_none_once_it_is_killed(tmp_path):
-    with elsewhere("run = open_run(); print(run.path)") as taken:
+def test_open_run_locks_the_folder_while_its_process_lives(tmp_path):
+    with in_another_process("run = open_run(); print(run.path)") as taken:
         place = tmp_path / taken
         before = {path: path.stat() for path in [place, *place.iterdir()]}
         with pytest.raises(InputError, match="in use by another process"):
@@ -145,48 +145,48 @@ def test_one_process_at_a_time_and_none_once_it_is_killed(tmp_path):
     assert (str(run.path), run.is_resumed) == (taken, True)
 
 
-def test_a_process_is_not_shut_out_by_itself(tmp_path):
+def test_open_run_shares_the_lock_within_a_process(tmp_path):
     first, second = open_run(tmp_path / "run"), open_run(tmp_path / "run")
     code = "try: open_run(Path('run')); print('in')\nexcept InputError: print('out')"
     code = f"from pathlib import Path\n{code}"
     first.release()
-    with elsewhere(code) as printed:
+    with in_another_process(code) as printed:
         assert printed == "out"
     second.release()
-    with elsewhere(code) as printed:
+    with in_another_process(code) as printed:
         assert printed == "in"
 
 
-def test_scraps_of_a_kill_go_when_the_folder_is_opened_again(tmp_path):
-    with elsewhere(
+def test_open_run_removes_temporary_files_of_a_killed_process(tmp_path):
+    with in_another_process(
         "run = open_run(); context = files.whole_file(run.path / 'last.h5')\n"
         "context.__enter__().write_text('half'); print(run.path)"
     ) as taken:
-        (scrap,) = (tmp_path / taken).glob(".ferlab-*.h5")
+        (temporary,) = (tmp_path / taken).glob(".ferlab-*.h5")
         open_run().finish(tmp_path / "model.h5")
-        assert scrap.exists()  # of a living process
+        assert temporary.exists()  # of a living process
     open_run()
-    assert not scrap.exists()
+    assert not temporary.exists()
     assert not (tmp_path / taken / "last.h5").exists()
 
 
-def test_what_was_never_begun_is_used_and_what_is_foreign_is_not(tmp_path):
-    begun_just_now = tmp_path / "runs" / "20200101-000000-000000-a"
+def test_open_run_uses_a_folder_without_settings_but_no_foreign_one(tmp_path):
+    without_settings = tmp_path / "runs" / "20200101-000000-000000-a"
     foreign = tmp_path / "runs" / "20300101-000000-000000-a"
     old = tmp_path / "runs" / "20310101-000000-000000-a"
-    for place in (begun_just_now, foreign, old, tmp_path / "runs" / "list"):
+    for place in (without_settings, foreign, old, tmp_path / "runs" / "list"):
         place.mkdir(parents=True)
-    (begun_just_now / ".lock").touch()
+    (without_settings / ".lock").touch()
     (foreign / "events.out").touch()
     (old / "config.json").write_text('{"recipe": {"name": "a"}, "seed": 0, "data": []}')
     (tmp_path / "runs" / "list" / "config.json").write_text("[]")
     (tmp_path / "runs" / "file").touch()
     run = open_run()
-    assert run.path.resolve() == begun_just_now
+    assert run.path.resolve() == without_settings
     assert not run.is_resumed
 
 
-def test_a_folder_that_nothing_was_written_into_goes_again(tmp_path):
+def test_hold_removes_an_empty_folder_on_release(tmp_path):
     runs.hold(tmp_path / "a" / "b").release()
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").touch()
@@ -194,14 +194,14 @@ def test_a_folder_that_nothing_was_written_into_goes_again(tmp_path):
         runs.hold(tmp_path / "file" / "run")
 
 
-def test_publishers_into_one_folder_wait_for_each_other(tmp_path):
+def test_publishing_into_a_folder_waits_for_another_process(tmp_path):
     out = tmp_path / "out"
     code = (
         "from pathlib import Path\n"
         "with runs.publishing_into(Path('out')):\n"
         "    print('in', flush=True); time.sleep(0.5); (Path('out') / 'name.h5').touch()"
     )
-    with elsewhere(code) as printed:
+    with in_another_process(code) as printed:
         assert printed == "in"
         with runs.publishing_into(out):
             assert (out / "name.h5").exists()
@@ -241,7 +241,7 @@ def wait_for(folder, pattern, process):
 
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory):
-    """Where a training that nothing stopped has published."""
+    """The folder of an uninterrupted training."""
     folder = tmp_path_factory.mktemp("straight")
     write_faces(folder)
     finish(start("--keep-epochs", 2, cwd=folder))
@@ -251,8 +251,8 @@ def straight(tmp_path_factory):
 def require_equal(straight, folder):
     paths = [sorted(place.rglob("*[0-9].h5")) for place in (straight, folder)]
     names = [
-        [path.relative_to(place) for path in found]
-        for place, found in zip((straight, folder), paths, strict=True)
+        [path.relative_to(place) for path in published]
+        for place, published in zip((straight, folder), paths, strict=True)
     ]
     assert names[0] == names[1]
     assert len(names[0]) == 3
@@ -269,7 +269,7 @@ def require_equal(straight, folder):
     assert not list(folder.rglob(".ferlab-*"))
 
 
-def test_a_killed_script_goes_on_when_it_is_run_again(straight, tmp_path):
+def test_script_resumes_after_a_kill(straight, tmp_path):
     write_faces(tmp_path)
     process = start("--keep-epochs", 2, cwd=tmp_path)
     wait_for(tmp_path, "runs/*/last.h5", process)
@@ -292,7 +292,7 @@ def test_a_killed_script_goes_on_when_it_is_run_again(straight, tmp_path):
     require_equal(straight, tmp_path)
 
 
-def test_a_script_stopped_by_a_limit_on_files_goes_on_without_it(straight, tmp_path):
+def test_script_resumes_after_a_file_size_limit_stopped_it(straight, tmp_path):
     resource = pytest.importorskip("resource")
     write_faces(tmp_path)
     options = [sys.executable, ROOT / "dnn_train.py", *SHORT, "--keep-epochs", "2"]
@@ -313,17 +313,17 @@ def test_a_script_stopped_by_a_limit_on_files_goes_on_without_it(straight, tmp_p
     require_equal(straight, tmp_path)
 
 
-def test_settings_recorded_under_former_names_are_the_same(tmp_path):
+def test_require_same_settings_accepts_former_names_in_a_recipe(tmp_path):
     recorded = {"recipe": {"name": "best", "small_scale": 0.5, "plain_share": 0.2}}
-    asked = {"recipe": {"name": "best", "progressive_scale": 0.5, "no_aug_fraction": 0.2}}
-    asked["recipe"] |= {"cutmix": 0.0, "explicit_phases": []}  # a later version's, and off
-    runs.require_same_settings(tmp_path, recorded, asked)
-    asked["recipe"]["no_aug_fraction"] = 0.3
+    current = {"recipe": {"name": "best", "progressive_scale": 0.5, "no_aug_fraction": 0.2}}
+    current["recipe"] |= {"cutmix": 0.0, "explicit_phases": []}  # a later version's, and off
+    runs.require_same_settings(tmp_path, recorded, current)
+    current["recipe"]["no_aug_fraction"] = 0.3
     with pytest.raises(InputError, match=r"no_aug_fraction 0\.2.*0\.3"):
-        runs.require_same_settings(tmp_path, recorded, asked)
+        runs.require_same_settings(tmp_path, recorded, current)
 
 
-def test_settings_of_version_01_are_read_under_their_names_of_today(tmp_path):
+def test_require_same_settings_accepts_names_of_version_01(tmp_path):
     former = {
         "objective": {"teacher": "f", "taught_by": ["a.h5"]},
         "previous": "b.h5",
@@ -331,12 +331,12 @@ def test_settings_of_version_01_are_read_under_their_names_of_today(tmp_path):
         "origin": None,
         "existing": "b.h5",
     }
-    asked = {
+    current = {
         "learned_from": {"teacher_probabilities": "f", "teachers": ["a.h5"]},
         "resume_from": "b.h5",
         "resume_from_sha256": "d",
         "initialized_from": None,
     }
-    runs.require_same_settings(tmp_path, former, asked)
+    runs.require_same_settings(tmp_path, former, current)
     with pytest.raises(InputError, match=r"resume_from b\.h5\. Received: c\.h5"):
-        runs.require_same_settings(tmp_path, former, {**asked, "resume_from": "c.h5"})
+        runs.require_same_settings(tmp_path, former, {**current, "resume_from": "c.h5"})

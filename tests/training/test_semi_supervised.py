@@ -1,4 +1,4 @@
-"""Semi-supervised training: nothing leaks, labels stay, the control has an equal start."""
+"""Semi-supervised training: no leakage, unchanged labels, and a control with an equal start."""
 
 import dataclasses
 
@@ -39,7 +39,7 @@ def test_split_rows_removes_half_of_the_labels_of_each_class():
     assert len(rows.validation) == 40
     assert rows.own == len(rows.unlabelled) - 50 == 160 - len(rows.labelled)
     assert (rows.unlabelled.labels == -1).all()
-    assert (rows.truth[rows.own :] == -1).all()  # of the test file nobody reads a label
+    assert (rows.truth[rows.own :] == -1).all()  # labels of the test file are never read
 
     given = dict(zip(dataset.row_digests(), dataset.labels, strict=True))
     for digest, label in zip(rows.labelled.row_digests(), rows.labelled.labels, strict=True):
@@ -59,7 +59,7 @@ def test_without_labels_depends_on_the_seed_alone():
         dataset.without_labels(1.0, 0)
 
 
-def test_copies_of_validation_and_test_rows_are_left_out_and_counted():
+def test_split_rows_leaves_out_and_counts_copies_of_validation_and_test_rows():
     dataset, test = faces(200), faces(50, seed=1)
     validation, train = dataset.take(np.arange(40)), dataset.take(np.arange(40, 200))
     plain = split(dataset, test)
@@ -68,32 +68,34 @@ def test_copies_of_validation_and_test_rows_are_left_out_and_counted():
     def copies_of(rows, count):
         return relabelled(rows.take(np.arange(count)), np.zeros(count))
 
-    said = []
+    lines = []
     rows = split(
         concatenate([validation, train, relabelled(copies_of(labelled, 3), [-1] * 3)]),
         concatenate([test, copies_of(labelled, 5), copies_of(hidden, 7), copies_of(validation, 2)]),
-        report=said.append,
+        report=lines.append,
     )
-    numbers = [int(word) for word in said[0].split() if word.isdigit()]
+    numbers = [int(word) for word in lines[0].split() if word.isdigit()]
     assert numbers == [5, 7 + 3, 2, 0]  # the three copies of labelled rows are test rows too
-    pool, kept = rows.unlabelled.row_digests(), rows.labelled.row_digests()
-    assert not np.isin(rows.validation.row_digests(), np.concatenate([pool, kept])).any()
-    assert not np.isin(kept, pool).any()
-    assert not np.isin(kept, test.row_digests()).any()
+    pool, labelled_digests = rows.unlabelled.row_digests(), rows.labelled.row_digests()
+    assert not np.isin(
+        rows.validation.row_digests(), np.concatenate([pool, labelled_digests])
+    ).any()
+    assert not np.isin(labelled_digests, pool).any()
+    assert not np.isin(labelled_digests, test.row_digests()).any()
     assert rows.own == plain.own - 7
     assert len(rows.unlabelled) == rows.own + 50 + 5 + 7
 
-    said.clear()
+    lines.clear()
     rows = split(
         concatenate([dataset, relabelled(copies_of(labelled, 3), [-1] * 3)]),
         test,
-        report=said.append,
+        report=lines.append,
     )
-    assert "and 3 unlabelled rows" in said[0]
+    assert "and 3 unlabelled rows" in lines[0]
     assert rows.own == plain.own
 
 
-def test_rows_without_a_label_join_the_pool_and_other_usages_do_not():
+def test_split_rows_adds_unlabelled_training_rows_but_no_other_usages():
     dataset, test = faces(200), faces(50, seed=1)
     labels = dataset.labels.copy()
     labels[150:] = -1
@@ -103,11 +105,11 @@ def test_rows_without_a_label_join_the_pool_and_other_usages_do_not():
     assert len(rows.labelled) == 110
     assert rows.own == 30
     private = dataset.take(np.arange(180, 200)).row_digests()
-    seen = [rows.labelled, rows.unlabelled, rows.validation]
-    assert not any(np.isin(private, part.row_digests()).any() for part in seen)
+    parts = [rows.labelled, rows.unlabelled, rows.validation]
+    assert not any(np.isin(private, part.row_digests()).any() for part in parts)
 
 
-def test_one_file_may_hold_training_and_test_rows():
+def test_split_rows_of_one_file_with_training_and_test_rows():
     usage = np.array(["Training"] * 150 + ["PublicTest"] * 30 + ["PrivateTest"] * 20)
     dataset = dataclasses.replace(faces(200), usage=usage)
     rows = split(dataset, dataset, RECIPE.override(labels_removed=0.0, validation="PublicTest"))
@@ -116,13 +118,13 @@ def test_one_file_may_hold_training_and_test_rows():
     np.testing.assert_array_equal(rows.unlabelled.row_digests(), private)
 
 
-def test_nothing_unlabelled_is_an_error():
+def test_split_rows_requires_unlabelled_rows():
     dataset = faces(100)
     with pytest.raises(InputError, match="no unlabelled row"):
         split(dataset, dataset.take(np.arange(5)), RECIPE.override(labels_removed=0.0))
 
 
-def test_a_row_gets_the_label_whose_threshold_it_reaches():
+def test_select_labels_rows_that_reach_the_threshold_of_a_class():
     probabilities = np.array(
         [[0.6, 0.3, 0.1], [0.5, 0.4, 0.1], [0.2, 0.45, 0.35], [0.3, 0.3, 0.4]], "float32"
     )
@@ -144,7 +146,7 @@ def test_a_row_gets_the_label_whose_threshold_it_reaches():
         thresholds(recipe.override(class_thresholds={"d": 0.1}), names)
 
 
-def test_threshold_is_a_probability():
+def test_recipe_thresholds_must_be_probabilities():
     for settings in ({"threshold": 1.1}, {"class_thresholds": {"happy": float("nan")}}):
         with pytest.raises(
             InputError, match=r"--(class-)?thresholds? must be a number from 0 to 1\."
@@ -152,7 +154,7 @@ def test_threshold_is_a_probability():
             RECIPE.override(**settings)
 
 
-def test_settings_of_the_other_method_are_refused():
+def test_recipe_refuses_settings_of_the_other_method():
     with pytest.raises(InputError, match="for self-training"):
         RECIPES["fixmatch"].override(rounds=2)
     with pytest.raises(InputError, match="for fixmatch"):
@@ -183,16 +185,16 @@ FIXMATCH = RECIPES["fixmatch"].override(
 
 @pytest.mark.parametrize("recipe", [RECIPE, FIXMATCH], ids=lambda recipe: recipe.name)
 def test_run_trains_and_compares_with_a_control(tmp_path, predictor, recipe):
-    said = []
-    asked = experiment(predictor, recipe)
+    lines = []
+    trial = experiment(predictor, recipe)
     scored = faces(50, seed=1)
     path = semi_supervised.run(
-        asked,
+        trial,
         out_dir=tmp_path,
         run_dir=tmp_path / "run",
         with_control=True,
         scored=scored,
-        report=said.append,
+        report=lines.append,
     )
 
     loaded = checkpoints.load(path, with_optimizer=True)
@@ -201,37 +203,37 @@ def test_run_trains_and_compares_with_a_control(tmp_path, predictor, recipe):
     steps = int(loaded.model.optimizer.iterations)
     assert path.name == f"semi_{loaded.record.history['val_accuracy'][-1]:.6f}.h5"
     assert steps == int(control.model.optimizer.iterations) > 0
-    pool = len(asked.rows.labelled) + (len(asked.rows.unlabelled) if recipe is RECIPE else 0)
+    pool = len(trial.rows.labelled) + (len(trial.rows.unlabelled) if recipe is RECIPE else 0)
     assert steps == 3 * -(-pool // recipe.batch_size)
     assert checkpoints.recorded_recipe(path) == recipe
     assert checkpoints.recorded_recipe(control_path).name == f"{recipe.name}-control"
 
     # The rows whose labels were removed may decide nothing later; the test file's may.
-    seen = checkpoints.read_training_rows(path)
-    assert np.isin(asked.rows.known(), seen).all()
-    assert not np.isin(scored.row_digests(), seen).any()
-    assert not np.isin(asked.rows.known(), checkpoints.read_training_rows(control_path)).any()
+    training_rows = checkpoints.read_training_rows(path)
+    assert np.isin(trial.rows.known(), training_rows).all()
+    assert not np.isin(scored.row_digests(), training_rows).any()
+    assert not np.isin(trial.rows.known(), checkpoints.read_training_rows(control_path)).any()
 
-    text = "\n".join(said)
+    text = "\n".join(lines)
     assert f"{path.name} - {control_path.name}: " in text
     assert text.count(" - predictor: ") == 2
     table = (tmp_path / "run" / "round-1" / "pseudo_labels.csv").read_text().splitlines()
     assert table[0] == "id,label,confidence,truth"
-    assert len(table) == 1 + len(asked.rows.unlabelled)
+    assert len(table) == 1 + len(trial.rows.unlabelled)
 
 
 def test_fixmatch_starts_from_the_predictors_weights(tmp_path, predictor):
-    asked = experiment(predictor, FIXMATCH)
-    model, start = asked.new_start()
+    trial = experiment(predictor, FIXMATCH)
+    model, start = trial.new_start()
     assert start.initialized_from.path == predictor.path
     images = faces(5).images
     np.testing.assert_array_equal(np.asarray(model(images)), np.asarray(predictor.model(images)))
-    semi_supervised.require_valid(asked)
+    semi_supervised.require_valid(trial)
     names = tuple(reversed(predictor.class_names))
     other = dataclasses.replace(predictor, class_names=names, record=TrainingRecord())
     with pytest.raises(InputError, match="fixmatch requires a model with the classes"):
-        semi_supervised.require_valid(dataclasses.replace(asked, predictor=other))
-    recipe = dataclasses.replace(asked, predictor=other, recipe=RECIPE)
+        semi_supervised.require_valid(dataclasses.replace(trial, predictor=other))
+    recipe = dataclasses.replace(trial, predictor=other, recipe=RECIPE)
     semi_supervised.require_valid(recipe)  # self-training reorders its predictions
 
 
@@ -239,15 +241,17 @@ def test_fixmatch_records_the_predictors_training_rows_too(tmp_path, predictor):
     far = faces(5, seed=77).row_digests()
     path = tmp_path / "told.h5"
     checkpoints.save(predictor.model, path, predictor.record, training_rows=far)
-    asked = experiment(checkpoints.load(path), FIXMATCH)
-    said = semi_supervised.run(asked, out_dir=tmp_path, run_dir=tmp_path / "run", with_control=True)
-    for published in (said, *tmp_path.glob("control_*.h5")):
+    trial = experiment(checkpoints.load(path), FIXMATCH)
+    trained = semi_supervised.run(
+        trial, out_dir=tmp_path, run_dir=tmp_path / "run", with_control=True
+    )
+    for published in (trained, *tmp_path.glob("control_*.h5")):
         assert np.isin(far, checkpoints.read_training_rows(published)).all()
         assert checkpoints.read_record(published).initialized_from == "told.h5"
         assert not checkpoints.read_record(published).has_unknown_rows
 
     notes = []
-    held_out.tuning_rows(faces(50, seed=1), [said], report=notes.append)
+    held_out.tuning_rows(faces(50, seed=1), [trained], report=notes.append)
     assert "unlabelled images" in notes[0]
     unknown = experiment(predictor, FIXMATCH.override(epochs=1))
     path = semi_supervised.run(unknown, out_dir=tmp_path, run_dir=tmp_path / "unknown")
@@ -255,7 +259,7 @@ def test_fixmatch_records_the_predictors_training_rows_too(tmp_path, predictor):
 
 
 @pytest.mark.parametrize("classes", [3, 7, 10])
-def test_predictor_with_other_classes_is_refused_before_anything_is_written(tmp_path, classes):
+def test_run_refuses_a_predictor_with_other_classes_and_writes_nothing(tmp_path, classes):
     path, names = tmp_path / "other.h5", [f"class {number}" for number in range(classes)]
     model = build_model("dnn", (48, 48, 1), classes)
     checkpoints.save(model, path, TrainingRecord(class_names=tuple(names), pixels="raw"))
@@ -278,21 +282,21 @@ def test_run_with_impossible_settings_leaves_no_file(tmp_path, predictor):
         ({"ramp_epochs": 2}, {"initial_epoch": 1}, "below the 2 epochs to train"),
         ({}, {"initial_epoch": 3}, "last epoch must be above"),
     ):
-        asked = experiment(predictor, RECIPE.override(**settings), **options)
+        trial = experiment(predictor, RECIPE.override(**settings), **options)
         with pytest.raises(InputError, match=rule):
-            semi_supervised.run(asked, out_dir=tmp_path, run_dir=tmp_path / "run")
+            semi_supervised.run(trial, out_dir=tmp_path, run_dir=tmp_path / "run")
     assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_self_training_labels_each_round_by_the_last_model_until_nothing_changes(
     tmp_path, predictor, monkeypatch
 ):
-    asked = experiment(predictor, RECIPE.override(rounds=3, epochs=1))
-    outcome = semi_supervised.self_train(asked, tmp_path / "run")
+    trial = experiment(predictor, RECIPE.override(rounds=3, epochs=1))
+    outcome = semi_supervised.self_train(trial, tmp_path / "run")
     names = [name for name, _ in outcome.labelled_by]
     assert names[:2] == ["predictor.h5", "the model of round 1"]
     first = checkpoints.load(tmp_path / "run" / "round-1" / "last.h5")
-    of_first = np.asarray(first.model(asked.rows.unlabelled.images))
+    of_first = np.asarray(first.model(trial.rows.unlabelled.images))
     np.testing.assert_allclose(outcome.labelled_by[1][1].probabilities, of_first, atol=1e-5)
     assert outcome.termination_condition in ("max_iter", "no_change")
 
@@ -307,21 +311,21 @@ def test_self_training_labels_each_round_by_the_last_model_until_nothing_changes
 
 
 def test_notes_count_rows_that_the_predictor_was_trained_on(tmp_path, predictor):
-    asked = experiment(predictor)
-    assert "optimistic" in semi_supervised.notes(predictor, asked.rows)[0]
+    trial = experiment(predictor)
+    assert "optimistic" in semi_supervised.notes(predictor, trial.rows)[0]
 
     test = faces(50, seed=1)
 
-    def noted(rows):
+    def notes_for(rows):
         path = tmp_path / "told.h5"
         checkpoints.save(predictor.model, path, predictor.record, training_rows=rows)
-        told = dataclasses.replace(predictor, path=path)
-        return semi_supervised.notes(told, asked.rows, scored=test)
+        with_rows = dataclasses.replace(predictor, path=path)
+        return semi_supervised.notes(with_rows, trial.rows, scored=test)
 
-    assert noted(asked.rows.labelled.row_digests()) == []
-    assert "was trained on 3 rows whose labels" in noted(asked.rows.known()[:3])[0]
-    assert "2 validation rows" in noted(asked.rows.validation.row_digests()[:2])[0]
-    assert "4 test rows" in noted(test.row_digests()[:4])[0]
+    assert notes_for(trial.rows.labelled.row_digests()) == []
+    assert "was trained on 3 rows whose labels" in notes_for(trial.rows.known()[:3])[0]
+    assert "2 validation rows" in notes_for(trial.rows.validation.row_digests()[:2])[0]
+    assert "4 test rows" in notes_for(test.row_digests()[:4])[0]
 
 
 def test_comparison_is_paired(predictor):
@@ -335,7 +339,7 @@ def test_comparison_is_paired(predictor):
     assert lines[2].startswith("a.h5 - b.h5: +0.00 points (n=60")
 
 
-def test_recorded_recipe_may_be_semi_supervised(tmp_path, predictor):
+def test_recorded_recipe_of_a_semi_supervised_checkpoint(tmp_path, predictor):
     recipe = RECIPE.override(class_thresholds={"happy": 0.9})
     path = tmp_path / "semi.h5"
     checkpoints.save(predictor.model, path, TrainingRecord(recipe=recipe.as_dict()))
@@ -351,8 +355,8 @@ def test_run_resumes_in_the_interrupted_round_or_control(tmp_path, predictor, re
     def work(name, **options):
         (tmp_path / name).mkdir(exist_ok=True)
         monkeypatch.chdir(tmp_path / name)
-        asked = experiment(predictor, recipe)
-        return semi_supervised.run(asked, out_dir=tmp_path / name, with_control=True)
+        trial = experiment(predictor, recipe)
+        return semi_supervised.run(trial, out_dir=tmp_path / name, with_control=True)
 
     def stopped_in(folder):
         save = checkpoints.save
