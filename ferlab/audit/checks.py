@@ -104,7 +104,7 @@ def conflicts(rows: Rows, groups: np.ndarray) -> list[np.ndarray]:
 def copies_between(rows: Rows, groups: np.ndarray) -> np.ndarray:
     """int64 (parts, parts): the number of images of part i with a copy in part j.
 
-    On the diagonal: the number of images within the part that are not the first of their group.
+    The diagonal counts the images of a part except the first of each group.
     groups: int (n,), equal for copies
     """
     count = len(rows.parts)

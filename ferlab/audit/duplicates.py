@@ -27,8 +27,8 @@ class Copies:
     """Pairs of rows that show the same image: the fewest and most similar that connect each group.
 
     first, second: int64 (pairs,), row numbers, first < second
-    correlation: float64 (pairs,), of the pixels; the number of pairs above a threshold is the
-        number of rows to remove so that no copies with that threshold remain
+    correlation: float64 (pairs,), correlation of the pixels; the number of pairs above a threshold
+        is the number of rows to remove if copies are defined by that threshold
     exact, mirrored: bool (pairs,)
     """
 

@@ -673,7 +673,7 @@ def _input_shape(entries: list) -> list | None:
 
 
 def _node_shifts(config: dict) -> dict[str, int]:
-    """For each layer, the excess of node indices in references over its number of nodes."""
+    """The offset of the node indices that refer to each layer: largest index + 1 - its nodes."""
     counts = {entry["name"]: len(entry.get("inbound_nodes") or [0]) for entry in config["layers"]}
     largest: dict[str, int] = {}
     nodes = [node for entry in config["layers"] for node in entry.get("inbound_nodes") or []]

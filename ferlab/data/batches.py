@@ -10,8 +10,8 @@ from ferlab.backend import keras
 class Batches(keras.utils.PyDataset):
     """Batches of (images,), (images, targets) or (images, targets, weights).
 
-    Without `steps` an epoch is every row once; the last batch may be smaller, none is dropped.
-    With `steps` it is that many full batches, which repeat the rows as often as necessary.
+    Without `steps` an epoch is one pass over the rows, including a smaller last batch. With `steps`
+    it is this number of full batches, which repeat the rows as often as necessary.
     `shuffle(epoch)` orders the rows by (seed, epoch) only, and a batch is blended by (seed, epoch,
     index) only, so an epoch does not depend on the epochs run before it.
     """

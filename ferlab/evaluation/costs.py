@@ -74,8 +74,8 @@ def _walk(
     """Add the layers of a model, called on inputs of these shapes, to `costs`, by layer id.
 
     The graph is called again because a nested model may be called on other shapes than it was
-    built with, such as a backbone for images of any size. sources: for each input the names of the
-    layers that it comes from. Returns the same for each output.
+    built with, such as a backbone for images of any size. sources: the names of the layers that
+    each input comes from. Returns the names of the layers that each output comes from.
     """
     calls = []
 

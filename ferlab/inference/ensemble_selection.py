@@ -23,12 +23,13 @@ def select(
     probabilities: (members, n, num_classes). labels: int (n,); rows without a label (-1) are
     ignored. max_weight: the largest weight before common divisors are removed.
 
-    The bag starts with the N best members, for the best N (sorted initialization, which overfits
-    less than an empty bag if members are alike). Each round adds the member, with replacement, that
-    makes the bag's mean most accurate; the weights are the counts of the best bag of all rounds.
-    Ties go to the lower negative log likelihood, then to the smaller bag or the earlier member. On
-    these rows the vote is at least as accurate as the best member and as equal weights (N is 1, or
-    all); elsewhere it may not be, so score it on held-out rows.
+    The bag starts with the N most accurate members, where N maximizes the accuracy (sorted
+    initialization, which overfits less than an empty bag if members are similar). Each round adds
+    the member, with replacement, that makes the bag's mean most accurate; the weights are the
+    counts of the best bag of all rounds. Ties go to the lower negative log likelihood, then to the
+    smaller bag or the earlier member. On these rows the vote is at least as accurate as the best
+    member and as equal weights (N is 1, or all); elsewhere it may not be, so score it on held-out
+    rows.
 
     Raises InputError if no row has a label, and for rounds or a max_weight below 1.
 

@@ -95,8 +95,8 @@ def tapped(layer: keras.layers.Layer, tap: Callable[[Any], Any]) -> Iterator[Non
 class Network:
     """A checkpoint as functions of raw grey levels, compiled once, without its softmax.
 
-    Where a probability has been rounded to 1, its logarithm has a gradient of 0; the logits before
-    the softmax still depend on the image.
+    Gradients are those of the logits: where a probability is rounded to 1, the gradient of its
+    logarithm would be 0.
 
     Images are float32 (n, height, width, channels), raw grey levels; targets int (n,), the output
     to explain for each image. Results are NumPy arrays.

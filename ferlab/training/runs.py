@@ -85,7 +85,8 @@ def open_run(settings: dict, run_dir: Path | None, *, name: str, resume_file: st
             these settings in `runs/` that is not in use, or a new `runs/<time>-<name>`.
         resume_file: its presence means that the run can be resumed, so that it must have settings.
 
-    A `run_dir` with only settings and logs is reused, whatever its settings.
+    A `run_dir` without training results, only settings and logs, is reused even if its settings
+    differ.
 
     Raises InputError for a `run_dir` with a run of other settings, with the first difference, and
     for one that is in use by another process or cannot be written.

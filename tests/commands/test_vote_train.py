@@ -166,7 +166,7 @@ def test_vote_train_does_not_repeat_a_finished_training_that_it_has_not_recorded
     unmoved.rename(copy / recorded["run"] / "epochs" / unmoved.name)
 
     printed = vote_train("train.csv", *VOTE, *SHORT, cwd=tmp_path)
-    assert "8 of 8 epochs are finished" in printed
+    assert "after all 8" in printed
     assert "Epoch" not in printed
     assert member_lines(copy) == member_lines(work / "vote")
     assert (copy / "model_list.txt").read_text().splitlines()[1:] == list_before.splitlines()[1:]
@@ -237,7 +237,7 @@ def test_vote_train_on_bad_input(work, tmp_path):
         (("gone.csv", *VOTE), "gone.csv"),
         ((train, "--members", 2), "2,400 validation rows are more than half"),
         ((train, *VOTE, *SHORT, "--out-dir", "foreign"), "choose another --out-dir"),
-        ((train, *VOTE, *SHORT, "--out-dir", "broken"), "broken/vote.json: vote-train"),
+        ((train, *VOTE, *SHORT, "--out-dir", "broken"), "broken/vote.json: "),
         ((train, *VOTE, *SHORT, "--out-dir", "file"), "file"),
     ):
         assert rule in fails(*arguments, cwd=tmp_path), arguments
