@@ -399,7 +399,7 @@ def require_with(args: argparse.Namespace, needed: str, *flags: str) -> None:
     if value(needed):
         return
     for flag in flags:
-        if value(flag) not in (None, False):
+        if value(flag) is not None and value(flag) is not False:
             raise InputError(f"{flag} requires {needed}")
 
 

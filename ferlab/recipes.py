@@ -571,8 +571,14 @@ def get_recipe(name: str, kind: type[Recipe] = Recipe) -> Recipe:
 
 
 def current_names(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Recorded settings under their present names."""
-    return {FORMER_NAMES.get(name, name): value for name, value in record.items()}
+    """Recorded settings under their present names.
+
+    Version 0.1 recorded a teacher's weight for semi-supervised trainings, where it has no effect.
+    """
+    current = {FORMER_NAMES.get(name, name): value for name, value in record.items()}
+    if "method" in current and "teacher_weight" in current:
+        current["teacher_weight"] = settings(Recipe)["teacher_weight"].default
+    return current
 
 
 def from_record(record: Mapping[str, Any]) -> Recipe:

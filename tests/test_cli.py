@@ -147,6 +147,9 @@ def test_require_with_names_both_flags():
     cli.require_with(args, "--data", "--class-names")
     args.data = "test.csv"
     cli.require_with(args, "--data", "--truth")
+    zero = argparse.Namespace(teacher=[], teacher_weight=0.0)
+    with pytest.raises(InputError, match="--teacher-weight requires --teacher"):
+        cli.require_with(zero, "--teacher", "--teacher-weight")
 
 
 def test_read_training_data_follows_the_flags(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 
 from ferlab import recipes
 from ferlab.errors import InputError
-from ferlab.recipes import RECIPES, Phase, Recipe, SemiRecipe, settings
+from ferlab.recipes import RECIPES, Phase, Recipe, SemiRecipe, from_record, settings
 
 RECIPE, SEMI = RECIPES["cnn-report"], RECIPES["semi-report"]
 KINDS = [Recipe, SemiRecipe]
@@ -208,3 +208,9 @@ def test_without_augmentation_leaves_flips_and_shifts():
     assert changed == {"rotation", "zoom", "contrast", "erasing", "mixup"}
     more = RECIPE.override(brightness=0.2, sharpness=0.5, cutmix=1.0)
     assert more.without_augmentation() == RECIPE
+
+
+def test_from_record_ignores_the_teacher_weight_of_a_semi_supervised_recipe():
+    record = {**RECIPES["semi-report"].as_dict(), "teacher_weight": 0.7}
+    assert from_record(record) == RECIPES["semi-report"]
+    assert from_record({**RECIPES["fast"].as_dict(), "teacher_weight": 0.7}).teacher_weight == 0.7

@@ -154,10 +154,8 @@ class TrainingRecord:
 
 
 def _learned_from(entries: dict) -> LearnedFrom:
-    named = {FORMER_SOURCE_NAMES.get(name, name): value for name, value in entries.items()}
-    known = {each.name for each in dataclasses.fields(LearnedFrom)}
-    settings = {name: value for name, value in named.items() if name in known}
-    return LearnedFrom(**{**settings, "teachers": tuple(settings.get("teachers", ()))})
+    known = _known_sources(entries)
+    return LearnedFrom(**{**known, "teachers": tuple(known.get("teachers", ()))})
 
 
 def git_commit() -> str | None:
@@ -218,12 +216,19 @@ def _is_phases(value: object) -> bool:
 def _is_learned_from(value: object) -> bool:
     if not isinstance(value, dict):
         return False
-    named = {FORMER_SOURCE_NAMES.get(name, name): entry for name, entry in value.items()}
+    known = _known_sources(value)
     return (
-        _is_names(named.pop("teachers", ()))
-        and _is_count(named.pop("steps", None) or 0)
-        and all(map(_is_text, named.values()))
+        _is_names(known.pop("teachers", ()))
+        and _is_count(known.pop("steps", 0))
+        and all(map(_is_text, known.values()))
     )
+
+
+def _known_sources(entries: dict) -> dict[str, Any]:
+    """The entries of `LearnedFrom` under their present names, without unknown ones."""
+    named = {FORMER_SOURCE_NAMES.get(name, name): value for name, value in entries.items()}
+    names = {each.name for each in dataclasses.fields(LearnedFrom)}
+    return {name: value for name, value in named.items() if name in names and value is not None}
 
 
 _IS_VALID: dict[str, Callable[[object], bool]] = {

@@ -1,6 +1,7 @@
 """Train the members of a vote.   python -m ferlab vote-train train.csv --members 8"""
 
 import argparse
+import functools
 import shlex
 import sys
 from pathlib import Path
@@ -64,14 +65,16 @@ def run(args: argparse.Namespace) -> None:
 
     from ferlab.training.vote_members import VoteTraining
 
-    source = recipes[0].name if args.validation is None else "--validation"
-    print(
-        f"validation rows of every training: {recipes[0].validation}, by {source} "
-        f"({len(validation):,} of {len(train) + len(validation):,})"
-    )
     command = " ".join(shlex.join(sys.argv[1:]).splitlines())
-    vote = VoteTraining(args.out_dir, recipes, args.members, args.snapshots, args.seed)
-    print(vote.train(train, validation, command=f"python -m ferlab {command}"))
+    report = functools.partial(print, flush=True)
+    vote = VoteTraining(args.out_dir, recipes, args.members, args.snapshots, args.seed, report)
+    path = vote.train(
+        train,
+        validation,
+        validation_from=recipes[0].name if args.validation is None else "--validation",
+        command=f"python -m ferlab {command}",
+    )
+    print(path)
 
 
 def member_recipes(args: argparse.Namespace) -> list[Recipe]:

@@ -29,10 +29,12 @@ class Reproduction:
     def of(cls, name: str, *, has_data: bool) -> Self:
         """has_data: whether to score rows of another file than the training file.
 
-        Raises InputError for an unknown model and for one without a score on such rows.
+        Raises InputError for an unknown model, for a file that is not the shipped one, and for a
+        model without a score on such rows.
         """
         facts = pretrained.read_facts(name)
         model_facts.require_whole(name, facts)
+        pretrained.resolve(f"{pretrained.PREFIX}{name}")
         part = "public" if has_data else "validation"
         if part not in facts["scores"]:
             raise InputError(f"{name}: has an accuracy on validation rows only; omit --data")

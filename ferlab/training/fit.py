@@ -202,8 +202,9 @@ class _Training:
     """A run and its state before the remaining epochs.
 
     saved: the checkpoint to continue the optimizer of: the last one of an interrupted run, or the
-    one that the training starts from. is_resumed: whether it is the former. checkpoint: the
-    callback that saves epochs.
+    one that the training starts from. is_resumed: whether it is the former. saved_state: its
+    optimizer, kept here because compiling replaces that of its model. checkpoint: the callback
+    that saves epochs.
     """
 
     run: runs.Run
@@ -213,6 +214,7 @@ class _Training:
     start: Start
     saved: Checkpoint | None
     is_resumed: bool
+    saved_state: keras.optimizers.Optimizer | None
     checkpoint: EpochCheckpoint
 
     @classmethod
@@ -240,7 +242,8 @@ class _Training:
         rows = _training_rows(objective, start.checkpoint)
         first_kept = objective.recipe.epochs - keep_epochs
         checkpoint = EpochCheckpoint(model, record, rows, run.path, finished, first_kept)
-        return cls(run, model, objective, validation, start, saved, is_resumed, checkpoint)
+        state = getattr(saved.model, "optimizer", None) if saved else None
+        return cls(run, model, objective, validation, start, saved, is_resumed, state, checkpoint)
 
     def run_to_the_end(self, callbacks: Sequence[keras.callbacks.Callback]) -> Result:
         recipe, checkpoint = self.objective.recipe, self.checkpoint
@@ -251,7 +254,7 @@ class _Training:
         # Even if no epoch remains, so that training can be continued from the saved model.
         settings = self.compile(section)
         with runs.Log(self.run.path / "log.txt") as log:
-            self.announce(log, settings["optimizer"])
+            self.announce(log, section)
             if remaining:
                 log(f"device: {backend.describe_device()}")
             forecast = self.forecast(log)
@@ -274,7 +277,9 @@ class _Training:
 
     def compile(self, section: _Section) -> dict:
         """Compile the model for a section; return the settings, for the training model."""
-        if self.objective.recipe.explicit_phases:
+        earlier = self.start.checkpoint
+        was_in_phases = earlier is not None and earlier.record.recipe.get("explicit_phases")
+        if self.objective.recipe.explicit_phases or was_in_phases:
             _set_trainable(self.model, section.phases[0].trainable)
         settings = {
             "optimizer": self.optimizer(section),
@@ -291,8 +296,7 @@ class _Training:
         is_begun = section.epochs.start < self.checkpoint.finished.stop
         if self.saved is None or not (is_begun if self.is_resumed else is_first):
             return None
-        recipe = checkpoints.recorded_recipe(self.saved.path)
-        saved = getattr(self.saved.model, "optimizer", None)
+        recipe, saved = checkpoints.recorded_recipe(self.saved.path), self.saved_state
         if saved is None or (recipe and recipe.optimizer != self.objective.recipe.optimizer):
             return None
         variables = self.model.trainable_variables
@@ -327,7 +331,7 @@ class _Training:
             _copy_state(saved, optimizer)
         return optimizer
 
-    def announce(self, log: runs.Log, optimizer: keras.optimizers.Optimizer) -> None:
+    def announce(self, log: runs.Log, section: _Section) -> None:
         """Log the model, the data and notes before the first step."""
         recipe, checkpoint = self.objective.recipe, self.checkpoint
         epoch = checkpoint.finished.stop
@@ -346,8 +350,9 @@ class _Training:
             self.model, self.objective, self.validation, self.start.resume_from, self.start.epoch
         ):
             log(f"note: {note}")
-        if self.start.resume_from and not int(optimizer.iterations):
-            log(f"note: {notes.new_optimizer(self.start.resume_from, recipe)}")
+        if self.start.resume_from and self.saved_optimizer(section) is None:
+            has_state = self.saved_state is not None
+            log(f"note: {notes.new_optimizer(self.start.resume_from, recipe, has_state)}")
 
     def forecast(self, log: runs.Log) -> Forecast:
         recipe, epoch = self.objective.recipe, self.checkpoint.finished.stop

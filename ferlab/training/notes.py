@@ -44,11 +44,15 @@ def before_training(
         yield "bfloat16 is not fast on this machine; training in float32, which takes longer"
 
 
-def new_optimizer(resume_from: Checkpoint, recipe: Recipe) -> str:
-    """Why the optimizer of a checkpoint is not continued."""
+def new_optimizer(resume_from: Checkpoint, recipe: Recipe, has_state: bool) -> str:
+    """Why the optimizer of a checkpoint is not continued. has_state: whether the file has one."""
     recorded = checkpoints.recorded_recipe(resume_from.path)
-    has_other = recorded is not None and recorded.optimizer != recipe.optimizer
-    reason = f"was trained with {recorded.optimizer}" if has_other else "has no optimizer state"
+    if recorded and recorded.optimizer != recipe.optimizer:
+        reason = f"was trained with {recorded.optimizer}"
+    elif has_state:
+        reason = "has an optimizer for other layers"
+    else:
+        reason = "has no optimizer state"
     return f"{resume_from.path} {reason}, so a new optimizer is used"
 
 

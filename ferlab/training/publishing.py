@@ -6,6 +6,7 @@ from pathlib import Path
 from ferlab import checkpoints, files
 from ferlab.checkpoints import TrainingRecord
 from ferlab.errors import InputError, a_few
+from ferlab.recipes import from_record
 from ferlab.training import runs
 from ferlab.training.callbacks import EPOCHS_NAME, LAST_NAME
 from ferlab.training.fit import Result
@@ -65,10 +66,12 @@ def _free_name(out_dir: Path, stem: str, record: TrainingRecord) -> Path:
 
 def _is_same_training(path: Path, record: TrainingRecord) -> bool:
     try:
-        existing = checkpoints.read_record(path)
+        existing, recipe = checkpoints.read_record(path), checkpoints.recorded_recipe(path)
     except InputError:
         return False
-    names = ("recipe", "seed", "data", "resumed_from")
-    return all(getattr(existing, name) == getattr(record, name) for name in names) and (
-        existing.history.get("val_loss") == record.history["val_loss"]
+    names = ("seed", "data", "resumed_from")
+    return (
+        all(getattr(existing, name) == getattr(record, name) for name in names)
+        and existing.history.get("val_loss") == record.history["val_loss"]
+        and recipe == from_record(record.recipe)
     )

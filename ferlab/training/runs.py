@@ -248,10 +248,10 @@ def _with_current_names(settings: dict) -> dict:
         if role in FORMER_NAMES:
             name = FORMER_NAMES[role] + (property_ and f"_{property_}")
         renamed[name] = value
-    if "learned_from" in renamed:
-        learned_from = renamed["learned_from"].items()
+    learned_from = renamed.get("learned_from")
+    if isinstance(learned_from, dict):
         renamed["learned_from"] = {
-            FORMER_SOURCE_NAMES.get(name, name): value for name, value in learned_from
+            FORMER_SOURCE_NAMES.get(name, name): value for name, value in learned_from.items()
         }
     return renamed
 

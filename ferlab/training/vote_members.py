@@ -35,17 +35,20 @@ class VoteTraining:
     members: int
     snapshots: int
     seed: int
-    report: Callable[[str], None] = print
+    report: Callable[[str], None]
 
     @property
     def trainings(self) -> int:
         """Number of trainings that the vote requires."""
         return -(-self.members // self.snapshots)
 
-    def train(self, dataset: Dataset, validation: Dataset, *, command: str) -> Path:
+    def train(
+        self, dataset: Dataset, validation: Dataset, *, validation_from: str, command: str
+    ) -> Path:
         """Run the trainings missing in the folder; return the path of its `model_list.txt`.
 
-        command: for a comment in the list. Raises InputError for a folder that cannot be written,
+        validation_from: the recipe or flag that determines the validation rows. command: for a
+        comment in the list. Raises InputError for a folder that cannot be written,
         is in use, or has something other than a part of this vote.
         """
         with runs.hold(self.out_dir):
@@ -57,6 +60,10 @@ class VoteTraining:
             self.report(
                 f"{self.members} members, from the last epochs (--snapshots) of {self.trainings} "
                 "trainings"
+            )
+            self.report(
+                f"validation rows of every training: {self.recipes[0].validation}, by "
+                f"{validation_from} ({len(validation):,} of {len(dataset) + len(validation):,})"
             )
             self._report_progress(vote)
             for index in range(len(vote["trainings"]), self.trainings):

@@ -43,7 +43,7 @@ def test_record_of_version_01_is_read():
     former = {
         "class_names": ["a", "b"],
         "pixels": "raw",
-        "objective": {"teacher": "p", "taught_by": ["pretrained:fast"], "steps": 4},
+        "objective": {"teacher": "p", "taught_by": ["pretrained:fast"], "steps": 4, "new": 1},
         "previous": "before.h5",
         "origin": None,
         "previous_rows_unknown": True,

@@ -262,7 +262,7 @@ def test_saliency_without_a_softmax():
 
 def test_saliency_with_outputs_in_another_order():
     model, data = small_model(), pictures(3, labels=[0, 1, 2])
-    recorded = {"class_names": ["c", "a", "b"]}
+    recorded = TrainingRecord(class_names=("c", "a", "b"))
     straight = interpretation.saliency(opened(model), data, ["gradient"])["gradient"]
     order = np.array([1, 2, 0])  # the outputs of a, b and c
     names = ("c", "a", "b")

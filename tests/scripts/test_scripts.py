@@ -132,7 +132,7 @@ def test_semi_train_reports_its_pseudo_labels_and_the_difference_to_its_control(
     assert re.fullmatch(r"semi_[01]\.\d{6}\.h5", semi.name)
     assert re.search(rf"{dnn} .*\b7\d rows", printed)  # of those whose labels are removed
     (control,) = work.glob("control_*.h5")
-    differences = re.findall(rf"{semi.name} \w+ {control.name}: ", printed)
+    differences = re.findall(rf"{semi.name} - {control.name}: ", printed)
     assert len(differences) == 2  # validation and truth.csv
     assert "(n=16, 95% interval" in printed
     assert "(n=50, 95% interval" in printed

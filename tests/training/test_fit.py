@@ -796,3 +796,49 @@ def test_muon_leaves_the_head_of_every_model_to_adamw(name):
     assert optimizer._should_use_adamw(head)
     others = [v for v in model.trainable_variables if len(v.shape) > 1 and v is not head]
     assert not any(map(optimizer._should_use_adamw, others))
+
+
+def test_ema_of_a_model_without_optimizer_state_starts_at_its_weights(dataset, tmp_path):
+    build_model("dnn", (48, 48, 1), 7).save(tmp_path / "foreign.keras")
+    foreign = checkpoints.load(tmp_path / "foreign.keras", with_optimizer=True)
+    before = weights_of(foreign.model)
+    part, validation = dataset.split(60)
+    recipe = RECIPE.override(epochs=1, ema=0.9, learning_rate=1e-9)
+    result = training.fit(
+        foreign.raw_pixel_model(),
+        Supervised(part, recipe),
+        validation,
+        start=training.Start(resume_from=foreign),
+        run_dir=tmp_path / "run",
+    )
+    for one, other in zip(before, weights_of(result.model), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_training_further_without_phases_unfreezes_what_a_phase_froze(dataset, tmp_path, capsys):
+    few = dataset.take(np.arange(180))
+    head_alone = TWO_PHASES.override(epochs=1)
+    path = training.publish(
+        train(few, tmp_path / "head", recipe=head_alone, build=tiny_resnet), tmp_path
+    )
+    recipe = head_alone.override(epochs=2, explicit_phases=())
+    model = train_further(few, tmp_path / "all", path, recipe, 1).model
+    assert all(layer.trainable for layer in model.layers)
+    assert "has an optimizer for other layers" in capsys.readouterr().out
+
+
+def test_publish_recognizes_a_checkpoint_of_version_01(dataset, tmp_path):
+    recipe = RECIPE.override(model="dnn", epochs=1)
+    result = train(dataset, tmp_path / "run", recipe=recipe)
+    path = training.publish(result, tmp_path)
+    former = {
+        name: value
+        for name, value in result.record.recipe.items()
+        if name not in ("explicit_phases", "brightness", "cutmix", "no_aug_fraction")
+    }
+    former["plain_share"] = 0.0
+    record = result.record.replace(recipe=former)
+    checkpoints.save(result.model, path, record, training_rows=result.training_rows)
+    assert training.publish(result, tmp_path) == path
+    other = dataclasses.replace(result, record=record.replace(recipe={**former, "shift": 0.2}))
+    assert training.publish(other, tmp_path) != path

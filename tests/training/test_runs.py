@@ -340,3 +340,13 @@ def test_require_same_settings_accepts_names_of_version_01(tmp_path):
     runs.require_same_settings(tmp_path, former, current)
     with pytest.raises(InputError, match=r"resume_from b\.h5\. Received: c\.h5"):
         runs.require_same_settings(tmp_path, former, {**current, "resume_from": "c.h5"})
+
+
+def test_open_run_passes_over_settings_that_are_not_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    other = tmp_path / "runs" / "20200101-000000-000000-a"
+    other.mkdir(parents=True)
+    (other / "config.json").write_text('{"objective": null, "seed": 0}')
+    with open_run() as run:
+        assert run.path.parent.name == "runs"
+        assert run.path.name != other.name
