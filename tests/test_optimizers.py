@@ -73,6 +73,7 @@ def test_muon_weight_decay_is_scaled_by_the_learning_rate():
         np.testing.assert_allclose(change - plain[path], -share * before[path], atol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:Skipping variable loading:UserWarning")  # Keras's own loader
 def test_muon_is_restored_from_a_checkpoint_that_plain_keras_loads(tmp_path):
     model = network()
     model.optimizer = Muon(RATE, exclude_layers=["probabilities"])

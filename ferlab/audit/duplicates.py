@@ -24,7 +24,9 @@ _Pairs = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # a, b, correlat
 
 @dataclasses.dataclass(frozen=True)
 class Copies:
-    """Pairs of rows that show the same image: the fewest and most similar that connect each group.
+    """Pairs of rows that show the same image.
+
+    Within a group of copies, the pairs are a spanning tree of the highest correlations.
 
     first, second: int64 (pairs,), row numbers, first < second
     correlation: float64 (pairs,), correlation of the pixels; the number of pairs above a threshold

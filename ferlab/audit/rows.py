@@ -119,7 +119,7 @@ def read_rows(
 
 
 def _class_names_to_read_with(first: Dataset | None, source: str) -> tuple[str, ...] | None:
-    """The class names of the first source, unless this one has, or implies, its own."""
+    """The class names to read a later source with: those of the first, or None for its own."""
     if first is None or Path(source).suffix.lower() == ".npz":
         return None
     if is_reordering(first.class_names, EMOTIONS) and not Path(source).is_dir():

@@ -100,9 +100,9 @@ def calibration_error_interval(
 
     Resampling adds noise to the error, so percentiles of the resampled errors are biased upwards;
     for a perfectly calibrated model they never contain the true error. Reflecting them at the
-    estimate (the basic bootstrap, Davison and Hinkley 1997) removes the bias. The low end is 0 if a
-    perfectly calibrated model could have as large an error on this number of rows (consistency
-    resampling, Broecker and Smith 2007). In simulations of 300 and 3,589 rows the interval covered
+    estimate (the basic bootstrap, Davison and Hinkley 1997) removes the bias. The low end is 0 if
+    perfect calibration cannot be rejected with this number of rows (consistency resampling,
+    Broecker and Smith 2007). In simulations of 300 and 3,589 rows the interval covered
     the true error in 80 to 99% of data sets, percentile intervals in 0 to 95%.
     """
     probabilities, labels = _known(probabilities, labels)

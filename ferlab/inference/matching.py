@@ -5,11 +5,11 @@ table), the checkpoint that records those it was trained on, and the user (`--cl
 `classes=` on a line of `model_list.txt`). The rules:
 
 - Class folders are read in the order of the user's names, else of the first model's.
-- Integer labels of a table keep their meaning. If no model records its classes, names of the seven
-  emotions in another order describe the models' outputs, not the table.
+- Integer labels of a table keep their meaning. If no model records its classes and the user names
+  the seven emotions in another order, that is the order of the models' outputs.
 - Recorded names must match labelled data in the same order. Stated names may be in another order;
   the outputs are then reordered. Without names, only the number of classes must match.
-- Data without labels gets the class names of the first model, unless both have the same ones.
+- Unlabelled data of other classes gets the class names of the first model.
 """
 
 import dataclasses

@@ -201,10 +201,9 @@ def _sections(recipe: Recipe, first_epoch: int) -> list[_Section]:
 class _Training:
     """A run and its state before the remaining epochs.
 
-    saved: the checkpoint to continue the optimizer of: the last one of an interrupted run, or the
-    one that the training starts from. is_resumed: whether it is the former. saved_state: its
-    optimizer, kept here because compiling replaces that of its model. checkpoint: the callback
-    that saves epochs.
+    saved: the checkpoint whose optimizer may continue. In a resumed run (is_resumed) it is the last
+    one of the run, otherwise the one that the training starts from. saved_state: its optimizer,
+    kept here because compiling replaces that of its model. checkpoint: saves the epochs.
     """
 
     run: runs.Run

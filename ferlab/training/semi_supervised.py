@@ -55,10 +55,10 @@ def split_rows(
 ) -> Rows:
     """Split off the validation rows, remove labels, and leave out rows that would leak.
 
-    Left out, and counted by `report`, are training rows, labelled or not, that equal a validation
-    or test row byte for byte, test rows that equal a validation row, and unlabelled rows that equal
-    a labelled one. Neither labels nor rows of usage 'Training' of the test file are used, as both
-    files may be the same.
+    Three kinds of duplicates are left out, and `report` is called with their numbers: training rows
+    that equal a validation or test row, test rows that equal a validation row, and unlabelled rows
+    that equal a labelled one, each byte for byte. Labels of the test file are ignored, and so are
+    its rows of usage 'Training', since the same file may serve as both.
 
     Raises InputError if the files do not match, or if no labelled or no unlabelled row remains.
     """
