@@ -6,6 +6,8 @@
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
+# Two workers with a thread each for TensorFlow: with more they wait for each other on two cores.
+PYTEST := TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 $(PYTHON) -m pytest -n 2 --dist worksteal
 
 .PHONY: demo quick test bench bench-arguments clean
 .DELETE_ON_ERROR:
@@ -39,13 +41,13 @@ demo: $(VENV)/installed
 
 quick: $(VENV)/installed-dev
 	$(PYTHON) -m ruff check .
-	$(PYTHON) -m pytest -n 2 --dist worksteal -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test: $(VENV)/installed-dev
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy
-	$(PYTHON) -m pytest -n 2 --dist worksteal
+	$(PYTEST)
 
 bench-arguments:
 	@test -f "$(FER)/train.csv" -a -f "$(MODEL)" || \

@@ -81,7 +81,7 @@ def test_vote_train_help_does_not_import_keras():
 
 def test_vote_train_prints_a_forecast_and_the_accuracy_of_each_member(work):
     log = (work / "train.log").read_text()
-    assert "\n3 members, from the last epochs (--snapshots) of 2 trainings\n" in log
+    assert "3 members, from the last epochs (--snapshots) of 2 trainings\n" in log
     assert "validation rows of every training: 40, by --validation (40 of 120)" in log
     assert re.search(r"1 of 2 trainings are finished; all take about \d+ s, of which \d+ s", log)
     assert len(re.findall(r"member \d of 3: .*accuracy [\d.]+% \(n=40, 95% interval", log)) == 3
