@@ -118,7 +118,7 @@ def npy():
 def zipped():
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("a", "b")
+        archive.writestr(zipfile.ZipInfo("a"), "b")  # of a fixed date, as tests are named after it
     return file.getvalue()
 
 
