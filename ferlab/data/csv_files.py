@@ -6,7 +6,7 @@ import io
 import itertools
 import math
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -199,10 +199,10 @@ def _write_table(path: str | Path, header: Sequence[str], rows: Iterable[Sequenc
 
 def _lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
     """(line number, UTF-8 line) of all lines, including blank ones."""
-    with files.open_to_read(path) as file:
+    with files.open_to_read(path) as file, contextlib.closing(_utf8_lines(file)) as lines:
         number = 0
         try:
-            for line in _utf8_lines(file):
+            for line in lines:
                 number += 1
                 if number == 1:
                     line = line.removeprefix(b"\xef\xbb\xbf")
@@ -217,12 +217,15 @@ def _lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
             raise InputError(f"{path}:{number + 1}: is not UTF-16 text: {error}") from error
 
 
-def _utf8_lines(file: io.BufferedReader) -> Iterator[bytes]:
+def _utf8_lines(file: io.BufferedReader) -> Generator[bytes, None, None]:
     """The lines of a UTF-8 or UTF-16 file, at most _MAX_LINE long. Raises UnicodeError."""
     if file.peek(2)[:2] in (b"\xff\xfe", b"\xfe\xff"):
         text = io.TextIOWrapper(file, encoding="utf-16", newline="\n")
-        while decoded := text.readline(_MAX_LINE):
-            yield decoded.encode()
+        try:
+            while decoded := text.readline(_MAX_LINE):
+                yield decoded.encode()
+        finally:
+            text.detach()  # the caller closes the file
     else:
         while line := file.readline(_MAX_LINE):
             yield line
