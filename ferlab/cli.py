@@ -8,6 +8,7 @@ The flags of a recipe follow from the settings declared in `ferlab/recipes.py`.
 
 import argparse
 import dataclasses
+import math
 import shlex
 import sys
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -60,36 +61,34 @@ class Parser(argparse.ArgumentParser):
 
 def whole_number(low: int, high: int = 2**32 - 1) -> Callable[[str], int]:
     """An argparse type: a whole number from low to high."""
-
-    def parse(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = low - 1
-        if not low <= value <= high:
-            raise argparse.ArgumentTypeError(
-                f"expected a whole number from {low:,} to {high:,}. Received: {text!r}"
-            )
-        return value
-
-    return parse
+    return _number(int, f"a whole number from {low:,} to {high:,}", low, high)
 
 
 def number(low: float, high: float) -> Callable[[str], float]:
     """An argparse type: a number from low to high."""
+    return _number(float, f"a number from {low:g} to {high:g}", low, high)
 
-    def parse(text: str) -> float:
+
+def _number(
+    kind: Callable[[str], Any], expected: str, low: float = -math.inf, high: float = math.inf
+) -> Callable[[str], Any]:
+    def parse(text: str) -> Any:
         try:
-            value = float(text)
+            value = kind(text)
         except ValueError:
-            value = low - 1
+            value = math.nan
         if not low <= value <= high:
-            raise argparse.ArgumentTypeError(
-                f"expected a number from {low:g} to {high:g}. Received: {text!r}"
-            )
+            raise argparse.ArgumentTypeError(f"expected {expected}. Received: {text!r}")
         return value
 
     return parse
+
+
+_TYPES: dict[type, Callable[[str], Any]] = {
+    int: _number(int, "a whole number"),
+    float: _number(float, "a number"),
+    str: str,
+}
 
 
 def names_of(choices: Iterable[str]) -> Callable[[str], tuple[str, ...]]:
@@ -366,23 +365,12 @@ def _add_setting(group: argparse._ArgumentGroup, name: str, setting: Setting) ->
     options: dict[str, Any] = {"action": argparse.BooleanOptionalAction}
     if not setting.is_switch:
         options = {
-            "type": setting.parse or _typed(type(setting.default)),
+            "type": setting.parse or _TYPES[type(setting.default)],
             "metavar": setting.metavar,
         }
     group.add_argument(flag_of(name), help=setting.help, **options)
     for former in (old for old, new in FORMER_NAMES.items() if new == name):
         group.add_argument(flag_of(former), dest=name, help=argparse.SUPPRESS, **options)
-
-
-def _typed(kind: type) -> Callable[[str], Any]:
-    def parse(text: str) -> Any:
-        try:
-            return kind(text)
-        except ValueError as error:
-            expected = "a whole number" if kind is int else "a number"
-            raise argparse.ArgumentTypeError(f"expected {expected}. Received: {text!r}") from error
-
-    return parse
 
 
 def require_with(args: argparse.Namespace, needed: str, *flags: str) -> None:

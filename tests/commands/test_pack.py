@@ -266,6 +266,18 @@ def test_reproduce_on_invalid_facts(shipped, folder, command, monkeypatch, tmp_p
     assert rule in error
 
 
+def test_reproduce_refuses_a_file_that_is_not_the_shipped_one(
+    shipped, folder, command, monkeypatch, tmp_path
+):
+    shutil.copy(shipped / "quick.json", tmp_path)
+    (tmp_path / "quick.h5").write_bytes((shipped / "quick.h5").read_bytes() + b"0")
+    monkeypatch.setenv(pretrained.FOLDER_VARIABLE, str(tmp_path))
+    error = command("reproduce", "quick", "train.csv", cwd=folder, code=2)
+    assert error.count("\n") == 1
+    assert "quick.h5" in error
+    assert "SHA-256" in error
+
+
 def make_bad_ones(folder):
     model = checkpoints.load(folder / "model.h5")
     digests, record = checkpoints.read_training_rows(model.path), model.record
