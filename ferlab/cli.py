@@ -177,8 +177,8 @@ FLAGS: dict[str, dict[str, dict[str, Any]]] = {  # by heading
         },
         "--usage": {
             "metavar": "NAME",
-            "help": "rows to use, such as PublicTest (default: those neither for training nor for "
-            "the final score, else the training rows)",
+            "help": "rows to use, by their usage (default: the public ones, such as PublicTest or "
+            "val, else the training rows)",
         },
     },
     "checkpoint": {

@@ -209,7 +209,11 @@ def sniff(path: str | Path) -> str | None:
     if Path(path).is_dir():
         return "a folder"
     with open_to_read(path) as file:
-        head = file.read(4096)
+        return kind_of(file.read(4096))
+
+
+def kind_of(head: bytes) -> str | None:
+    """The type of a file by its first 4,096 bytes, as `sniff` gives it."""
     if not head:
         return "an empty file"
     for offset, signature, kind in _KINDS:

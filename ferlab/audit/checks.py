@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -11,7 +11,8 @@ from ferlab.audit import distribution_shift, duplicates
 from ferlab.audit.distribution_shift import Comparison
 from ferlab.audit.duplicates import Copies
 from ferlab.audit.rows import Rows
-from ferlab.errors import InputError, a_few
+from ferlab.data.folders import require_sound
+from ferlab.errors import InputError
 
 # In grey levels. In FER-2013 twelve images are constant, two have a standard deviation of 0.6 and
 # 4.1 and show nothing; the next, 9.1, is a face in the dark.
@@ -140,21 +141,32 @@ class FileSizes:
         return (self.sizes[:, 0] < width) | (self.sizes[:, 1] < height)
 
 
+def file_sizes_of(sources: Sequence[str]) -> list[FileSizes]:
+    """`file_sizes` of several folders. Raises one InputError for the damaged files of all."""
+    sizes, errors = [], []
+    for source in sources:
+        try:
+            sizes.append(file_sizes(source))
+        except InputError as error:
+            errors.append(str(error))
+    if errors:
+        raise InputError("; ".join(errors))
+    return sizes
+
+
 def file_sizes(source: str) -> FileSizes:
-    """Read the headers of all image files in a folder. Raises InputError for other files."""
+    """The sizes of all image files in a folder. Raises InputError, which names all damaged ones."""
     paths = data.image_files(source)
     if not paths:
         raise InputError(f"{source}: contains no images")
-    headers, not_images = [], []
+    headers, errors = [], []
     for path in paths:
-        header = data.image_header(path)
-        if header is None:
-            not_images.append(str(path))
-        else:
-            headers.append(header)
-    if not_images:
-        verb = "file is not an image" if len(not_images) == 1 else "files are not images"
-        raise InputError(f"{source}: {len(not_images):,} {verb}: {a_few(not_images)}")
+        try:
+            data.read_image(path, (1, 1, 1))
+            headers.append(data.image_header(path))
+        except InputError as error:
+            errors.append(error)
+    require_sound(source, errors)
     sizes = np.array([header[:2] for header in headers], dtype=np.int64)
     side = np.sqrt(sizes.prod(axis=1))
     aspect = sizes[:, 0] / sizes[:, 1]

@@ -11,6 +11,7 @@ import numpy as np
 from ferlab import data, files
 from ferlab.audit.checks import Findings
 from ferlab.audit.rows import Part, Rows
+from ferlab.data.tables import unpacked_name
 from ferlab.errors import InputError
 
 # A row gets the first reason that applies. Copies come last, so that the replacement of a
@@ -100,7 +101,7 @@ def removals(
 
 def require_room(folder: Path, sources: Sequence[str]) -> None:
     """Raise InputError if `write` could not write to this folder. Leaves nothing behind."""
-    names = [Path(source).resolve().name for source in sources]
+    names = [_copy_name(source) for source in sources]
     for source, name in zip(sources, names, strict=True):
         if names.count(name) > 1 or name == "removed.csv":
             raise InputError(f"{source}: its copy requires a unique name in {folder}")
@@ -130,7 +131,7 @@ def write(
         file_rows[part.source].add(file_row)
     with files.whole_folder(folder) as temporary:
         for source in sources:
-            target = temporary / Path(source).resolve().name
+            target = temporary / _copy_name(source)
             if Path(source).is_dir():
                 _write_folder(target, source, file_rows[source], class_names)
             elif Path(source).suffix.lower() == ".npz":
@@ -138,6 +139,12 @@ def write(
             else:
                 data.write_csv_without(target, source, file_rows[source])
         _write_removed(temporary / "removed.csv", rows, removed)
+
+
+def _copy_name(source: str) -> str:
+    """The name of a source's copy; that of a packed table is not packed."""
+    path = Path(source).resolve()
+    return path.name if path.is_dir() else unpacked_name(path)
 
 
 def _write_npz(

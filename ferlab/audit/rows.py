@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from ferlab import data
-from ferlab.data import SCORING_USAGES, Dataset
+from ferlab.data import Dataset, usages
 from ferlab.data.dataset import describe
 from ferlab.errors import InputError
-from ferlab.labels import EMOTIONS, UNLABELLED, is_reordering, require_same_classes
+from ferlab.labels import EMOTIONS, UNLABELLED, indices_in, is_reordering
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +24,8 @@ class Part:
     rows: int64, indices into `Rows.dataset`
     file_rows: int64, indices of the same rows among the source's rows for this role
     is_training: whether the model is to be trained on these rows; only such may be removed
-    is_scoring: whether these rows are for the final score, so that their labels must not be used
+    is_scoring: whether these rows are for the final score, or may be, so that their labels must not
+        be used
     """
 
     name: str
@@ -134,14 +135,14 @@ def _matched(dataset: Dataset, first: Dataset) -> Dataset:
             f"{dataset.source}: images must have the shape of the images of {first.source}, "
             f"{describe(first.image_shape)}. Received: {describe(dataset.image_shape)}"
         )
-    if is_reordering(dataset.class_names, first.class_names):
+    if indices_in(dataset.class_names, first.class_names) is not None:
         return dataset.in_order_of(first.class_names)
-    if dataset.class_names != first.class_names and not dataset.has_labels:
+    if not dataset.has_labels:
         return dataclasses.replace(dataset, class_names=first.class_names)
-    require_same_classes(
-        f"{first.source} and {dataset.source}", dataset.class_names, first.class_names
+    raise InputError(
+        f"{first.source} and {dataset.source}: must have the same classes: "
+        f"{', '.join(first.class_names)}. Received: {', '.join(dataset.class_names)}"
     )
-    return dataset
 
 
 def _with_usage(datasets: list[Dataset]) -> list[Dataset]:
@@ -176,7 +177,8 @@ def _parts(
             rows=start + rows,
             file_rows=rows,
             is_training=may_train and bool(is_training_row[rows].all()),
-            is_scoring=role == "test" or usage.strip().lower() in SCORING_USAGES,
+            is_scoring=role == "test"
+            or (dataset.usage is not None and usages.kind(usage) in ("scoring", "unknown")),
         )
         for usage, rows in rows_by_usage.items()
     ]

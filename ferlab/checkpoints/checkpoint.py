@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import io
 import logging
+import operator
 import shutil
 import tempfile
 import zipfile
@@ -26,6 +27,7 @@ from ferlab.checkpoints.metadata import (
 )
 from ferlab.checkpoints.record import TrainingRecord
 from ferlab.errors import InputError
+from ferlab.labels import are_same
 
 if TYPE_CHECKING:
     import h5py
@@ -256,7 +258,7 @@ def load(
     checkpoint = Checkpoint(
         path=path,
         model=model,
-        class_names=_agreed(path, "--class-names", class_names, record.class_names),
+        class_names=_agreed(path, "--class-names", class_names, record.class_names, are_same),
         pixels="unit",
         record=record,
         vintage=contents.vintage,
@@ -418,12 +420,12 @@ def _pixels(checkpoint: Checkpoint, specified: str | None) -> str:
     return scale or ("raw" if pixels.takes_raw_pixels(checkpoint.model) else "unit")
 
 
-def _agreed(path: Path, flag: str, specified, recorded):
-    """The value specified by the user or recorded in the file, which must be equal."""
-    if specified is not None and recorded is not None and specified != recorded:
+def _agreed(path: Path, flag: str, specified, recorded, are_equal=operator.eq):
+    """The value recorded in the file or specified by the user, which must be equal."""
+    if specified is not None and recorded is not None and not are_equal(specified, recorded):
         value = recorded if isinstance(recorded, str) else ",".join(recorded)
         raise InputError(f"{path}: {flag} must match the checkpoint: {value}")
-    return recorded if specified is None else specified
+    return specified if recorded is None else recorded
 
 
 def _require_image_classifier(checkpoint: Checkpoint) -> None:

@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> None:
     _require_sound(args)
     models = _load_models(args)
     class_names, image_shape = cli.class_names(args), cli.image_shape(args)
-    sizes = [checks.file_sizes(source) for source in args.data if Path(source).is_dir()]
+    sizes = checks.file_sizes_of([source for source in args.data if Path(source).is_dir()])
     rows = read_rows(args.data, class_names=class_names, image_shape=image_shape)
     if args.clean and not rows.training().any():
         raise InputError(f"{args.data[0]}: --clean requires labelled training rows")

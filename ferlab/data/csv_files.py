@@ -1,37 +1,32 @@
 """CSV files of images: read as a stream of small datasets, written in the course's format."""
 
-import contextlib
 import csv
-import io
 import itertools
 import math
 import re
-from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from ferlab import files
+from ferlab.data import tables
 from ferlab.data.dataset import Dataset, describe
 from ferlab.errors import InputError
-from ferlab.labels import EMOTIONS, UNLABELLED
+from ferlab.labels import EMOTIONS, UNLABELLED, class_index
 
 KNOWN_HEADERS = (
     "`label,feature`, `id,feature`, `emotion,pixels,Usage`, `pixels` or `label,pixel0,pixel1,...`"
 )
-_NAMES = {
-    "label": ("label", "labels", "emotion", "emotions", "class", "target"),
-    "pixels": ("feature", "features", "pixels"),
-    "id": ("id",),
-    "usage": ("usage", "split"),
-}
 _NUMBERED_PIXEL = re.compile(r"(?:(?:pixel|pix|px|p)[ _-]?)?(\d{1,7})")
-_MAX_LINE = 1 << 26  # bytes; a longer line is not an image and would fill the memory
-_MAX_NAME = (
-    200  # characters of an id or usage; a NumPy array reserves the longest length for every row
-)
+_NUMBER = re.compile(rb"[-+]?\d+(?:\.\d*)?(?:e[-+]?\d+)?", re.IGNORECASE)
+# Characters of an id or usage; a NumPy array reserves the longest length for every row.
+_MAX_NAME = 200
+_MAX_FILE_NAME = 1000
 _GREY_LEVELS = {str(level).encode(): level for level in range(256)}
+_DECIMALS = {b"%d%s" % (level, end): level for level in range(256) for end in (b".0", b".")}
+_AS_SPACES = bytes.maketrans(b",;[](){}|", b" " * 9)  # lists and tuples as text
 _CHUNK_BYTES = 1 << 18  # pixel text per chunk; fits into the processor's cache
 
 
@@ -44,6 +39,7 @@ class _Columns(NamedTuple):
     label: int | None
     id: int | None
     usage: int | None
+    is_named_id: bool  # whether the column is `id`, not one such as `filename`
 
 
 class _Row(NamedTuple):
@@ -69,16 +65,9 @@ def csv_chunks(
     Without an id column, ids are row numbers from 0. Raises InputError with file and line.
     """
     names = tuple(class_names or EMOTIONS)
-    if kind := files.sniff(path):
-        raise InputError(f"{path}: is {kind}, not a CSV file")
-    lines = _lines(path)
-    header = next((line for line in lines if not _is_blank(line[1])), None)
-    if header is None:
-        raise InputError(f"{path}: is empty. Known headers: {KNOWN_HEADERS}")
-    delimiter = _delimiter(header[1])
-    records = _records(path, itertools.chain([header], lines), delimiter)
-    columns = _columns(path, *next(records))
-    rows = _rows(path, records, columns, names)
+    table = tables.open_table(path, KNOWN_HEADERS)
+    columns = _columns(table)
+    rows = _rows(path, table.records, columns, names)
 
     first = next(rows, None)
     if first is None:
@@ -141,15 +130,15 @@ def write_csv_without(path: str | Path, source: str | Path, rows: Collection[int
     consumed: list[bytes] = []
 
     def lines() -> Iterator[tuple[int, bytes]]:
-        for number, line in _lines(source):
+        for number, line in tables.lines(source):
             consumed.append(line)
             yield number, line
 
     remaining = lines()
-    header = next(line for line in remaining if not _is_blank(line[1]))
-    delimiter = _delimiter(header[1])
+    header = next(line for line in remaining if not tables.is_blank(line[1]))
+    delimiter = tables.delimiter(header[1])
     with files.whole_file(path) as temporary, temporary.open("wb") as file:
-        records = _records(source, itertools.chain([header], remaining), delimiter)
+        records = tables.records(source, itertools.chain([header], remaining), delimiter)
         for index, _ in enumerate(records, start=-1):
             if index not in rows:  # the header has index -1
                 file.writelines(consumed)
@@ -197,115 +186,31 @@ def _write_table(path: str | Path, header: Sequence[str], rows: Iterable[Sequenc
         writer.writerows(rows)
 
 
-def _lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
-    """(line number, UTF-8 line) of all lines, including blank ones."""
-    with files.open_to_read(path) as file, contextlib.closing(_utf8_lines(file)) as lines:
-        number = 0
-        try:
-            for line in lines:
-                number += 1
-                if number == 1:
-                    line = line.removeprefix(b"\xef\xbb\xbf")
-                    if b"\r" in line.rstrip(b"\r\n"):
-                        raise InputError(f"{path}: lines must end in LF or CRLF. Received: CR")
-                if len(line) >= _MAX_LINE:
-                    raise InputError(f"{path}:{number}: is longer than {_MAX_LINE:,} bytes")
-                if b"\0" in line:
-                    raise InputError(f"{path}:{number}: contains a NUL byte; the file is damaged")
-                yield number, line
-        except UnicodeError as error:
-            raise InputError(f"{path}:{number + 1}: is not UTF-16 text: {error}") from error
-
-
-def _utf8_lines(file: io.BufferedReader) -> Generator[bytes, None, None]:
-    """The lines of a UTF-8 or UTF-16 file, at most _MAX_LINE long. Raises UnicodeError."""
-    if file.peek(2)[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        text = io.TextIOWrapper(file, encoding="utf-16", newline="\n")
-        try:
-            while decoded := text.readline(_MAX_LINE):
-                yield decoded.encode()
-        finally:
-            text.detach()  # the caller closes the file
-    else:
-        while line := file.readline(_MAX_LINE):
-            yield line
-
-
-def _delimiter(header: bytes) -> bytes:
-    return max((b",", b";", b"\t"), key=header.count)
-
-
-def _is_blank(line: bytes) -> bool:
-    """Whether a line is empty or has only delimiters, as spreadsheets leave behind."""
-    return not line.strip(b' \t\r\n,;"')
-
-
-def _records(
-    path: str | Path, lines: Iterator[tuple[int, bytes]], delimiter: bytes
-) -> Iterator[tuple[int, list[bytes]]]:
-    """(line number, fields) of each record, without blank lines; a quoted field may span lines."""
-    for number, line in lines:
-        if _is_blank(line):
-            continue
-        if b'"' not in line:
-            yield number, line.rstrip(b"\r\n").split(delimiter)
-            continue
-        # The csv module handles quotes, but requires text.
-        record = (text.decode("latin-1") for _, text in itertools.chain([(number, line)], lines))
-        try:
-            with _field_size_limit(_MAX_LINE):
-                fields = next(
-                    csv.reader(
-                        record, delimiter=delimiter.decode(), skipinitialspace=True, strict=True
-                    )
-                )
-        except csv.Error as error:
-            raise InputError(f"{path}:{number}: cannot be split into fields: {error}") from error
-        yield number, [field.encode("latin-1") for field in fields]
-
-
-@contextlib.contextmanager
-def _field_size_limit(size: int) -> Iterator[None]:
-    previous = csv.field_size_limit(size)
-    try:
-        yield
-    finally:
-        csv.field_size_limit(previous)
-
-
-def _columns(path: str | Path, line: int, fields: list[bytes]) -> _Columns:
+def _columns(table: tables.Table) -> _Columns:
     """Find the columns in a header. Raises InputError without pixels and for repeated columns."""
-    names = [field.decode(errors="replace").strip().strip('"').lower() for field in fields]
-    columns: dict[str, int | None] = {}
-    for kind, known in _NAMES.items():
-        places = [place for place, name in enumerate(names) if name in known]
-        if len(places) > 1:
-            repeated = ", ".join(names[place] for place in places)
-            raise InputError(f"{path}:{line}: expected one {kind} column. Received: {repeated}")
-        columns[kind] = places[0] if places else None
-
-    pixels = columns.pop("pixels")
-    if pixels is not None:
-        return _Columns(len(names), slice(pixels, pixels + 1), b" ", **columns)
+    columns, where = table.columns(), f"{table.path}:{table.line}"
+    names, others = columns.names, (columns.label, columns.id, columns.usage, columns.is_named_id)
+    if columns.pixels is not None:
+        pixels = slice(columns.pixels, columns.pixels + 1)
+        return _Columns(len(names), pixels, b" ", *others)
     matches = [(place, _NUMBERED_PIXEL.fullmatch(name)) for place, name in enumerate(names)]
     numbered = [(place, int(match[1])) for place, match in matches if match]
-    if len(numbered) > 3:
-        start, first = numbered[0]
-        if numbered != [(start + step, first + step) for step in range(len(numbered))]:
-            raise InputError(f"{path}:{line}: the pixel columns must be consecutive and in order")
-        return _Columns(len(names), slice(start, start + len(numbered)), b",", **columns)
+    start, first = numbered[0] if numbered else (0, 0)
+    is_in_order = numbered == [(start + step, first + step) for step in range(len(numbered))]
+    if len(numbered) > 3 and is_in_order:
+        return _Columns(len(names), slice(start, start + len(numbered)), b",", *others)
 
     header = ", ".join(names)
     header = header if len(header) <= 60 else header[:60] + "..."
-    if columns["label"] is not None and columns["id"] is not None:
+    if tables.has_no_header(names):
+        problem = "has no header; add a first line that names the columns."
+    elif len(numbered) > 3:
+        raise InputError(f"{where}: the pixel columns must be consecutive and in order")
+    elif columns.label is not None and columns.id is not None:
         problem = "has labels but no pixels; is it a submission?"
-    elif re.fullmatch(r"[\d\s.,-]*", header.rstrip(".")):
-        problem = "has no header."
     else:
         problem = "has no pixel column."
-    raise InputError(
-        f"{path}:{line}: {problem} Known headers: {KNOWN_HEADERS}. Received: {header!r}"
-    )
+    raise InputError(f"{where}: {problem} Known headers: {KNOWN_HEADERS}. Received: {header!r}")
 
 
 def _rows(
@@ -314,8 +219,10 @@ def _rows(
     columns: _Columns,
     class_names: tuple[str, ...],
 ) -> Iterator[_Row]:
-    known = _known_labels(class_names)
+    known = {str(UNLABELLED).encode(): UNLABELLED, b"": UNLABELLED}
     for index, (line, fields) in enumerate(records):
+        if columns.number == 1:  # numbers that are not quoted as one field
+            fields = [b" ".join(fields)]
         if len(fields) != columns.number:
             raise InputError(
                 f"{path}:{line}: expected {columns.number} columns, found {len(fields)}"
@@ -323,37 +230,38 @@ def _rows(
         label, usage, row_id = UNLABELLED, "", str(index)
         if columns.label is not None:
             text = fields[columns.label].strip()
-            if text in known:
-                label = known[text]
-            else:
-                label = _parse_label(f"{path}:{line}", text, known, class_names)
+            if text not in known:
+                known[text] = parse_label(f"{path}:{line}", text, class_names)
+            label = known[text]
         if columns.id is not None:
-            row_id = _name(f"{path}:{line}: id", fields[columns.id])
+            row_id = parse_id(f"{path}:{line}", fields[columns.id], columns.is_named_id)
         if columns.usage is not None:
             usage = _name(f"{path}:{line}: usage", fields[columns.usage])
         pixels = columns.separator.join(fields[columns.pixels]).strip()
         yield _Row(line, pixels, label, row_id, usage)
 
 
-def _known_labels(class_names: tuple[str, ...]) -> dict[bytes, int]:
-    known = {name.encode(errors="surrogateescape"): i for i, name in enumerate(class_names)}
-    if not any(name.isdecimal() for name in class_names):  # else '1' is a name
-        known |= {str(i).encode(): i for i in range(len(class_names))}
-    return known | {b"": UNLABELLED, str(UNLABELLED).encode(): UNLABELLED}
+def parse_label(where: str, text: bytes, class_names: tuple[str, ...]) -> int:
+    """The class of a label's number or name, -1 for '-1.0'. Raises InputError for others."""
+    word = text.decode(errors="surrogateescape")
+    label = class_index(word, class_names)
+    if label is None and _NUMBER.fullmatch(text) and float(text) == UNLABELLED:
+        return UNLABELLED
+    if label is None:
+        raise InputError(
+            f"{where}: label is {_quoted(text)}, expected 0 to {len(class_names) - 1} "
+            f"or one of {', '.join(class_names)}"
+        )
+    return label
 
 
-def _parse_label(
-    where: str, text: bytes, known: dict[bytes, int], class_names: tuple[str, ...]
-) -> int:
-    """Parse '3.0', as pandas writes columns with missing values. Raises InputError for others."""
-    with contextlib.suppress(ValueError):
-        number = float(text)
-        if number.is_integer() and str(int(number)).encode() in known:
-            return known[str(int(number)).encode()]
-    raise InputError(
-        f"{where}: label is {_quoted(text)}, expected 0 to {len(class_names) - 1} "
-        f"or one of {', '.join(class_names)}"
-    )
+def parse_id(where: str, field: bytes, is_named_id: bool) -> str:
+    """An id, or the file name that stands for one, which may be of any bytes. Raises InputError."""
+    if is_named_id:
+        return _name(f"{where}: id", field)
+    if len(field) > _MAX_FILE_NAME:
+        raise InputError(f"{where}: file name is longer than {_MAX_FILE_NAME:,} bytes")
+    return field.strip().decode(errors="surrogateescape")
 
 
 def _name(where: str, field: bytes) -> str:
@@ -440,14 +348,17 @@ def _parse_tidy_pixels(texts: list[bytes], count: int, separator: bytes) -> np.n
 
 
 def _cells(text: bytes, separator: bytes) -> list[bytes]:
-    return text.split() if separator == b" " else [cell.strip() for cell in text.split(separator)]
+    """The numbers of an image: one a column, or separated in any way within one column."""
+    if separator != b" ":
+        return [cell.strip() for cell in text.split(separator)]
+    return text.translate(_AS_SPACES).split()
 
 
 def _parse_row(where: str, text: bytes, count: int, separator: bytes) -> list[int]:
     cells = _cells(text, separator)
     levels = []
     for number, cell in enumerate(cells, start=1):
-        level = _GREY_LEVELS.get(cell)
+        level = _GREY_LEVELS.get(cell, _DECIMALS.get(cell))
         levels.append(_parse_level(f"{where}: pixel {number}", cell) if level is None else level)
     if len(cells) != count:
         raise InputError(f"{where}: expected {count} pixels, found {len(cells)}")
@@ -455,10 +366,12 @@ def _parse_row(where: str, text: bytes, count: int, separator: bytes) -> list[in
 
 
 def _parse_level(where: str, cell: bytes) -> int:
-    """A grey level, possibly with leading zeros. Raises InputError for anything else."""
-    if not cell.removeprefix(b"-").isdigit():
+    """A grey level in any spelling, such as 041 or 4.1e+01. Raises InputError for anything else."""
+    if not _NUMBER.fullmatch(cell):
         raise InputError(f"{where} is {_quoted(cell)}, expected a whole number from 0 to 255")
-    level = _GREY_LEVELS.get(cell.lstrip(b"0") or b"0")
-    if level is None:
+    value = float(cell)
+    if not 0 <= value <= 255:
         raise InputError(f"{where} is {_quoted(cell)[1:-1]}, expected 0 to 255")
-    return level
+    if not value.is_integer():
+        raise InputError(f"{where} is {_quoted(cell)}, expected a whole number from 0 to 255")
+    return int(value)

@@ -2,18 +2,21 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, Self
 
 import numpy as np
 
+from ferlab.data import usages
 from ferlab.errors import InputError
-from ferlab.labels import UNLABELLED, require_same_classes
+from ferlab.labels import UNLABELLED, indices_in, require_same_classes
 
 Role = Literal["train", "test"]  # the part to read from a source with two
 ROLES: tuple[Role, ...] = ("train", "test")
-TRAINING_USAGES = ("training", "train")
-SCORING_USAGES = ("privatetest", "private", "test", "testing")  # for the final score
+# How improbable other class shares of the validation rows must be, in rows shuffled by chance, for
+# a stratified sample to be drawn; and how improbable a single class.
+_CHANCE = 0.01
+_CHANCE_OF_ONE_CLASS = 0.05
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -87,10 +90,7 @@ class Dataset:
 
     @property
     def is_grouped(self) -> bool:
-        """Whether the training rows are sorted by class, as rows of folders are.
-
-        The first or last rows are then not representative, so `split` draws a stratified sample.
-        """
+        """Whether the training rows are sorted by class, as rows of folders are."""
         labels = self.labels[self.training_rows()]
         changes = np.count_nonzero(labels[1:] != labels[:-1])
         return 0 < changes == len(np.unique(labels)) - 1
@@ -108,16 +108,23 @@ class Dataset:
             usage=None if self.usage is None else self.usage[rows],
         )
 
-    def split(self, validation: int | float | str, seed: int = 0) -> tuple[Self, Self]:
+    def split(
+        self,
+        validation: int | float | str,
+        seed: int = 0,
+        report: Callable[[str], None] = print,
+    ) -> tuple[Self, Self]:
         """(training, validation), both labelled and in the order of the rows.
 
         validation: a number of rows, taken from the start; a fraction of the rows, taken from the
             end, as in Keras; or the name of a usage
-        seed: for the stratified sample that is drawn if the rows are sorted by class (`is_grouped`)
+        seed: for the stratified sample that is drawn instead where the class shares of these rows
+            differ from those of the others by more than chance, as in rows sorted by class
+        report: called with a note on such a sample, and on classes without a training row
 
-        If there are usages, only rows of usage 'Training' are trained on, and a number or a
-        fraction is taken from them. Raises InputError for an empty side, a number above half of the
-        rows, a usage reserved for the final score, and rows without a label.
+        If there are usages, only rows for training are trained on, and a number or a fraction is
+        taken from them. Raises InputError for an empty side, a number above half of the rows, a
+        usage reserved for the final score, and rows without a label.
 
         >>> images, labels = np.zeros((10, 48, 48, 1), np.uint8), np.arange(10) % 2
         >>> dataset = Dataset(images, labels, np.arange(10).astype(str), ("happy", "sad"))
@@ -130,14 +137,22 @@ class Dataset:
             validation_rows = self._rows_of_usage(validation)
         else:
             count = self._validation_count(validation, len(rows))
-            if self.is_grouped:
+            is_number = isinstance(validation, int)
+            validation_rows = rows[:count] if is_number else rows[-count:]
+            others = rows[count:] if is_number else rows[:-count]
+            if self.is_grouped or _shares_differ(self.labels[validation_rows], self.labels[others]):
                 validation_rows = _stratified_sample(rows, self.labels[rows], count, seed)
-            elif isinstance(validation, int):
-                validation_rows = rows[:count]
-            else:
-                validation_rows = rows[-count:]
+                report(
+                    f"note: {self.source}: the {'first' if is_number else 'last'} {count:,} rows "
+                    "have other class shares than the others, so the validation rows are a "
+                    "stratified sample"
+                )
             rows = np.setdiff1d(rows, validation_rows)
         self._require_labels(np.union1d(rows, validation_rows))
+        missing = np.setdiff1d(np.arange(self.num_classes), self.labels[rows])
+        if len(missing):
+            names = ", ".join(self.class_names[label] for label in missing)
+            report(f"note: {self.source}: no training row has the label {names}")
         return self.take(rows), self.take(validation_rows)
 
     def without_labels(self, fraction: float, seed: int) -> Self:
@@ -166,7 +181,7 @@ class Dataset:
         elif self.usage is None:
             raise self._error("has no usage column to select rows by", usage)
         else:
-            rows = np.flatnonzero(_normalized(self.usage) == usage.strip().lower())
+            rows = np.flatnonzero(usages.is_of(self.usage, usage))
         if not len(rows):
             raise self._error(f"usage must be one of {self._usages()}", usage or "Training")
         return self.take(rows)
@@ -179,8 +194,13 @@ class Dataset:
         return digest.hexdigest()
 
     def in_order_of(self, class_names: Sequence[str]) -> Self:
-        """The same rows with the same classes in another order."""
-        new_labels = [tuple(class_names).index(name) for name in self.class_names]
+        """The same rows with the same classes in another order, or in other words.
+
+        Raises InputError for other classes.
+        """
+        new_labels = indices_in(self.class_names, class_names)
+        if new_labels is None:
+            raise self._error(f"must have the classes {', '.join(class_names)}", self.class_names)
         lookup = np.array([*new_labels, UNLABELLED], dtype=np.int64)  # -1 is the last
         return dataclasses.replace(self, labels=lookup[self.labels], class_names=tuple(class_names))
 
@@ -197,20 +217,20 @@ class Dataset:
         return InputError(f"{self.source}: {rule}. Received: {received}")
 
     def training_rows(self) -> np.ndarray:
-        """Indices of the rows of usage 'Training' or 'train'; all rows where there is no usage."""
+        """Indices of the rows whose usage is for training; all rows where there is no usage."""
         if self.usage is None:
             return np.arange(len(self))
-        return np.flatnonzero(np.isin(_normalized(self.usage), TRAINING_USAGES))
+        return np.flatnonzero(usages.kinds(self.usage) == "training")
 
     def _rows_of_usage(self, usage: str) -> np.ndarray:
-        if usage.strip().lower() in SCORING_USAGES:
+        if usages.kind(usage) == "scoring":
             raise self._error(
                 "rows reserved for the final score cannot be used for validation", usage
             )
         if self.usage is None:
             raise self._error("has no usage column to select validation rows by", usage)
-        rows = np.flatnonzero(_normalized(self.usage) == usage.strip().lower())
-        if usage.strip().lower() in TRAINING_USAGES or not len(rows):
+        rows = np.flatnonzero(usages.is_of(self.usage, usage))
+        if usages.kind(usage) == "training" or not len(rows):
             rule = f"validation must be a usage other than Training, one of {self._usages()}"
             raise self._error(rule, usage)
         if not len(self.training_rows()):
@@ -218,14 +238,14 @@ class Dataset:
         return rows
 
     def _usages(self) -> str:
-        usages = [] if self.usage is None else self.usage.tolist()
-        return ", ".join(sorted(set(usages) - {""}))
+        names = [] if self.usage is None else self.usage.tolist()
+        return ", ".join(sorted(set(names) - {""}))
 
     def _validation_count(self, validation: int | float, rows: int) -> int:
         if rows < 2:
-            usages = "" if self.usage is None else f" of usage {self._usages()}"
+            names = "" if self.usage is None else f" of usage {self._usages()}"
             raise self._error(
-                "requires two or more training rows", f"{rows} of {len(self):,} rows{usages}"
+                "requires two or more training rows", f"{rows} of {len(self):,} rows{names}"
             )
         if isinstance(validation, int):
             if not validation > 0:
@@ -257,13 +277,13 @@ def concatenate(parts: Sequence[Dataset]) -> Dataset:
         return first
     for part in parts:
         require_alike(part, first.class_names, first.image_shape)
-    usages = [part.usage for part in parts if part.usage is not None]
+    columns = [part.usage for part in parts if part.usage is not None]
     return dataclasses.replace(
         first,
         images=np.concatenate([part.images for part in parts]),
         labels=np.concatenate([part.labels for part in parts]),
         ids=np.concatenate([part.ids for part in parts]),
-        usage=np.concatenate(usages) if len(usages) == len(parts) else None,
+        usage=np.concatenate(columns) if len(columns) == len(parts) else None,
     )
 
 
@@ -288,8 +308,24 @@ def describe(image_shape: tuple[int, ...]) -> str:
     return "x".join(map(str, image_shape))
 
 
-def _normalized(usage: np.ndarray) -> np.ndarray:
-    return np.strings.lower(np.strings.strip(usage))
+def _shares_differ(labels: np.ndarray, others: np.ndarray) -> bool:
+    """Whether the class shares of two parts of the rows differ by more than chance.
+
+    For each class, the hypergeometric probability of a count as extreme, at both ends and for all
+    classes together.
+    """
+    from scipy.stats import hypergeom
+
+    classes, counts = np.unique(np.concatenate([labels, others]), return_counts=True)
+    if len(classes) < 2:
+        return False
+    counts_here = np.array([np.count_nonzero(labels == label) for label in classes])
+    by_chance = hypergeom(counts.sum(), counts, len(labels))
+    upper = by_chance.sf(counts_here - 1)
+    if 1 < len(labels) == counts_here.max() and upper.min() < _CHANCE_OF_ONE_CLASS:
+        return True
+    tails = np.minimum(by_chance.cdf(counts_here), upper)
+    return bool(2 * tails.min() * len(classes) < _CHANCE)
 
 
 def _stratified_sample(rows: np.ndarray, labels: np.ndarray, count: int, seed: int) -> np.ndarray:

@@ -1,8 +1,12 @@
 """Images from files or memory, converted to a model's image shape."""
 
+import contextlib
 import dataclasses
+import functools
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -11,6 +15,33 @@ from ferlab import files
 from ferlab.data.dataset import Dataset
 from ferlab.errors import InputError
 
+# Pillow's decoders that run in this process. EPS is not among them: it starts Ghostscript, which
+# runs whatever program the file contains.
+FORMATS = (
+    *("AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM", "PSD"),
+    *("QOI", "SGI", "SUN", "TGA", "TIFF", "WEBP"),
+)
+_DEPTHS = (255, 4095, 65535)  # largest grey levels of 8, 12 and 16 bits
+
+
+def open_image(file: str | Path | BinaryIO) -> Image.Image:
+    """Open an image of one of FORMATS, whatever its name says. Raises what Pillow raises."""
+    return Image.open(file, formats=_decoders())
+
+
+@functools.cache
+def suffixes() -> frozenset[str]:
+    """The suffixes of files in FORMATS, such as '.png', in lower case."""
+    names = Image.registered_extensions().items()
+    return frozenset(suffix for suffix, name in names if name in FORMATS)
+
+
+@functools.cache
+def _decoders() -> tuple[str, ...]:
+    """Those of FORMATS that this build of Pillow has."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
 
 def read_image(path: str | Path, image_shape: tuple[int, int, int]) -> np.ndarray:
     """Decode an image file and convert it to uint8 (height, width, channels).
@@ -18,40 +49,43 @@ def read_image(path: str | Path, image_shape: tuple[int, int, int]) -> np.ndarra
     Reads the first frame of an animation. Raises InputError for a file that is not a valid image.
     """
     height, width, channels = image_shape
+    with _opened(path) as image:
+        # Decoding a JPEG at reduced size is faster; twice the target size is enough.
+        side = 2 * max(height, width)
+        image.draft("L" if channels == 1 else "RGB", (side, side))
+        return fit_image(image, image_shape)
+
+
+def image_header(path: str | Path) -> tuple[int, int, str]:
+    """(width, height, Pillow's mode) from an image file's header. Raises InputError for others."""
+    with _opened(path) as image:
+        return (*image.size, image.mode)
+
+
+@contextlib.contextmanager
+def _opened(path: str | Path) -> Iterator[Image.Image]:
+    """An image file, without its pixels; errors in the block are InputErrors that name it."""
     with files.open_to_read(path) as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's warnings about metadata
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
-            with Image.open(file) as image:
-                # Decoding a JPEG at reduced size is faster; twice the target size is enough.
-                side = 2 * max(height, width)
-                image.draft("L" if channels == 1 else "RGB", (side, side))
-                return fit_image(image, image_shape)
+            with open_image(file) as image:
+                yield image
         except Exception as error:  # Pillow's plugins raise almost any error for a damaged file
             raise InputError(f"{path}: is not an image: {_reason(path, error)}") from error
-
-
-def image_header(path: str | Path) -> tuple[int, int, str] | None:
-    """(width, height, Pillow's mode) from an image file's header; None for other files."""
-    with files.open_to_read(path) as file, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            with Image.open(file) as image:
-                return (*image.size, image.mode)
-        except Exception:  # Pillow's plugins raise almost any error for a damaged file
-            return None
 
 
 def fit_image(image: Image.Image, image_shape: tuple[int, int, int]) -> np.ndarray:
     """Convert an image of any mode to uint8 (height, width, channels).
 
-    Rotates by EXIF orientation, puts transparent images on white, converts to luminance for one
-    channel and to RGB for three, and resizes with antialiasing, ignoring the aspect ratio.
+    Grey levels of more than 8 bits are scaled by their range. Rotates by EXIF orientation, puts
+    transparent images on white, converts to luminance for one channel and to RGB for three, and
+    resizes with antialiasing, ignoring the aspect ratio.
     """
     height, width, channels = image_shape
     image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I;16"):  # convert("L") would clip at 255
-        image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
+    if image.mode.startswith(("I", "F")):  # convert("L") would clip at 255
+        image = Image.fromarray(_eight_bits(np.asarray(image)))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -59,6 +93,26 @@ def fit_image(image: Image.Image, image_shape: tuple[int, int, int]) -> np.ndarr
     if image.size != (width, height):
         image = image.resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(image).reshape(image_shape)
+
+
+def _eight_bits(levels: np.ndarray) -> np.ndarray:
+    """Grey levels of 16 bits, 32 bits or floats as uint8, by the range that they are in.
+
+    Integers: 8, 12 or 16 bits, or up to their maximum. Floats: also 0 to 1, -1 to 1, or between
+    their extremes. Raises ValueError for negative integers, NaN and infinity.
+    """
+    low, high = levels.min(), levels.max()
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise ValueError("grey levels must be finite")
+    if levels.dtype.kind != "f" and low < 0:
+        raise ValueError(f"grey levels must not be negative. Received: {low}")
+    if levels.dtype.kind == "f" and high <= 1:
+        low, high = (0, 1) if low >= 0 else (min(low, -1), 1)
+    else:
+        low = min(low, 0)
+        high = next((depth for depth in _DEPTHS if low == 0 and high <= depth), high)
+    scaled = (levels - np.float32(low)) * np.float32(255 / (float(high) - float(low)))
+    return np.floor(scaled + np.float32(1e-3)).clip(0, 255).astype(np.uint8)
 
 
 def fit_images(dataset: Dataset, image_shape: tuple[int, int, int]) -> Dataset:

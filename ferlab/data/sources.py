@@ -1,7 +1,7 @@
 """Read a CSV file, an `.npz` archive or a folder; write an archive."""
 
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ def read(
     role: Role,
     class_names: Sequence[str] | None = None,
     image_shape: tuple[int, int, int] | None = None,
+    report: Callable[[str], None] = print,
 ) -> Dataset:
     """Read images with labels from a folder, an `.npz` archive, or otherwise a CSV file.
 
@@ -27,6 +28,7 @@ def read(
         the training folders, or EMOTIONS
     image_shape: (height, width, channels); images of folders are resized to it (by default 48x48
         grey), those of other sources must have it
+    report: called with notes on what is left out
 
     Raises InputError with the file and, if there is one, the line.
 
@@ -39,9 +41,10 @@ def read(
     ((2, 2, 2, 1), ['happy', 'neutral'])
     >>> folder.cleanup()
     """
-    return concatenate(
-        list(_chunks(path, role=role, class_names=class_names, image_shape=image_shape))
+    chunks = _chunks(
+        path, role=role, class_names=class_names, image_shape=image_shape, report=report
     )
+    return concatenate(list(chunks))
 
 
 def read_parts(
@@ -106,9 +109,12 @@ def _chunks(
     role: Role,
     class_names: Sequence[str] | None,
     image_shape: tuple[int, int, int] | None,
+    report: Callable[[str], None] = print,
 ) -> Iterator[Dataset]:
     if Path(path).is_dir():
-        yield read_folder(path, role=role, class_names=class_names, image_shape=image_shape)
+        yield read_folder(
+            path, role=role, class_names=class_names, image_shape=image_shape, report=report
+        )
     elif Path(path).suffix.lower() == ".npz":
         yield read_npz(path, role=role, class_names=class_names, image_shape=image_shape)
     else:

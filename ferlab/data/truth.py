@@ -1,49 +1,49 @@
-"""Labels of a test set in a separate `id,label` file, such as the truth of a leaderboard."""
+"""Labels of a test set in a separate `id,label` table, such as the truth of a leaderboard."""
 
 import dataclasses
-from pathlib import Path
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from ferlab import files
+from ferlab.data import images, tables
+from ferlab.data.csv_files import parse_id, parse_label
 from ferlab.data.dataset import Dataset
 from ferlab.errors import InputError
 from ferlab.labels import UNLABELLED
 
+_KNOWN_HEADER = "`id,label`"
+
 
 def read_truth(path: str | Path, dataset: Dataset) -> np.ndarray:
-    """int64 (n,): the label of each row of the dataset by its id, -1 for ids not in the file.
+    """int64 (n,): the label of each row of the dataset by its id, -1 for ids not in the table.
 
-    Raises InputError for a file without these columns, a label that is not the number of a class,
-    a repeated id, and a file without any of the dataset's ids.
+    The table is read as one of images is: any delimiter and encoding, packed or not, labels as
+    numbers or names. Ids are compared without the suffix of an image file and without surrounding
+    spaces; `3.0` is 3. If none is in the data, they are compared without folders.
+
+    Raises InputError for a table without these columns, a label that is not a class, an id that is
+    repeated in the table or in the data, and a table without any of the dataset's ids.
     """
-    import pandas as pd
-
-    if kind := files.sniff(path):
-        raise InputError(f"{path}: is {kind}, not a CSV file")
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except ValueError as error:  # pandas's own parser errors are ValueErrors
-        raise InputError(f"{path}: cannot be read as `id,label`: {error}") from error
-    table.columns = table.columns.str.strip().str.lower()
-    if not {"id", "label"} <= set(table.columns):
-        raise InputError(f"{path}: expected the columns id and label")
-    repeated = table["id"][table["id"].duplicated()]
-    if len(repeated):
-        raise InputError(f"{path}: contains the id {repeated.iloc[0]!r} twice")
-    known = {str(label): label for label in range(dataset.num_classes)}
-    invalid = ~table["label"].str.strip().isin(known)
-    if invalid.any():
-        line = int(np.flatnonzero(invalid)[0]) + 2
+    ids, labels = _read(path, dataset.class_names)
+    keys, known = _keys(dataset.ids.tolist(), ids)
+    if not set(keys) & set(known):
+        keys, known = ([PurePosixPath(key).name for key in side] for side in (keys, known))
+    if not set(keys) & set(known):
         raise InputError(
-            f"{path}:{line}: a label must be 0 to {dataset.num_classes - 1}. "
-            f"Received: {table['label'][invalid].iloc[0]!r}"
+            f"{path}: contains none of the data's ids, such as {str(dataset.ids[0])!r}"
         )
-    truth = dict(zip(table["id"].str.strip(), table["label"].str.strip().map(known), strict=True))
-    labels = np.array([truth.get(row, UNLABELLED) for row in dataset.ids.tolist()], dtype=np.int64)
-    if (labels == UNLABELLED).all():
-        raise InputError(f"{path}: contains none of the data's ids, such as {dataset.ids[0]!r}")
-    return labels
+    for where, those in ((path, known), (dataset.source, keys)):
+        repeated = _first_repeated(those)
+        if repeated is not None:
+            raise InputError(
+                f"{where}: contains the id {repeated!r} twice, so rows and true labels cannot be "
+                "matched by id"
+            )
+    truth = dict(zip(known, labels, strict=True))
+    return np.array([truth.get(key, UNLABELLED) for key in keys], dtype=np.int64)
 
 
 def with_truth(dataset: Dataset, path: str | Path | None) -> Dataset:
@@ -51,3 +51,68 @@ def with_truth(dataset: Dataset, path: str | Path | None) -> Dataset:
     if path is None:
         return dataset
     return dataclasses.replace(dataset, labels=read_truth(path, dataset))
+
+
+def _read(path: str | Path, class_names: tuple[str, ...]) -> tuple[list[str], list[int]]:
+    """(ids, labels), as in the table."""
+    table = tables.open_table(path, _KNOWN_HEADER)
+    columns = table.columns()
+    id_place, label_place = columns.id, columns.label
+    if (
+        len(columns.names) == 2
+        and columns.pixels is None
+        and not tables.has_no_header(columns.names)
+    ):
+        # Of two columns, the other one is clear.
+        if id_place is None and label_place is not None:
+            id_place = 1 - label_place
+        elif label_place is None and id_place is not None:
+            label_place = 1 - id_place
+    if id_place is None or label_place is None:
+        is_headless = tables.has_no_header(columns.names)
+        problem = "has no header; expected" if is_headless else "expected"
+        raise InputError(
+            f"{path}:{table.line}: {problem} the columns id and label. "
+            f"Received: {', '.join(columns.names)[:60]!r}"
+        )
+    ids, labels = [], []
+    for line, fields in table.records:
+        where = f"{path}:{line}"
+        if len(fields) != len(columns.names):
+            raise InputError(f"{where}: expected {len(columns.names)} columns, found {len(fields)}")
+        ids.append(parse_id(where, fields[id_place], columns.is_named_id))
+        labels.append(parse_label(where, fields[label_place].strip(), class_names))
+    if not ids:
+        raise InputError(f"{path}: has a header and no rows")
+    return ids, labels
+
+
+def _keys(ids: Sequence[str], others: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The ids of the data and of the table for comparison.
+
+    Without suffixes, unless the data has files that differ in nothing else.
+    """
+    plain, plain_others = ([_plain(text) for text in side] for side in (ids, others))
+    stems, stems_of_others = (
+        [_without_suffix(text) for text in side] for side in (plain, plain_others)
+    )
+    if len(set(stems)) < len(set(plain)):
+        return plain, plain_others
+    return stems, stems_of_others
+
+
+def _plain(text: str) -> str:
+    text = unicodedata.normalize("NFC", text.strip()).replace("\\", "/").removeprefix("./")
+    whole, _, decimals = text.partition(".")
+    return whole if whole.isdecimal() and not decimals.strip("0") else text
+
+
+def _without_suffix(text: str) -> str:
+    path = PurePosixPath(text)
+    is_image = path.suffix.lower() in images.suffixes() and path.stem
+    return path.with_suffix("").as_posix() if is_image else text
+
+
+def _first_repeated(keys: Sequence[str]) -> str | None:
+    key, count = Counter(keys).most_common(1)[0]
+    return key if count > 1 else None

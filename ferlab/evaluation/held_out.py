@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ferlab import checkpoints
-from ferlab.data import SCORING_USAGES, TRAINING_USAGES, Dataset, fit_images
+from ferlab.data import Dataset, fit_images, usages
 from ferlab.errors import InputError, a_few
 
 ImagesAt = Callable[[tuple[int, int, int]], Dataset]
@@ -27,15 +27,14 @@ def tuning_rows(
 ) -> Dataset:
     """The labelled rows of a usage that none of the models was trained on.
 
-    usage: by default the rows that are neither for training nor for the final score, such as
-        PublicTest; if there are none, the training rows.
+    usage: by default the public rows, such as PublicTest; if there are none, the training rows.
     images_at: returns the dataset with images of a given shape, for models trained on another
         shape; by default the dataset's images are resized.
     report: called with the number of rows left out, and with notes.
 
     Raises InputError for a usage reserved for the final score, and if no row remains.
     """
-    if _is_for_scoring(usage):
+    if usage is not None and usages.kind(usage) == "scoring":
         raise InputError(
             f"{dataset.source}: rows reserved for the final score must not be tuned on. "
             f"Received: {usage}"
@@ -130,19 +129,15 @@ def _rows_of_usage(dataset: Dataset, usage: str | None, rule: str) -> np.ndarray
         dataset.of_usage(usage)  # raises InputError if there are none
     if dataset.usage is None:
         return np.arange(len(dataset))
-    usages = np.strings.lower(np.strings.strip(dataset.usage))
     if usage is not None:
-        return np.flatnonzero(usages == usage.strip().lower())
-    others = np.flatnonzero(~np.isin(usages, (*SCORING_USAGES, *TRAINING_USAGES)))
-    if len(others):
-        return others
-    if not np.isin(usages, TRAINING_USAGES).any():
-        names = ", ".join(sorted(set(dataset.usage.tolist())))
-        raise InputError(
-            f"{dataset.source}: rows reserved for the final score {rule}. Received: only {names}"
-        )
-    return dataset.training_rows()
-
-
-def _is_for_scoring(usage: str | None) -> bool:
-    return usage is not None and usage.strip().lower() in SCORING_USAGES
+        return np.flatnonzero(usages.is_of(dataset.usage, usage))
+    kinds = usages.kinds(dataset.usage)
+    for kind in ("public", "training"):
+        if (kinds == kind).any():
+            return np.flatnonzero(kinds == kind)
+    names = ", ".join(sorted(set(dataset.usage.tolist())))
+    if (kinds == "scoring").all():
+        problem = f"rows reserved for the final score {rule}"
+    else:
+        problem = "no row is public or for training, and --usage names no other usage"
+    raise InputError(f"{dataset.source}: {problem}. Received: only {names}")

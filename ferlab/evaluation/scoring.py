@@ -9,7 +9,7 @@ import numpy as np
 
 from ferlab import inference
 from ferlab.checkpoints import Checkpoint
-from ferlab.data import SCORING_USAGES, Dataset
+from ferlab.data import Dataset, usages
 from ferlab.evaluation import calibration, held_out, metrics
 from ferlab.inference import matching
 
@@ -62,12 +62,12 @@ def rows_to_score(
     checkpoint. Raises InputError for data without labels and for a checkpoint of other classes.
     """
     # Folders and archives may have the rows of the final score in a separate part.
-    folded, is_folder = (usage or "").strip().lower(), Path(path).is_dir()
-    is_test_part = Path(path).suffix.lower() == ".npz" and folded in ("test", "testing")
+    key, is_folder = usages.key(usage or ""), Path(path).is_dir()
+    is_test_part = Path(path).suffix.lower() == ".npz" and key in ("test", "testing")
     match = matching.read(
         path,
         checkpoints,
-        role="test" if is_test_part or (is_folder and folded in SCORING_USAGES) else "train",
+        role="test" if is_test_part or (is_folder and usages.kind(key) == "scoring") else "train",
         class_names=class_names,
         truth=truth,
         image_shape=checkpoints[0].image_shape,

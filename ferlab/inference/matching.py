@@ -5,8 +5,9 @@ table), the checkpoint that records those it was trained on, and the user (`--cl
 `classes=` on a line of `model_list.txt`). The rules:
 
 - Class folders are read in the order of the user's names, else of the first model's.
-- Integer labels of a table keep their meaning. If no model records its classes and the user names
-  the seven emotions in another order, that is the order of the models' outputs.
+- Integer labels of a table and numbers as names of class folders keep their meaning. If no model
+  records its classes and the user names the seven emotions in another order, that is the order of
+  the models' outputs.
 - Recorded names must match labelled data in the same order. Stated names may be in another order;
   the outputs are then reordered. Without names, only the number of classes must match.
 - Unlabelled data of other classes gets the class names of the first model.
@@ -23,9 +24,10 @@ import numpy as np
 from ferlab import data
 from ferlab.checkpoints import Checkpoint
 from ferlab.data import Dataset
+from ferlab.data.folders import has_numbered_classes
 from ferlab.data.sources import Role
 from ferlab.errors import InputError
-from ferlab.labels import EMOTIONS, is_reordering, require_same_classes
+from ferlab.labels import EMOTIONS, indices_in, is_reordering, require_same_classes
 
 
 @dataclass(frozen=True)
@@ -61,13 +63,19 @@ class Match:
         if image_shape == self.dataset.image_shape or not Path(self.path).is_dir():
             return data.fit_images(self.dataset, image_shape)
         names = self.dataset.class_names
-        decoded = data.read(self.path, role=self.role, class_names=names, image_shape=image_shape)
+        decoded = data.read(
+            self.path,
+            role=self.role,
+            class_names=names,
+            image_shape=image_shape,
+            report=lambda note: None,  # given when the folder was read first
+        )
         return dataclasses.replace(self.dataset, images=decoded.images)
 
     def in_order_of(self, checkpoint: Checkpoint) -> Dataset:
         """The rows with the model's image shape and labels that number its outputs."""
         names, dataset = checkpoint.class_names, self.at(checkpoint.image_shape)
-        if names is not None and is_reordering(names, dataset.class_names):
+        if names is not None and indices_in(names, dataset.class_names) is not None:
             return dataset.in_order_of(names)
         return dataset
 
@@ -91,7 +99,6 @@ def read(
     known = _known_names(models)
     is_folder = Path(path).is_dir()
     if is_folder:
-        class_names = class_names or known
         shapes = [model.image_shape for model in models if model.image_shape]
         image_shape = image_shape or max(shapes, key=math.prod, default=None)
     dataset = data.read(
@@ -101,7 +108,7 @@ def read(
         image_shape=image_shape if is_folder else None,
     )
     dataset = data.with_truth(dataset, truth)
-    if known and not dataset.has_labels and sorted(known) != sorted(dataset.class_names):
+    if known and not dataset.has_labels and indices_in(known, dataset.class_names) is None:
         dataset = dataclasses.replace(dataset, class_names=known)
     for model in models:
         columns(model, dataset)
@@ -111,11 +118,17 @@ def read(
 def names_to_read(
     path: str, models: Sequence[Model], class_names: tuple[str, ...] | None
 ) -> tuple[str, ...] | None:
-    """The stated class names if they describe the data; None to use the data's own."""
-    is_table = not Path(path).is_dir()
-    is_recorded = any(outputs_of(model).recorded for model in models)
-    if is_table and not is_recorded and is_reordering(class_names, EMOTIONS):
-        return None
+    """The class names to read data with: those stated, of a folder else the first model's.
+
+    None to use the data's own, where the names describe the model's outputs only.
+    """
+    is_folder, stated = Path(path).is_dir(), class_names
+    if is_folder:
+        class_names = class_names or _known_names(models)
+    is_numbered = not is_folder or has_numbered_classes(path)
+    is_of_data = stated and any(outputs_of(model).recorded for model in models)
+    if is_numbered and not is_of_data and is_reordering(class_names, EMOTIONS):
+        return EMOTIONS if is_folder else None
     return class_names
 
 
@@ -134,12 +147,12 @@ def columns(model: Model, dataset: Dataset) -> np.ndarray:
                 f"classes ({', '.join(dataset.class_names)}); name the outputs with --class-names"
             )
         return np.arange(dataset.num_classes)
-    has_others = sorted(names) != sorted(dataset.class_names)
-    if has_others and not dataset.has_labels:
+    places = indices_in(dataset.class_names, names)
+    if places is None and not dataset.has_labels:
         return np.arange(len(names))
-    if has_others or outputs.stated is None:
+    if places is None or outputs.stated is None:
         require_same_classes(where, dataset.class_names, names)
-    return np.array([names.index(name) for name in dataset.class_names])
+    return np.array(places)
 
 
 def outputs_of(model: Model) -> Outputs:

@@ -16,6 +16,7 @@ import numpy as np
 
 from ferlab.checkpoints import Checkpoint
 from ferlab.errors import InputError
+from ferlab.labels import class_index
 
 if TYPE_CHECKING:
     from ferlab.evaluation.costs import LayerCost
@@ -116,14 +117,16 @@ def select_target(
 
     if output is not None:
         classes = checkpoint.class_names or tuple(map(str, range(checkpoint.num_classes)))
-        if output != "all" and output not in classes:
+        unit = class_index(output, classes)
+        if output != "all" and unit is None:
             raise InputError(
                 f"{checkpoint.path}: output must be all or one of {', '.join(classes)}. "
                 f"Received: {output!r}"
             )
-        names = classes if output == "all" else (output,)
-        units = np.array([classes.index(name) for name in names])
-        return Target(None, units, names, output, "images that maximize the logit of each class")
+        units = np.arange(len(classes)) if unit is None else np.array([unit])
+        names = tuple(classes[unit] for unit in units)
+        name = "all" if unit is None else classes[unit]
+        return Target(None, units, names, name, "images that maximize the logit of each class")
     selected = layer_named(checkpoint, layer) if layer else first_convolution(checkpoint)
     units = np.arange(selected.output_shape[-1])
     if len(units) > MAX_UNITS:

@@ -7,7 +7,7 @@ import numpy as np
 
 from ferlab.errors import InputError
 from ferlab.evaluation import metrics
-from ferlab.labels import UNLABELLED
+from ferlab.labels import UNLABELLED, class_index
 from ferlab.recipes import SemiRecipe
 
 
@@ -71,13 +71,16 @@ def thresholds(recipe: SemiRecipe, class_names: tuple[str, ...]) -> np.ndarray:
 
     Raises InputError for a threshold of an unknown class.
     """
-    for name in recipe.class_thresholds:
-        if name not in class_names:
+    minimum = np.full(len(class_names), recipe.threshold, dtype=np.float64)
+    for name, threshold in recipe.class_thresholds.items():
+        label = class_index(name, class_names)
+        if label is None:
             raise InputError(
                 f"--class-thresholds must name classes from {', '.join(class_names)}. "
                 f"Received: {name}"
             )
-    return np.array([recipe.class_thresholds.get(name, recipe.threshold) for name in class_names])
+        minimum[label] = threshold
+    return minimum
 
 
 def select(

@@ -14,7 +14,7 @@ from ferlab.data import Dataset, concatenate
 from ferlab.errors import InputError
 from ferlab.evaluation import metrics
 from ferlab.inference import matching
-from ferlab.labels import UNLABELLED
+from ferlab.labels import UNLABELLED, are_same
 from ferlab.recipes import Recipe, SemiRecipe
 from ferlab.training import runs
 from ferlab.training.fit import checkpoint_settings, require_epochs
@@ -235,7 +235,7 @@ def require_valid(experiment: Experiment) -> None:
             f"{predictor.path}: fixmatch requires a model for images of {train.image_shape}. "
             f"Received: {predictor.image_shape}"
         )
-    if predictor.class_names not in (None, names):
+    if predictor.class_names is not None and not are_same(predictor.class_names, names):
         raise InputError(
             f"{predictor.path}: fixmatch requires a model with the classes {', '.join(names)}, in "
             f"this order. Received: {', '.join(predictor.class_names)}"

@@ -72,6 +72,20 @@ LABELLED = {
     "leading zeros": COURSE.replace(" 7 ", " 0007 ").replace("99 ", "099 "),
     "a space at the end": COURSE.replace("\n", " \n"),
     "labels of floats": COURSE.replace("\n3,", "\n3.0,").replace("\n0,", "\n0.00,"),
+    "decimals": COURSE.replace(" ", ".0 ").replace("255\n", "255.0\n"),
+    "points": COURSE.replace(" ", ". "),
+    "exponents": COURSE.replace(" 42 ", " 4.2e+01 ").replace(" 100 ", " 1.000000e+02 "),
+    "plus signs": COURSE.replace(" 42 ", " +42 "),
+    "lists": table("label,feature", '{label},"[{pixels}]"').replace(" ", ", "),
+    "lists of rows": COURSE.replace(",0 7 42 255", ',"[[0, 7], [42, 255]]"'),
+    "tuples": table("label,feature", '{label},"({pixels})"').replace(" ", ", "),
+    "arrays": table("label,feature", "{label},[{pixels}.]").replace(" ", ".  "),
+    "commas": table("label,feature", '{label},"{pixels}"').replace(" ", ","),
+    "semicolons between pixels": COURSE.replace(" ", ";"),
+    "pixel columns of decimals": COLUMNS.replace(",", ".0,").replace(".0,pixel", ",pixel"),
+    "labels in capitals": COURSE.replace("\n3,", "\nHAPPY,").replace("\n6,", "\n Neutral ,"),
+    "labels of synonyms": COURSE.replace("\n3,", "\nhappiness,").replace("\n0,", "\nAnger,"),
+    "labels of numbers and names": COURSE.replace("\n3,", "\n3_happy,"),
     "labels of names": COURSE.replace("\n3,", "\nhappy,").replace("\n6,", "\n neutral ,"),
 }
 UNLABELLED = {
@@ -81,6 +95,8 @@ UNLABELLED = {
     "pixel columns alone": table("0,1,2,3", "{pixels}").replace(" ", ","),
     "empty labels": table("label,feature", ",{pixels}"),
     "labels of -1": table("label,feature", "-1,{pixels}"),
+    "labels of -1.0": table("label,feature", "-1.0,{pixels}"),
+    "commas alone": table("pixels", "{pixels}").replace(" ", ","),
 }
 
 
@@ -147,8 +163,10 @@ DAMAGED = {
     "1000": (edit(4, "249", "1000"), ":4: pixel 2 is 1000, expected 0 to 255"),
     "5000 digits": (edit(4, "249", "9" * 5000), ":4: pixel 2 is 9{40}..., expected 0 to 255"),
     "negative": (edit(3, "99", "-99"), ":3: pixel 1 is -99, expected 0 to 255"),
-    "decimal": (edit(3, "99", "99.0"), ":3: pixel 1 is '99.0', expected a whole number"),
-    "exponent": (edit(3, "10 ", "1e1 "), ":3: pixel 3 is '1e1', expected a whole number"),
+    "decimal": (edit(3, "99", "99.5"), ":3: pixel 1 is '99.5', expected a whole number"),
+    "exponent": (edit(3, "10 ", "1e-1 "), ":3: pixel 3 is '1e-1', expected a whole number"),
+    "shortened list": (edit(3, "10 ", "... "), ":3: pixel 3 is '...', expected a whole number"),
+    "NumPy's repr": (edit(3, "99", "array([99"), r":3: pixel 1 is 'array', expected a whole"),
     "text": (edit(3, "99", "nan"), ":3: pixel 1 is 'nan', expected a whole number"),
     "other digits": (edit(3, "99", "\u0663"), ":3: pixel 1 is '\u0663', expected a whole"),
     "undecodable": (edit(3, "99", "~").encode().replace(b"~", b"\xff"), ":3: pixel 1 is"),
@@ -174,7 +192,7 @@ DAMAGED = {
     "empty": (b"", ": is an empty file"),
     "blank": ("\n \n", ": is empty. Known headers"),
     "header only": ("label,feature\n", ": has a header and no rows"),
-    "no header": (COURSE.split("\n", 1)[1], ":1: has no header. Known headers: `label,feature`"),
+    "no header": (COURSE.split("\n", 1)[1], ":1: has no header.* Known headers: `label,feature`"),
     "no pixel column": ("label,note\n1,2\n", ":1: .*Known headers.*label, note"),
     "submission": ("id,label\n0,3\n", ":1: .*submission"),
     "two labels": ("label,emotion,pixels\n", ":1: expected one label column. Received: label, em"),
@@ -186,7 +204,7 @@ DAMAGED = {
     "half of UTF-16": (COURSE.encode("utf-16")[:-1], ":4: is not UTF-16 text"),
     "HTML": ("<!DOCTYPE html><html>", ": is an HTML page"),
     "LFS pointer": ("version https://git-lfs.github.com/spec/v1\n", ": is a Git LFS pointer"),
-    "gzip": (b"\x1f\x8b\x08\0\0", ": is a gzip archive, not a CSV file"),
+    "gzip": (b"\x1f\x8b\x08\0\0", ": cannot be unpacked"),
     "binary": (bytes(range(256)), ": is binary data, not a CSV file"),
     "id undecodable": (b"id,pixels\n\xff,1\n", ":2: id is not UTF-8 text"),
     "id endless": ("id,pixels\n" + "x" * 201 + ",1\n", ":2: id is longer than 200"),
@@ -207,13 +225,13 @@ def test_csv_chunks_reports_the_type_of_other_files(tmp_path):
     with pytest.raises(InputError, match="is a folder, not a CSV file"):
         next(data.csv_chunks(tmp_path))
     with zipfile.ZipFile(tmp_path / "train.csv", "w") as archive:
-        archive.writestr("train.csv", COURSE)
-    with pytest.raises(InputError, match="is a zip archive, not a CSV file"):
+        archive.writestr("train_images.npy", COURSE)
+    with pytest.raises(InputError, match="is a zip archive without a CSV file"):
         data.read(tmp_path / "train.csv", role="train")
 
 
 def test_csv_chunks_refuses_an_endless_line(tmp_path, monkeypatch):
-    monkeypatch.setattr("ferlab.data.csv_files._MAX_LINE", 1000)
+    monkeypatch.setattr("ferlab.data.tables.MAX_LINE", 1000)
     with pytest.raises(InputError, match=r":2: is longer than 1,000 bytes"):
         read(tmp_path, "pixels\n" + "1 " * 600)
     with pytest.raises(InputError, match=r":2: cannot be split into fields"):

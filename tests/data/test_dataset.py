@@ -209,3 +209,63 @@ def test_in_order_of_keeps_the_class_of_each_row():
     assert (other.labels[:3] == -1).all()
     expected = [EMOTIONS[label] for label in data.labels[3:]]
     assert expected == [other.class_names[label] for label in other.labels[3:]]
+
+
+def shuffled(labels, seed=0):
+    return np.random.default_rng(seed).permutation(labels).tolist()
+
+
+def sorted_but_for_a_few(labels):
+    labels = sorted(labels)
+    other = len(labels) // 2 + 2
+    labels[2], labels[other] = labels[other], labels[2]
+    return labels
+
+
+BALANCED = [0, 1, 2] * 40
+UNLIKE = {  # labels whose first and last rows are not like the others
+    "sorted but for a few": sorted_but_for_a_few(BALANCED),
+    "two sorted tables": sorted(BALANCED) + sorted(BALANCED),
+    "two sorted tables of two classes": [0] * 10 + [1] * 10 + [0] * 10 + [1] * 10,
+    "few rows": sorted_but_for_a_few([0, 1] * 14),
+    "few of one class": [1] * 12 + shuffled([0] * 14 + [1] * 4) + [1] * 12,
+    "sorted, then shuffled": sorted(BALANCED[:60]) + shuffled(BALANCED[:60]) + [2] * 20,
+    "sorted in blocks": [label for label in (0, 1, 2, 0, 1, 2) for _ in range(30)],
+}
+
+
+@pytest.mark.parametrize("case", UNLIKE)
+def test_split_samples_where_class_shares_differ_by_more_than_chance(case):
+    labels, notes = UNLIKE[case], []
+    data = dataset(labels, class_names=("a", "b", "c")[: max(labels) + 1])
+    assert not data.is_grouped
+    train, validation = data.split(0.2, report=notes.append)
+    assert len(notes) == 1
+    shares = [np.bincount(part.labels) / len(part) for part in (train, validation)]
+    np.testing.assert_allclose(*shares, atol=0.1)
+    assert sorted(rows(train) + rows(validation)) == list(range(len(data)))
+    again = data.split(0.2, report=notes.append)
+    assert rows(again[1]) == rows(validation)
+
+
+def test_split_keeps_the_order_of_rows_shuffled_by_chance():
+    noted = 0
+    for seed in range(100):
+        labels, notes = shuffled([0] * 60 + [1] * 10 + [2] * 50, seed), []
+        data = dataset(labels, class_names=("a", "b", "c"))
+        _, first = data.split(30, report=notes.append)
+        _, last = data.split(0.25, report=notes.append)
+        is_in_order = (rows(first), rows(last)) == (list(range(30)), list(range(90, 120)))
+        assert is_in_order == (not notes)
+        noted += len(notes)
+    assert noted <= 4  # of 200
+
+
+def test_split_notes_a_class_without_a_training_row():
+    notes = []
+    dataset(MIXED, class_names=("a", "b", "c", "d")).split(3, report=notes.append)
+    assert notes == ["note: faces.csv: no training row has the label d"]
+    usage = ["Training"] * 6 + ["PublicTest"] * 3
+    data = dataset([0, 1] * 3 + [0, 1, 2], usage=usage, class_names=("a", "b", "c"))
+    data.split("PublicTest", report=notes.append)
+    assert notes[1:] == ["note: faces.csv: no training row has the label c"]

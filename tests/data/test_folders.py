@@ -88,6 +88,7 @@ def test_read_folder_selects_the_folder_by_role(tmp_path):
 
 def test_read_folder_names_an_unknown_class_of_a_test_folder(tmp_path):
     draw(tmp_path, "train/mad/1.png", "train/sad/1.png", "val/smug/1.png", "test/coy/1.png")
+    draw(tmp_path, "test/mad/1.png")
     for role, name in (("train", "smug"), ("test", "coy")):
         with pytest.raises(InputError, match=f"{name}: .*mad, sad"):
             read(tmp_path, role)
@@ -113,7 +114,9 @@ def test_read_folder_gives_no_labels_without_class_folders(tmp_path, folder):
         (["test/mad/1.png"], "train", "has no folder named train. Received: test"),
         (["train/a/1.png"], "test", "expected one folder named test.* Received: train"),
         (["mad/1.png", "sad/1.txt.png/"], "train", "sad: .*"),
-        (["no/"], "test", "no: .*"),
+        (["no/"], "test", "contains no images"),
+        (["val/mad/1.png", "val/sad/1.png"], "train", "has no folder named train. Received: val"),
+        (["mad/1.png", "Mad/1.png", "sad/1.png"], "train", "Mad and mad are folders of one class"),
         ([], "train", "a folder for each of two or more classes"),
         ([], "test", "no images"),
     ],
@@ -265,3 +268,120 @@ def test_read_folder_reads_real_folders(wild, folder, role, rows, class_names):
     assert dataset.class_names == class_names
     assert dataset.is_labelled == (folder != "photos")
     assert (dataset.images.std(axis=(1, 2, 3)) > 5).all()  # none is blank
+
+
+WORDS = {  # the name of each folder, and its place among the seven emotions
+    "capitals": ("Angry", "DISGUST", "Fear", "Happy", "Sad", "Surprise", "Neutral"),
+    "nouns": ("anger", "Disgust", "fear", "Happiness", "sadness", "surprise", "neutrality"),
+    "adjectives": ("angry", "disgusted", "fearful", "joyful", "sad", "surprised", "neutral"),
+    "others": ("Anger", "disgust", "scared", "joy", "sad", "suprise", "neutral"),
+    "numbers": ("0", "1", "2", "3", "4", "5", "6"),
+    "numbers and words": (
+        "0_angry",
+        "1_disgust",
+        "2.fear",
+        "3 happy",
+        "4-sad",
+        "05 surprise",
+        "6_neutral",
+    ),
+}
+
+
+@pytest.mark.parametrize("role", ["train", "test"])
+@pytest.mark.parametrize("words", WORDS)
+def test_read_folder_matches_class_folders_in_other_words(tmp_path, words, role):
+    draw(tmp_path, *(f"{name}/1.png" for name in WORDS[words]))
+    alphabetical = tuple(sorted(EMOTIONS))
+    for names in (EMOTIONS,) if words == "numbers" else (EMOTIONS, alphabetical, WORDS[words]):
+        dataset = read(tmp_path, role, class_names=names)
+        assert dataset.class_names == names
+        expected = {
+            name: names[label] if names is WORDS[words] else EMOTIONS[label]
+            for label, name in enumerate(WORDS[words])
+        }
+        for row, label in zip(dataset.ids.tolist(), dataset.labels, strict=True):
+            assert names[label] == expected[row.rpartition("/")[0]]
+
+
+@pytest.mark.parametrize(
+    "folders", [("1", "2", "3"), ("0", "1", "7"), ("0", "2", "smug"), ("001", "002"), ("1",)]
+)
+def test_read_folder_takes_numbers_for_classes_only_from_zero(tmp_path, folders):
+    draw(tmp_path, *(f"{folder}/1.png" for folder in folders))
+    with pytest.raises(InputError, match="is not one of the classes angry"):
+        read(tmp_path, "train", class_names=EMOTIONS)
+    dataset = read(tmp_path, "test", class_names=EMOTIONS)
+    assert set(dataset.labels) == {-1}
+    own = ("1", "2", "3", "0", "7", "001", "002", "smug")
+    assert set(read(tmp_path, "test", class_names=own).labels) <= set(range(8))
+
+
+@pytest.mark.parametrize(
+    ("names", "ids"),
+    [
+        (["unknown/1.png", "unknown/2.png"], ["unknown/1", "unknown/2"]),
+        (["Ann/1.png", "Bob/b/2.png", "0.png"], ["0", "Ann/1", "Bob/b/2"]),
+        (["test/unknown/1.png", "train/mad/1.png", "train/sad/1.png"], ["unknown/1"]),
+    ],
+)
+def test_read_folder_gives_no_labels_to_test_images_in_folders_that_are_no_classes(
+    tmp_path, names, ids
+):
+    draw(tmp_path, *names)
+    notes = []
+    dataset = read(tmp_path, "test", class_names=EMOTIONS, report=notes.append)
+    assert dataset.ids.tolist() == ids
+    assert set(dataset.labels) == {-1}
+    assert len(notes) == 1
+
+
+def test_read_folder_takes_one_folder_of_test_images_for_unlabelled(tmp_path):
+    draw(tmp_path, "unknown/1.png", "unknown/2.png")
+    dataset = read(tmp_path, "test")
+    assert (dataset.class_names, set(dataset.labels)) == (EMOTIONS, {-1})
+
+
+@pytest.mark.parametrize(
+    ("train", "validation", "test"),
+    [
+        ("training_set", None, "test_set"),
+        ("train_data", "val_data", "test_data"),
+        ("fer_train", "fer_validation", "fer_test"),
+        ("onepiece_train", None, "onepiece_test"),
+        ("TRAIN_IMAGES", "dev", "private_test"),
+        ("train", "public", "holdout"),
+    ],
+)
+def test_read_folder_recognizes_parts_by_other_names(tmp_path, train, validation, test):
+    parts = [part for part in (train, validation, test) if part]
+    draw(tmp_path, *(f"{part}/{name}/1.png" for part in parts for name in ("mad", "sad")))
+    dataset = read(tmp_path)
+    assert dataset.class_names == ("mad", "sad")
+    assert len(dataset) == (4 if validation else 2)
+    assert len(dataset.training_rows()) == 2
+    tested = read(tmp_path, "test")
+    assert tested.labels.tolist() == [0, 1]
+    assert len(tested.training_rows()) == 0
+    assert list(data.read_parts(tmp_path)) == ["train", "test"]
+
+
+@pytest.mark.parametrize("outer", [("set A", "set B"), ("lernen", "pruefen"), ("KA", "KM", "KR")])
+def test_read_folder_refuses_folders_of_emotions_as_classes(tmp_path, outer):
+    draw(tmp_path, *(f"{part}/{name}/1.png" for part in outer for name in ("Happy", "sad")))
+    with pytest.raises(InputError, match="are parts, not classes"):
+        read(tmp_path)
+
+
+def test_read_folder_reads_class_folders_with_folders_inside(tmp_path):
+    draw(tmp_path, *(f"{name}/{who}/1.png" for name in ("happy", "sad") for who in ("ann", "bob")))
+    assert read(tmp_path).class_names == ("happy", "sad")
+    draw(tmp_path / "b", *(f"{who}/{side}/1.png" for who in ("luffy", "zoro") for side in "ab"))
+    assert read(tmp_path / "b").class_names == ("luffy", "zoro")
+
+
+def test_read_folder_names_folders_that_are_no_parts(tmp_path):
+    draw(tmp_path, "train/mad/1.png", "train/sad/1.png", "extra/sad/1.png")
+    notes = []
+    assert len(read(tmp_path, report=notes.append)) == 2
+    assert "extra" in notes[0]
