@@ -36,6 +36,8 @@ _KINDS = (  # (offset, bytes at the offset, type of file)
     (0, b"GIF8", "a GIF image"),
     (8, b"WEBP", "a WebP image"),
     (0, b"%PDF-", "a PDF"),
+    (0, b"%!PS", "a PostScript program"),
+    (0, b"\xc5\xd0\xd3\xc6", "a PostScript program"),
     (0, b"\x93NUMPY", "a NumPy .npy file"),
     (0, b"PAR1", "a Parquet file"),
     *((0, bytes((0x80, protocol)), "a Python pickle") for protocol in range(2, 6)),

@@ -21,17 +21,25 @@ CLASS_ORDERS = {  # orders in which networks are trained on the seven emotions
 _SYNONYMS = {
     "anger": "angry",
     "disgusted": "disgust",
+    "disgusting": "disgust",
     "afraid": "fear",
     "fearful": "fear",
+    "frightened": "fear",
     "scared": "fear",
     "happiness": "happy",
+    "happyness": "happy",
     "joy": "happy",
     "joyful": "happy",
     "sadness": "sad",
     "suprise": "surprise",  # a folder name of several published data sets
     "surprised": "surprise",
+    "surprising": "surprise",
     "neutrality": "neutral",
 }
+_UNLABELLED_NAMES = ("unlabelled", "unlabeled", "no label", "without label")
+_BESIDE_NAME = re.compile(
+    r"^(?:class |label |emotion )?[0-9]+ | (?:face|image|expression|emotion)s?$"
+)
 _NUMBER = re.compile(r"\+?[0-9]+(?:\.0*)?(?:e[+-]?[0-9]{1,3})?", re.IGNORECASE)
 _NUMBERED = tuple(map(str, range(len(EMOTIONS))))
 UNLABELLED = -1  # the label of a row without one, as in scikit-learn
@@ -122,6 +130,11 @@ def is_reordering(names: Sequence[str] | None, others: Sequence[str]) -> bool:
     return indices_in(names, others) is not None
 
 
+def means_unlabelled(word: str) -> bool:
+    """Whether a folder's name says that its images have no label."""
+    return _plain(word) in _UNLABELLED_NAMES
+
+
 def is_emotion(word: str) -> bool:
     """Whether a word is one of the seven emotions, in any spelling."""
     return _meaning(word) in EMOTIONS
@@ -156,6 +169,6 @@ def _plain(name: str) -> str:
 def _meaning(name: str) -> str:
     """The emotion that a name is a synonym of, else the name in plain spelling."""
     plain = _plain(name)
-    word = re.sub(r"^[0-9]+ ", "", plain)
+    word = _BESIDE_NAME.sub("", plain)
     word = _SYNONYMS.get(word, word)
     return word if word in EMOTIONS else plain

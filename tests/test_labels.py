@@ -49,7 +49,15 @@ def test_require_same_classes_distinguishes_order_from_names():
     [
         *(("happy", 3), ("Happy", 3), ("HAPPINESS", 3), (" joy ", 3), ("3", 3), ("3.0", 3)),
         *(("3.", 3), ("03", 3), ("3e0", 3), ("+3", 3), ("3_happy", 3), ("4 happy", 3)),
-        *(("anger", 0), ("Sadness", 4), ("scared", 2), ("surprised!", 5), ("Neutral", 6)),
+        *(
+            ("anger", 0),
+            ("Sadness", 4),
+            ("scared", 2),
+            ("surprised!", 5),
+            ("Happy faces", 3),
+            ("label 3", None),
+            ("Neutral", 6),
+        ),
         *(("7", None), ("-1", None), ("3.5", None), ("smug", None), ("", None), ("nan", None)),
         *(("inf", None), ("1e999", None), ("1_0", None), ("\u0663", None), ("contempt", None)),
     ],

@@ -304,7 +304,10 @@ def _batches(rows: Iterator[_Row], size: int) -> Iterator[list[_Row]]:
 
 def _parse_pixels(path: str | Path, rows: list[_Row], count: int, separator: bytes) -> np.ndarray:
     """uint8 (len(rows), count). Raises InputError for the first row with invalid pixels."""
-    pixels = _parse_tidy_pixels([row.pixels for row in rows], count, separator)
+    texts = [row.pixels for row in rows]
+    pixels = _parse_tidy_pixels(texts, count, separator)
+    if pixels is None:
+        pixels = _parse_tidy_pixels([_tidied(text, separator) for text in texts], count, separator)
     if pixels is None:  # unusual or wrong: parse number by number
         pixels = np.empty((len(rows), count), dtype=np.uint8)
         for row, values in zip(rows, pixels, strict=True):
@@ -345,6 +348,16 @@ def _parse_tidy_pixels(texts: list[bytes], count: int, separator: bytes) -> np.n
     if (values < hundreds).any():  # 256 to 299 wrapped around
         return None
     return values.take(ends).reshape(len(texts), count)
+
+
+def _tidied(text: bytes, separator: bytes) -> bytes:
+    """The numbers of an image without brackets, commas and `.0`, as far as that is simple."""
+    if separator == b" ":
+        text = b" ".join(_cells(text, separator))
+    text += separator
+    for end in (b".0", b"."):
+        text = text.replace(end + separator, separator)
+    return text[:-1]
 
 
 def _cells(text: bytes, separator: bytes) -> list[bytes]:

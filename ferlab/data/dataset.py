@@ -120,7 +120,8 @@ class Dataset:
             end, as in Keras; or the name of a usage
         seed: for the stratified sample that is drawn instead where the class shares of these rows
             differ from those of the others by more than chance, as in rows sorted by class
-        report: called with a note on such a sample, and on classes without a training row
+        report: called with notes on such a sample, on classes without a training row, and on
+            validation rows of one class
 
         If there are usages, only rows for training are trained on, and a number or a fraction is
         taken from them. Raises InputError for an empty side, a number above half of the rows, a
@@ -153,6 +154,9 @@ class Dataset:
         if len(missing):
             names = ", ".join(self.class_names[label] for label in missing)
             report(f"note: {self.source}: no training row has the label {names}")
+        if len(np.unique(self.labels[rows])) > 1 == len(np.unique(self.labels[validation_rows])):
+            name = self.class_names[self.labels[validation_rows[0]]]
+            report(f"note: {self.source}: all validation rows have the label {name}")
         return self.take(rows), self.take(validation_rows)
 
     def without_labels(self, fraction: float, seed: int) -> Self:

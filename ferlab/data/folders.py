@@ -11,7 +11,7 @@ import numpy as np
 from ferlab.data import images, usages
 from ferlab.data.dataset import Dataset, Role
 from ferlab.errors import InputError, a_few
-from ferlab.labels import EMOTIONS, UNLABELLED, class_index, is_emotion
+from ferlab.labels import EMOTIONS, UNLABELLED, class_index, is_emotion, means_unlabelled
 
 _CLUTTER = ("thumbs.db", "desktop.ini")  # files that a file browser creates
 
@@ -93,10 +93,14 @@ def folder_roles(path: str | Path) -> list[Role]:
 
 def has_numbered_classes(path: str | Path) -> bool:
     """Whether a folder's class folders are numbers, which index FER-2013's classes."""
+    folders = class_folders(path)
+    return bool(folders) and all(name.isdecimal() for name in folders)
+
+
+def class_folders(path: str | Path) -> set[str]:
+    """The names of the folders in a folder, or in its parts. Raises InputError."""
     root = Path(path)
-    parts = _parts(root)
-    folders = [folder for part in parts.all or [root] for folder in _folders(part)]
-    return bool(folders) and all(folder.name.isdecimal() for folder in folders)
+    return {folder.name for part in _parts(root).all or [root] for folder in _folders(part)}
 
 
 def image_files(path: str | Path) -> list[Path]:
@@ -171,7 +175,7 @@ def _class_names(root: Path, role: str, parts: Sequence[Path]) -> list[str]:
     folders = [folder for part in parts for folder in _folders(part)]
     if parts == [root] and role == "train":
         _require_no_parts(root, folders)
-    names = sorted({folder.name for folder in folders})
+    names = sorted({folder.name for folder in folders if not means_unlabelled(folder.name)})
     folded: dict[str, str] = {}
     for name in names:
         other = folded.setdefault(name.casefold(), name)
@@ -266,6 +270,9 @@ def _classes(folders: Sequence[Path], class_names: tuple[str, ...]) -> dict[Path
     Numbers are classes only where all are numbers of classes, from 0: others may be of people.
     """
     classes = {folder: class_index(folder.name, class_names) for folder in folders}
+    for folder, label in classes.items():
+        if label is None and means_unlabelled(folder.name):
+            classes[folder] = UNLABELLED
     numbers = [folder for folder in folders if folder.name.isdecimal()]
     if numbers and not any(folder.name in class_names for folder in numbers):
         is_numbering = len(numbers) == len(folders) and 0 in classes.values()

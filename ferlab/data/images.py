@@ -53,7 +53,14 @@ def read_image(path: str | Path, image_shape: tuple[int, int, int]) -> np.ndarra
         # Decoding a JPEG at reduced size is faster; twice the target size is enough.
         side = 2 * max(height, width)
         image.draft("L" if channels == 1 else "RGB", (side, side))
-        return fit_image(image, image_shape)
+        is_deep = (
+            any(";16" in str(tile) for tile in getattr(image, "tile", ()))
+            and len(image.getbands()) > 1
+        )
+        pixels = fit_image(image, image_shape)
+        if is_deep and 0 < pixels.max() < 16:  # Pillow keeps the upper 8 bits of 16-bit colours
+            raise ValueError("16-bit colours of 12 bits or less; save it with 8 bits a channel")
+        return pixels
 
 
 def image_header(path: str | Path) -> tuple[int, int, str]:

@@ -15,7 +15,7 @@ from ferlab.checkpoints import TrainingRecord
 from ferlab.evaluation import held_out, metrics
 from ferlab.evaluation.metrics import Proportion
 from ferlab.inference import matching
-from ferlab.labels import CLASS_ORDERS, EMOTIONS
+from ferlab.labels import CLASS_ORDERS, EMOTIONS, indices_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,9 +108,14 @@ def most_frequent(labels: np.ndarray) -> float:
 
 
 def class_orders(class_names: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
-    """The conventional orders of these classes, by name."""
-    if sorted(class_names) == sorted(EMOTIONS):
-        return CLASS_ORDERS
+    """The conventional orders of these classes, by name, in the words of `class_names`."""
+    if indices_in(class_names, EMOTIONS) is not None:
+        places = {
+            name: indices_in(order, class_names) or () for name, order in CLASS_ORDERS.items()
+        }
+        return {
+            name: tuple(class_names[place] for place in order) for name, order in places.items()
+        }
     orders = {"the data's": class_names}
     if tuple(sorted(class_names)) != class_names:
         orders["alphabetical"] = tuple(sorted(class_names))

@@ -24,10 +24,16 @@ import numpy as np
 from ferlab import data
 from ferlab.checkpoints import Checkpoint
 from ferlab.data import Dataset
-from ferlab.data.folders import has_numbered_classes
+from ferlab.data.folders import class_folders, has_numbered_classes
 from ferlab.data.sources import Role
 from ferlab.errors import InputError
-from ferlab.labels import EMOTIONS, indices_in, is_reordering, require_same_classes
+from ferlab.labels import (
+    EMOTIONS,
+    indices_in,
+    is_emotion,
+    is_reordering,
+    require_same_classes,
+)
 
 
 @dataclass(frozen=True)
@@ -101,10 +107,13 @@ def read(
     if is_folder:
         shapes = [model.image_shape for model in models if model.image_shape]
         image_shape = image_shape or max(shapes, key=math.prod, default=None)
+    names = names_to_read(path, models, class_names)
+    if is_folder and role == "test" and names is None:
+        names = _names_for_unlabelled(path, models)
     dataset = data.read(
         path,
         role=role,
-        class_names=names_to_read(path, models, class_names),
+        class_names=names,
         image_shape=image_shape if is_folder else None,
     )
     dataset = data.with_truth(dataset, truth)
@@ -130,6 +139,19 @@ def names_to_read(
     if is_numbered and not is_of_data and is_reordering(class_names, EMOTIONS):
         return EMOTIONS if is_folder else None
     return class_names
+
+
+def _names_for_unlabelled(path: str, models: Sequence[Model]) -> tuple[str, ...] | None:
+    """Class names for a folder whose folders are as many as no model has outputs, and no emotions.
+
+    Its images then have no labels. None for other folders.
+    """
+    folders = class_folders(path)
+    counts = {count for model in models if (count := outputs_of(model).count)}
+    if len(counts) != 1 or len(folders) in counts or any(map(is_emotion, folders)):
+        return None
+    (count,) = counts
+    return EMOTIONS if count == len(EMOTIONS) else tuple(f"class {index}" for index in range(count))
 
 
 def columns(model: Model, dataset: Dataset) -> np.ndarray:

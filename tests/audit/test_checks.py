@@ -43,3 +43,20 @@ def test_file_sizes_and_modes(tmp_path):
     (angry / "other.jpg").write_text("no image")
     with pytest.raises(InputError, match=r"2 files .*angry/other\.jpg.*angry/text\.png"):
         checks.file_sizes(str(tmp_path / "faces"))
+
+
+def test_file_sizes_of_names_damaged_images_of_all_folders_at_once(tmp_path):
+    rows = faces(12, seed=42)
+    noise = np.random.default_rng(0).integers(0, 256, (48, 48), dtype=np.uint8)
+    for folder in ("a", "b"):
+        write_folder(tmp_path / folder / "train", rows)
+        Image.fromarray(noise).save(tmp_path / "whole.jpg")
+        whole = (tmp_path / "whole.jpg").read_bytes()
+        test = tmp_path / folder / "test"
+        test.mkdir()
+        (test / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+        (tmp_path / folder / "train" / "happy" / "empty.png").write_bytes(b"")
+    with pytest.raises(InputError) as raised:
+        checks.file_sizes_of([str(tmp_path / "a"), str(tmp_path / "b")])
+    names = ("a/test/cut.jpg", "a/train/happy/empty.png", "b/test/cut.jpg")
+    assert all(name in str(raised.value) for name in names)

@@ -269,3 +269,11 @@ def test_split_notes_a_class_without_a_training_row():
     data = dataset([0, 1] * 3 + [0, 1, 2], usage=usage, class_names=("a", "b", "c"))
     data.split("PublicTest", report=notes.append)
     assert notes[1:] == ["note: faces.csv: no training row has the label c"]
+
+
+def test_split_notes_validation_rows_of_one_class():
+    notes = []
+    usage = ["Training"] * 6 + ["PublicTest"] * 3
+    data = dataset([0, 1] * 3 + [1] * 3, usage=usage, class_names=("a", "b"))
+    data.split("PublicTest", report=notes.append)
+    assert notes == ["note: faces.csv: all validation rows have the label b"]

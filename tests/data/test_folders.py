@@ -385,3 +385,11 @@ def test_read_folder_names_folders_that_are_no_parts(tmp_path):
     notes = []
     assert len(read(tmp_path, report=notes.append)) == 2
     assert "extra" in notes[0]
+
+
+@pytest.mark.parametrize("name", ["unlabelled", "Unlabeled", "no_label"])
+def test_read_folder_gives_no_label_to_images_in_a_folder_that_says_so(tmp_path, name):
+    draw(tmp_path, "mad/1.png", "sad/1.png", f"{name}/1.png", f"{name}/a/2.png")
+    dataset = read(tmp_path)
+    assert dataset.class_names == ("mad", "sad")
+    assert sorted(dataset.labels) == [-1, -1, 0, 1]

@@ -2,7 +2,9 @@
 
 import io
 import re
+import struct
 import subprocess
+import zlib
 
 import numpy as np
 import pytest
@@ -162,3 +164,26 @@ def test_read_folder_names_all_damaged_images_at_once(tmp_path):
         data.read(tmp_path, role="train")
     for name in ("mad/1.jpg", "mad/2.png", "mad/3.png", "sad/1.jpg", "sad/2.png", "sad/3.png"):
         assert name in str(raised.value)
+
+
+def test_read_image_refuses_16_bit_colours_that_would_be_black(tmp_path):
+    """Pillow writes no 16-bit colours, so this is a PNG by hand."""
+
+    def png(levels):
+        rows = b"".join(b"\0" + row.tobytes() for row in levels.astype(">u2"))
+        header = struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0)
+        chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+        return b"\x89PNG\r\n\x1a\n" + b"".join(
+            struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+            for name, body in chunks
+        )
+
+    noise = np.random.default_rng(0).integers(0, 256, (8, 8, 3))
+    path = tmp_path / "face.png"
+    path.write_bytes(png(noise * 257))
+    np.testing.assert_array_equal(data.read_image(path, (8, 8, 3)), noise)
+    path.write_bytes(png(noise * 0))
+    assert not data.read_image(path, (8, 8, 3)).any()
+    path.write_bytes(png(noise * 16))
+    with pytest.raises(InputError, match="12 bits"):
+        data.read_image(path, (8, 8, 3))

@@ -13,7 +13,7 @@ from ferlab import data, inference
 from ferlab.checkpoints import Checkpoint, TrainingRecord
 from ferlab.errors import InputError
 from ferlab.inference import matching
-from ferlab.labels import EMOTIONS
+from ferlab.labels import EMOTIONS, indices_in
 
 ALPHABETICAL = tuple(sorted(EMOTIONS))
 MOODS = ("calm", "grim", "wild")
@@ -183,3 +183,90 @@ def test_output_indices_follow_the_class_order_of_the_model(folder):
     assert [ALPHABETICAL[index] for index in indices] == expected
     unlabelled = dataclasses.replace(dataset, labels=np.full(COUNT, -1))
     assert set(inference.output_indices(model, unlabelled)) == {6}  # the largest bias
+
+
+WORDS = ("Anger", "disgusted", "Fear", "HAPPINESS", "Sadness", "surprised", "Neutral")
+BY_WORDS = tuple(sorted(WORDS))
+WORD_ORDER = [BY_WORDS.index(word) for word in WORDS]
+
+
+@pytest.fixture(scope="module")
+def in_words(folder):
+    """The faces of `folder` in other words and numbers: class folders, an archive, tables."""
+    rows = faces(COUNT, seed=3)
+    data.write_npz(folder / "words.npz", train=dataclasses.replace(rows, class_names=WORDS))
+    pixels = [" ".join(map(str, image.ravel())) for image in rows.images]
+    for name, words in (("words", WORDS), ("numbers", tuple("0123456"))):
+        lines = [f"{words[label]},{text}" for label, text in zip(rows.labels, pixels, strict=True)]
+        (folder / f"{name}.csv").write_text("\n".join(("emotion,pixels", *lines)))
+        for row, (image, label) in enumerate(zip(rows.images, rows.labels, strict=True)):
+            path = folder / name / words[label] / f"{row:02}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image[:, :, 0]).save(path)
+    return folder
+
+
+# data, names of the model, who gives them -> columns by emotion; or the error
+IN_WORDS = [
+    ("words", EMOTIONS, "file", SAME),
+    ("words", EMOTIONS, "user", SAME),
+    ("words", ALPHABETICAL, "file", REORDERED),
+    ("words", ALPHABETICAL, "user", REORDERED),
+    ("words", WORDS, "file", SAME),
+    ("words", BY_WORDS, "file", WORD_ORDER),
+    ("words.npz", EMOTIONS, "file", SAME),
+    ("words.npz", EMOTIONS, "user", SAME),
+    ("words.npz", ALPHABETICAL, "file", "the same order"),
+    ("words.csv", EMOTIONS, "file", SAME),
+    ("words.csv", WORDS, "file", SAME),
+    ("words.csv", ALPHABETICAL, "user", REORDERED),
+    ("labelled", WORDS, "file", SAME),
+    ("labelled", BY_WORDS, "file", WORD_ORDER),
+    ("labelled.csv", WORDS, "file", SAME),
+    ("labelled.csv", BY_WORDS, "file", "the same order"),
+    ("labelled.csv", BY_WORDS, "user", WORD_ORDER),
+    ("labelled.npz", WORDS, "file", SAME),
+    ("labelled.npz", tuple("0123456"), "file", SAME),
+    ("numbers", EMOTIONS, "file", SAME),
+    ("numbers", ALPHABETICAL, "file", "the same order"),
+    ("numbers", ALPHABETICAL, "user", REORDERED),
+    ("numbers", tuple("0123456"), "file", SAME),
+    ("numbers.csv", tuple("0123456"), "file", SAME),
+    ("words", MOODS, "file", "calm, grim, wild"),
+    ("words.npz", MOODS, "file", "the same classes"),
+]
+
+
+@pytest.mark.parametrize(("name", "names", "by", "columns"), IN_WORDS)
+def test_read_matches_classes_in_any_words(in_words, name, names, by, columns):
+    model = checkpoint(names, recorded=by == "file", count=len(names))
+    stated = names if by == "user" else None
+    if isinstance(columns, str):
+        with pytest.raises(InputError, match=columns):
+            read(in_words, name, [model], class_names=stated)
+        return
+    dataset = read(in_words, name, [model], class_names=stated).dataset
+    biases = np.exp(np.arange(len(names)))
+    probabilities = inference.predict(model, dataset)[0]
+    expected = faces(COUNT, seed=3).labels  # rows of a folder come class by class
+    order = np.array([indices_in(dataset.class_names, EMOTIONS).index(k) for k in range(7)])
+    np.testing.assert_allclose(probabilities[order], (biases / biases.sum())[columns], rtol=1e-5)
+    emotions = np.array(indices_in(dataset.class_names, EMOTIONS))[dataset.labels]
+    assert np.bincount(emotions).tolist() == np.bincount(expected).tolist()
+    trained = read(in_words, name, [model], class_names=stated).in_order_of(model)
+    assert by == "user" or trained.class_names == names
+
+
+@pytest.mark.parametrize("by", ["file", "user", None])
+@pytest.mark.parametrize("count", [7, 3])
+def test_read_gives_no_labels_to_images_in_folders_that_are_no_classes(tmp_path, by, count):
+    for place in ("ann/1.png", "bob/b/2.png"):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), 99).save(tmp_path / place)
+    names = {7: EMOTIONS, 3: MOODS}[count] if by else None
+    model = checkpoint(names, recorded=by == "file", count=count)
+    stated = names if by == "user" else None
+    dataset = matching.read(str(tmp_path), [model], role="test", class_names=stated).dataset
+    assert dataset.ids.tolist() == ["ann/1", "bob/b/2"]
+    assert dataset.labels.tolist() == [-1, -1]
+    assert inference.predict(model, dataset).shape == (2, count)
