@@ -130,6 +130,17 @@ def is_reordering(names: Sequence[str] | None, others: Sequence[str]) -> bool:
     return indices_in(names, others) is not None
 
 
+def numbered(class_names: Sequence[str]) -> tuple[str, ...]:
+    """The classes that numbers mean beside these: of the emotions in another order, FER-2013's.
+
+    >>> numbered(("happy", "angry", "sad", "fear", "neutral", "disgust", "surprise"))[:3]
+    ('angry', 'disgust', 'fear')
+    >>> numbered(("luffy", "nami"))
+    ('luffy', 'nami')
+    """
+    return EMOTIONS if is_reordering(class_names, EMOTIONS) else tuple(class_names)
+
+
 def means_unlabelled(word: str) -> bool:
     """Whether a folder's name says that its images have no label."""
     return _plain(word) in _UNLABELLED_NAMES

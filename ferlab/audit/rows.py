@@ -9,8 +9,9 @@ import numpy as np
 from ferlab import data
 from ferlab.data import Dataset, usages
 from ferlab.data.dataset import describe
+from ferlab.data.sources import has_numbers
 from ferlab.errors import InputError
-from ferlab.labels import EMOTIONS, UNLABELLED, indices_in, is_reordering
+from ferlab.labels import UNLABELLED, indices_in, numbered
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,9 +124,7 @@ def _class_names_to_read_with(first: Dataset | None, source: str) -> tuple[str, 
     """The class names to read a later source with: those of the first, or None for its own."""
     if first is None or Path(source).suffix.lower() == ".npz":
         return None
-    if is_reordering(first.class_names, EMOTIONS) and not Path(source).is_dir():
-        return None  # labels of a CSV file index EMOTIONS, whatever a folder's order
-    return first.class_names
+    return numbered(first.class_names) if has_numbers(source) else first.class_names
 
 
 def _matched(dataset: Dataset, first: Dataset) -> Dataset:

@@ -9,8 +9,9 @@ import numpy as np
 from ferlab import files
 from ferlab.data.csv_files import csv_chunks
 from ferlab.data.dataset import Dataset, Role, concatenate, require_alike
-from ferlab.data.folders import folder_roles, read_folder
+from ferlab.data.folders import folder_roles, has_numbered_classes, read_folder
 from ferlab.data.npz_files import npz_roles, read_npz, write_array, write_part
+from ferlab.labels import numbered
 
 
 def read(
@@ -85,14 +86,20 @@ def write_npz(
     if test is not None:
         sources["test"] = test
     rows: dict[str, int] = {}
+    stated = class_names is not None
     with files.whole_file(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for part, source in sources.items():
             if isinstance(source, Dataset):
                 chunks = [source]
             else:
+                names = class_names
+                if class_names and not stated and has_numbers(source):
+                    names = numbered(class_names)
                 chunks = list(
-                    _chunks(source, role=part, class_names=class_names, image_shape=image_shape)
+                    _chunks(source, role=part, class_names=names, image_shape=image_shape)
                 )
+                if class_names and names != class_names:
+                    chunks = [chunk.in_order_of(class_names) for chunk in chunks]
             first = chunks[0]
             require_alike(first, class_names or first.class_names, image_shape or first.image_shape)
             class_names, image_shape = first.class_names, first.image_shape
@@ -101,6 +108,13 @@ def write_npz(
             del chunks, first  # the next part needs the memory
         write_array(archive, "class_names", np.array(class_names))
     return rows
+
+
+def has_numbers(path: str | Path) -> bool:
+    """Whether numbers may be the labels of a source: a table's, or names of class folders."""
+    if Path(path).is_dir():
+        return has_numbered_classes(path)
+    return Path(path).suffix.lower() != ".npz"
 
 
 def _chunks(

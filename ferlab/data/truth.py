@@ -12,22 +12,32 @@ from ferlab.data import images, tables
 from ferlab.data.csv_files import parse_id, parse_label
 from ferlab.data.dataset import Dataset
 from ferlab.errors import InputError
-from ferlab.labels import UNLABELLED
+from ferlab.labels import UNLABELLED, indices_in, numbered, require_same_classes
 
 _KNOWN_HEADER = "`id,label`"
 
 
-def read_truth(path: str | Path, dataset: Dataset) -> np.ndarray:
+def read_truth(
+    path: str | Path, dataset: Dataset, class_names: Sequence[str] | None = None
+) -> np.ndarray:
     """int64 (n,): the label of each row of the dataset by its id, -1 for ids not in the table.
 
     The table is read as one of images is: any delimiter and encoding, packed or not, labels as
     numbers or names. Ids are compared without the suffix of an image file and without surrounding
     spaces; `3.0` is 3. If none is in the data, they are compared without folders.
 
+    class_names: the classes that the table's numbers mean; by default the dataset's, of the seven
+        emotions in FER-2013's order
+
     Raises InputError for a table without these columns, a label that is not a class, an id that is
     repeated in the table or in the data, and a table without any of the dataset's ids.
     """
-    ids, labels = _read(path, dataset.class_names)
+    names = tuple(class_names or numbered(dataset.class_names))
+    places = indices_in(names, dataset.class_names)
+    if places is None:
+        require_same_classes(str(path), names, dataset.class_names)
+    lookup = np.array([*(places or ()), UNLABELLED])  # -1 is the last
+    ids, labels = _read(path, names)
     keys, known = _keys(dataset.ids.tolist(), ids)
     if not set(keys) & set(known):
         keys, known = ([PurePosixPath(key).name for key in side] for side in (keys, known))
@@ -42,15 +52,17 @@ def read_truth(path: str | Path, dataset: Dataset) -> np.ndarray:
                 f"{where}: contains the id {repeated!r} twice, so rows and true labels cannot be "
                 "matched by id"
             )
-    truth = dict(zip(known, labels, strict=True))
+    truth = dict(zip(known, lookup[labels].tolist(), strict=True))
     return np.array([truth.get(key, UNLABELLED) for key in keys], dtype=np.int64)
 
 
-def with_truth(dataset: Dataset, path: str | Path | None) -> Dataset:
+def with_truth(
+    dataset: Dataset, path: str | Path | None, class_names: Sequence[str] | None = None
+) -> Dataset:
     """The dataset with the labels of `read_truth`; the same dataset if no file is given."""
     if path is None:
         return dataset
-    return dataclasses.replace(dataset, labels=read_truth(path, dataset))
+    return dataclasses.replace(dataset, labels=read_truth(path, dataset, class_names))
 
 
 def _read(path: str | Path, class_names: tuple[str, ...]) -> tuple[list[str], list[int]]:

@@ -29,9 +29,10 @@ from ferlab.data.sources import Role
 from ferlab.errors import InputError
 from ferlab.labels import (
     EMOTIONS,
+    are_same,
     indices_in,
     is_emotion,
-    is_reordering,
+    numbered,
     require_same_classes,
 )
 
@@ -116,9 +117,10 @@ def read(
         class_names=names,
         image_shape=image_shape if is_folder else None,
     )
-    dataset = data.with_truth(dataset, truth)
     if known and not dataset.has_labels and indices_in(known, dataset.class_names) is None:
         dataset = dataclasses.replace(dataset, class_names=known)
+    numbers = dataset.class_names if _name_numbers(models, class_names) else None
+    dataset = data.with_truth(dataset, truth, class_names=numbers)
     for model in models:
         columns(model, dataset)
     return Match(dataset, path, role)
@@ -134,11 +136,16 @@ def names_to_read(
     is_folder, stated = Path(path).is_dir(), class_names
     if is_folder:
         class_names = class_names or _known_names(models)
-    is_numbered = not is_folder or has_numbered_classes(path)
-    is_of_data = stated and any(outputs_of(model).recorded for model in models)
-    if is_numbered and not is_of_data and is_reordering(class_names, EMOTIONS):
-        return EMOTIONS if is_folder else None
+    has_numbers = not is_folder or has_numbered_classes(path)
+    if class_names and has_numbers and not _name_numbers(models, stated):
+        names = numbered(class_names)
+        return None if names != class_names and not is_folder else names
     return class_names
+
+
+def _name_numbers(models: Sequence[Model], stated: tuple[str, ...] | None) -> bool:
+    """Whether stated class names are in the order of the data's numbers, not of outputs only."""
+    return bool(stated) and any(outputs_of(model).recorded for model in models)
 
 
 def _names_for_unlabelled(path: str, models: Sequence[Model]) -> tuple[str, ...] | None:
@@ -192,8 +199,8 @@ def outputs_of(model: Model) -> Outputs:
 
 
 def report_numbering(dataset: Dataset, report: Callable[[str], None]) -> None:
-    """Report the class of each label of a submission, for unlabelled data of other classes."""
-    if not dataset.has_labels and set(dataset.class_names) != set(EMOTIONS):
+    """Report the class of each label of a submission, where it is not as in FER-2013."""
+    if not dataset.has_labels and not are_same(dataset.class_names, EMOTIONS):
         numbered = ", ".join(f"{number} {name}" for number, name in enumerate(dataset.class_names))
         report(f"note: the labels mean {numbered}")
 

@@ -6,6 +6,8 @@ import zipfile
 
 import numpy as np
 import pytest
+from PIL import Image
+from support import faces
 
 from ferlab import data
 from ferlab.errors import InputError
@@ -218,3 +220,21 @@ def test_write_npz_holds_the_pixels_once(tmp_path):
     finally:
         tracemalloc.stop()
     assert peak < 3000 * pixels.size + 5_000_000
+
+
+def test_write_npz_keeps_the_meaning_of_numbers_beside_a_folder(tmp_path):
+    """The classes of a folder come in alphabetical order, numbers of a table in FER-2013's."""
+    rows = faces(14)
+    for label, name in enumerate(EMOTIONS):
+        (tmp_path / "faces" / name).mkdir(parents=True)
+        image = Image.fromarray(rows.images[label, :, :, 0])
+        image.save(tmp_path / "faces" / name / "1.png")
+        (tmp_path / "numbers" / str(label)).mkdir(parents=True)
+        image.save(tmp_path / "numbers" / str(label) / "1.png")
+    data.write_csv(tmp_path / "test.csv", rows.images, labels=rows.labels)
+    for test in ("test.csv", "numbers"):
+        data.write_npz(tmp_path / "a.npz", train=tmp_path / "faces", test=tmp_path / test)
+        packed = data.read(tmp_path / "a.npz", role="test")
+        names = [packed.class_names[label] for label in packed.labels]
+        expected = rows.labels if test == "test.csv" else range(7)
+        assert names == [EMOTIONS[label] for label in expected]

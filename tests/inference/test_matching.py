@@ -162,8 +162,11 @@ def test_read_takes_labels_from_a_truth_file(folder, tmp_path):
     assert dataset.labels[[0, 5]].tolist() == [3, 6]
     assert (dataset.labels >= 0).sum() == 2
     moods = checkpoint(MOODS, recorded=True, count=3)
-    with pytest.raises(InputError, match="the same classes"):
+    with pytest.raises(InputError, match="label is '3', expected 0 to 2 or one of calm"):
         read(folder, "unlabelled.csv", [moods], truth=tmp_path / "truth.csv")
+    (tmp_path / "moods.csv").write_text("id,label\n0,Wild\n5,0\n")
+    dataset = read(folder, "unlabelled.csv", [moods], truth=tmp_path / "moods.csv").dataset
+    assert dataset.labels[[0, 5]].tolist() == [2, 0]
 
 
 def test_names_to_read_depend_on_the_class_names_that_a_model_records(folder):
@@ -270,3 +273,18 @@ def test_read_gives_no_labels_to_images_in_folders_that_are_no_classes(tmp_path,
     assert dataset.ids.tolist() == ["ann/1", "bob/b/2"]
     assert dataset.labels.tolist() == [-1, -1]
     assert inference.predict(model, dataset).shape == (2, count)
+
+
+@pytest.mark.parametrize("labels", [("3", "6"), ("happy", "NEUTRAL"), ("3.0", "neutral")])
+@pytest.mark.parametrize(
+    ("name", "by"), [("unlabelled", "file"), ("unlabelled", "user"), ("unlabelled.csv", "user")]
+)
+def test_read_keeps_the_meaning_of_numbers_in_a_truth_file(folder, tmp_path, name, by, labels):
+    ids = ("00", "05") if name == "unlabelled" else ("0", "5")
+    lines = [f"{row},{label}" for row, label in zip(ids, labels, strict=True)]
+    (tmp_path / "truth.csv").write_text("\n".join(("id,label", *lines)))
+    model = checkpoint(ALPHABETICAL, recorded=by == "file")
+    names = ALPHABETICAL if by == "user" else None
+    dataset = read(folder, name, [model], class_names=names, truth=tmp_path / "truth.csv").dataset
+    words = [dataset.class_names[label] for label in dataset.labels[[0, 5]]]
+    assert words == ["happy", "neutral"]
