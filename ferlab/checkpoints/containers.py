@@ -253,9 +253,13 @@ def _architecture_beside(path: Path, layers: list[str], weights: str) -> Path:
     """The JSON file in the same folder that has the layers of the weights."""
     # In Keras 1 a nested Sequential model has no name in the configuration.
     expected = {name for name in layers if not name.startswith(("sequential_", "model_"))}
+
+    def similarity(candidate: Path) -> float:
+        return difflib.SequenceMatcher(None, candidate.stem, path.stem).ratio()
+
+    candidates = sorted(sorted(path.parent.glob("*.json")), key=similarity, reverse=True)
     matches = []
-    candidates = sorted(path.parent.glob("*.json"))[:MAX_ARCHITECTURES]
-    for candidate in candidates:
+    for candidate in candidates[:MAX_ARCHITECTURES]:  # the nearest name wins, so none is missed
         try:
             config = _read_architecture(candidate)
         except InputError:
@@ -263,17 +267,16 @@ def _architecture_beside(path: Path, layers: list[str], weights: str) -> Path:
         if weights == "layers" or expected <= _layer_names(config):
             matches.append((candidate, config))
     if not matches:
+        unread = len(candidates) - MAX_ARCHITECTURES
         raise InputError(
             f"{path}: has weights without an architecture, and no JSON file beside it has the same "
             "layers; pass the text of model.to_json() with --architecture model.json, or with "
             "architecture=model.json in a list of models"
+            + (f". {unread} JSON files with other names were not read" if unread > 0 else "")
         )
 
-    def similarity(pair: tuple[Path, dict]) -> float:
-        return difflib.SequenceMatcher(None, pair[0].stem, path.stem).ratio()
-
-    best = max(map(similarity, matches))
-    nearest = [pair for pair in matches if similarity(pair) == best]
+    best = similarity(matches[0][0])
+    nearest = [pair for pair in matches if similarity(pair[0]) == best]
     if any(config != nearest[0][1] for _, config in nearest):
         names = ", ".join(candidate.name for candidate, _ in nearest)
         raise InputError(

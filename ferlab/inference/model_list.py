@@ -4,17 +4,20 @@ import contextlib
 import math
 import os
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from pathlib import Path
 
 from ferlab import checkpoints, files, pretrained
-from ferlab.errors import InputError
+from ferlab.errors import InputError, a_few
 from ferlab.labels import parse_class_names
 
 _OPTION = re.compile(r"\s(pixels|classes|architecture)=(\S*)$", re.IGNORECASE)
 _COMMENT = re.compile(r"(^|\s)#.*")
-SIZE_LIMIT = 2**20  # bytes; a larger file is not a list of models
+SIZE_LIMIT = 2**24  # bytes; a larger file is not a list of models
+SMALLEST_SHARE = 1e-12  # of a vote; `voting.combine` rounds to it
 
 
 @dataclass(frozen=True)
@@ -40,14 +43,7 @@ def read(path: Path) -> list[Member]:
     model's outputs, and `architecture=model.json`. Paths are relative to the list, or else to the
     working folder; `pretrained:NAME` is a shipped model. Raises InputError with file and line.
     """
-    try:
-        with files.open_to_read(path) as file:
-            lines = file.read(SIZE_LIMIT).decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        kind = files.sniff(path) or "not UTF-8 text"
-        raise InputError(
-            f"{path}: expected a list of `weight path` lines, this is {kind}"
-        ) from error
+    lines = _lines(path)
     members = [
         _member(line, path.parent, f"{path}:{number}")
         for number, line in enumerate((_COMMENT.sub("", line).strip() for line in lines), start=1)
@@ -55,9 +51,33 @@ def read(path: Path) -> list[Member]:
     ]
     if not members:
         raise InputError(f"{path}: lists no model; expected lines of `weight path`")
-    if not any(member.weight for member in members):
-        raise InputError(f"{path}: at least one weight must be above 0")
+    try:
+        require_weights([member.weight for member in members])
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
     return members
+
+
+def require_weights(weights: Sequence[float]) -> None:
+    """Raise InputError for weights that are not the parts of a vote.
+
+    They must be numbers from 0, have a finite sum, and each but 0 must have a share in it that
+    counts.
+
+    >>> require_weights([1e308, 1e308])
+    Traceback (most recent call last):
+    ferlab.errors.InputError: the sum of the weights must be finite. Received: 1e+308, 1e+308
+    """
+    total = sum(weights)
+    if not all(0 <= weight < math.inf for weight in weights) or not total:
+        rule = "weights must be 0 or more, and at least one weight above 0"
+    elif not math.isfinite(total):
+        rule = "the sum of the weights must be finite"
+    elif any(0 < weight / total < SMALLEST_SHARE for weight in weights):
+        rule = f"a weight must be 0, or have a share of at least {SMALLEST_SHARE:g} of their sum"
+    else:
+        return
+    raise InputError(f"{rule}. Received: {a_few([f'{weight:g}' for weight in weights])}")
 
 
 def members_of(path: Path) -> list[Member]:
@@ -93,6 +113,22 @@ def write(path: Path, members: Sequence[Member], comments: Sequence[str]) -> Non
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
+def _lines(path: Path) -> list[str]:
+    """The lines of a text file. Raises InputError for any other file."""
+    with files.open_to_read(path) as file:
+        content = file.read(SIZE_LIMIT + 1)
+    encoding = "utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
+    rule = f"{path}: expected a list of `weight path` lines"
+    if len(content) > SIZE_LIMIT:
+        kind = files.sniff(path) or f"a file of more than {SIZE_LIMIT:,} bytes"
+        raise InputError(f"{rule}, this is {kind}")
+    try:
+        return content.decode(encoding).splitlines()
+    except UnicodeDecodeError as error:
+        kind = files.sniff(path) or "not UTF-8 text"
+        raise InputError(f"{rule}, this is {kind}") from error
+
+
 def _member(line: str, folder: Path, where: str) -> Member:
     line, options = _split_options(line, where)
     weight_text, *rest = line.split(maxsplit=1)
@@ -102,6 +138,11 @@ def _member(line: str, folder: Path, where: str) -> Member:
         weight = math.nan
     if not (0 <= weight < math.inf) or not rest:
         raise InputError(f"{where}: expected `weight path`, the weight 0 or more. Received: {line}")
+    if weight < sys.float_info.min and Decimal(weight_text):
+        raise InputError(
+            f"{where}: a weight must be 0 or at least {sys.float_info.min:.1e}. "
+            f"Received: {weight_text}"
+        )
     try:
         pixels = options.get("pixels")
         if pixels is not None and pixels not in checkpoints.PIXEL_SCALES:
@@ -153,7 +194,8 @@ def _line(path: Path, member: Member) -> str:
         "classes": member.class_names and ",".join(member.class_names),
         "architecture": member.architecture and _written_path(path, member.architecture),
     }
-    line = f"{member.weight:g} {_written_path(path, member.path)}"
+    weight = repr(float(member.weight)).removesuffix(".0")
+    line = f"{weight} {_written_path(path, member.path)}"
     for name, value in options.items():
         if value and re.search(r"\s", value):
             raise InputError(f"{path}: cannot list {name}={value!r}: it must have no spaces")

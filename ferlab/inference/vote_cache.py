@@ -1,22 +1,29 @@
 """Cached predictions of the members of a vote, so that none predicts the same data twice.
 
-An entry is named by a digest of everything that the probabilities depend on: the checkpoint's
-content, the images, the class names, the options of the member's line, the views and the engine.
+An entry is named by a digest of everything that the probabilities depend on: the content of the
+checkpoint and of its architecture, the images, the class names, the options of the member's line,
+the views, the engine, and the versions of ferlab and Keras. The file of an entry is an array in
+NumPy's format and a digest of the name and the array. An entry that is damaged, or that cannot be
+probabilities of this data, is predicted again.
 """
 
 import hashlib
+import io
 import json
 import os
-import time
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
-from ferlab import checkpoints, files
+from ferlab import __version__, checkpoints, files
+from ferlab.errors import InputError
 from ferlab.inference.model_list import Member
 
-VERSION = 2  # incremented when the same member would predict differently
-SETTLED = 2_000_000_000  # nanoseconds after which a file counts as written
+VERSION = 3  # incremented when the same member would predict differently
+HEADER_LIMIT = 4096  # bytes of an entry besides the probabilities
+DIGEST_SIZE = hashlib.sha256().digest_size
+TOLERANCE = 2e-3  # of the sum of a row
 
 
 def default_folder() -> Path:
@@ -31,7 +38,6 @@ class VoteCache:
         """Raises InputError for a folder that cannot be written to."""
         files.require_writable(folder / "vote.npy")
         self.folder = folder
-        self._digests = _Digests(folder / "files.json")
 
     def key(
         self,
@@ -44,68 +50,57 @@ class VoteCache:
     ) -> str:
         """The name of a member's entry. fingerprint: fingerprint of the data without labels.
 
-        Raises InputError if the checkpoint's architecture cannot be read.
+        Raises InputError if the checkpoint or its architecture cannot be read.
         """
         architecture = member.architecture or checkpoints.architecture_of(member.path)
-        paths = [member.path, *([architecture] if architecture else [])]
-        parts = [
-            VERSION,
-            *map(self._digests.of, paths),
-            fingerprint,
-            class_names,
-            member.class_names,
-            member.pixels,
-            *([] if tta == "none" else [tta]),
-            *([] if engine == "keras" else [engine]),
-        ]
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+        parts = {
+            "version": [VERSION, __version__, version("keras"), os.environ.get("KERAS_BACKEND")],
+            "checkpoint": files.sha256(member.path),
+            "architecture": architecture and files.sha256(architecture),
+            "data": fingerprint,
+            "class_names": class_names,
+            "stated_class_names": member.class_names,
+            "pixels": member.pixels,
+            "tta": tta,
+            "engine": engine,
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
-    def get(self, key: str, rows: int) -> np.ndarray | None:
-        """The stored probabilities; None if there are none for this number of rows."""
+    def get(self, key: str, shape: tuple[int, int]) -> np.ndarray | None:
+        """The stored probabilities; None if there are no valid ones of this shape."""
+        limit = 4 * shape[0] * shape[1] + HEADER_LIMIT
         try:
-            stored = np.load(self._path(key), allow_pickle=False)
-        except (OSError, ValueError, EOFError):
+            with files.open_to_read(self._path(key)) as file:
+                content = file.read(limit + 1)
+            array, digest = content[:-DIGEST_SIZE], content[-DIGEST_SIZE:]
+            if len(content) > limit or digest != _digest(key, array):
+                return None
+            stored = np.load(io.BytesIO(array), allow_pickle=False)
+        except (InputError, OSError, ValueError, EOFError):
             return None
-        return stored if stored.ndim == 2 and len(stored) == rows else None
+        return stored if _are_probabilities(stored, shape) else None
 
     def put(self, key: str, probabilities: np.ndarray) -> None:
-        with files.whole_file(self._path(key)) as temporary, temporary.open("wb") as file:
-            np.save(file, probabilities, allow_pickle=False)
-
-    def save_digests(self) -> None:
-        """Write the digests, so that files are read again only after a change."""
-        self._digests.save()
+        buffer = io.BytesIO()
+        np.save(buffer, probabilities, allow_pickle=False)
+        content = buffer.getvalue()
+        with files.whole_file(self._path(key)) as temporary:
+            temporary.write_bytes(content + _digest(key, content))
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}.npy"
 
 
-class _Digests:
-    """SHA-256 of files, cached while their size and modification time stay the same."""
+def _digest(key: str, content: bytes) -> bytes:
+    return hashlib.sha256(key.encode() + content).digest()
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            remembered = json.loads(path.read_text())
-        except (OSError, ValueError):  # missing, or not written by this class
-            remembered = {}
-        self.remembered = remembered if isinstance(remembered, dict) else {}
-        self.is_changed = False
 
-    def of(self, path: Path) -> str:
-        stat = path.stat()
-        name, state = str(path.resolve()), [stat.st_size, stat.st_mtime_ns, stat.st_ino]
-        entry = self.remembered.get(name)
-        if isinstance(entry, dict) and entry.get("state") == state:
-            return str(entry.get("digest"))
-        digest = files.sha256(path)
-        # A file that has just been written may be written again within the clock's step.
-        if time.time_ns() - stat.st_mtime_ns > SETTLED:
-            self.remembered[name] = {"state": state, "digest": digest}
-            self.is_changed = True
-        return digest
-
-    def save(self) -> None:
-        if self.is_changed:
-            with files.whole_file(self.path) as temporary:
-                temporary.write_text(json.dumps(self.remembered))
+def _are_probabilities(array: np.ndarray, shape: tuple[int, int]) -> bool:
+    """Whether it is float32 of this shape, and every row is a probability for each class."""
+    return (
+        array.dtype == np.float32
+        and array.shape == shape
+        and bool(np.isfinite(array).all())
+        and bool((array >= 0).all())
+        and bool((abs(array.sum(axis=1) - 1) <= TOLERANCE).all())
+    )

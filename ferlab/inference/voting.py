@@ -13,7 +13,7 @@ from ferlab.checkpoints import Checkpoint
 from ferlab.data import Dataset
 from ferlab.data.sources import Role
 from ferlab.errors import InputError, a_few
-from ferlab.inference import engines, matching
+from ferlab.inference import engines, matching, model_list
 from ferlab.inference.matching import Match, Outputs
 from ferlab.inference.model_list import Member
 from ferlab.inference.vote_cache import VoteCache, default_folder
@@ -64,16 +64,18 @@ def collect(
     fingerprint = unlabelled.fingerprint()
     _report_unnamed(members, dataset, report)
     matching.report_numbering(dataset, report)
+    shape = (len(dataset), dataset.num_classes)
+    options = {"tta": tta, "engine": engine}
     checkpoint: Checkpoint | None = None
     keys: list[str] = []
     predictions: dict[str, np.ndarray] = {}
     for number, member in enumerate(members, start=1):
         with _naming(member):
-            key = cache.key(member, fingerprint, dataset.class_names, tta=tta, engine=engine)
+            key = cache.key(member, fingerprint, dataset.class_names, **options)
         _require_stated_classes(member, dataset)
         title = f"{number}/{len(members)}  {member.path}"
         if key not in predictions:
-            probabilities = cache.get(key, len(dataset))
+            probabilities = cache.get(key, shape)
             if probabilities is not None:
                 report(f"{title}  from the cache")
             else:
@@ -84,16 +86,14 @@ def collect(
                         checkpoint,
                         dataset,
                         batch_size=batch_size,
-                        tta=tta,
-                        engine=engine,
                         columns=_columns(member, checkpoint, dataset),
+                        **options,
                     )
-                cache.put(key, probabilities)
+                    # Not if the file was replaced while it was read.
+                    if cache.key(member, fingerprint, dataset.class_names, **options) == key:
+                        cache.put(key, probabilities)
             predictions[key] = probabilities
-        if predictions[key].shape != next(iter(predictions.values())).shape:
-            raise InputError(f"{member.where}: {member.path} has a different number of classes")
         keys.append(key)
-    cache.save_digests()
     return np.stack([predictions[key] for key in keys])
 
 
@@ -103,7 +103,8 @@ def combine(
     """float64 (n, num_classes): the shares of the vote. The first largest wins a tie.
 
     probabilities: (members, n, num_classes). soft: weighted mean of probabilities. hard: weighted
-    share of members for which a class is the most probable.
+    share of members for which a class is the most probable. Raises InputError for weights that
+    `require_weights` refuses.
 
     >>> import numpy as np
     >>> probabilities = np.array([[[0.9, 0.1]], [[0.4, 0.6]], [[0.3, 0.7]]])  # one row, 3 members
@@ -112,10 +113,12 @@ def combine(
     >>> combine(probabilities, [2, 1, 1], "hard")
     array([[0.5, 0.5]])
     """
+    model_list.require_weights(weights)
     if voting == "hard":
         num_classes = probabilities.shape[2]
         probabilities = np.eye(num_classes)[probabilities.argmax(axis=2)]
-    shares = np.average(probabilities.astype("float64"), axis=0, weights=weights)
+    parts = np.asarray(weights, "float64") / sum(weights)
+    shares = np.average(probabilities.astype("float64"), axis=0, weights=parts)
     return shares.round(12)  # 0.1 + 0.2 and 0.3 are a tie
 
 

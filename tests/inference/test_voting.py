@@ -1,5 +1,6 @@
 """Voting: model lists, weighted votes, and the cache of predictions."""
 
+import io
 import os
 import re
 import time
@@ -8,10 +9,10 @@ import numpy as np
 import pytest
 from support import faces
 
-from ferlab import checkpoints, data, files
+from ferlab import checkpoints, data
 from ferlab.checkpoints import TrainingRecord
 from ferlab.errors import InputError
-from ferlab.inference import model_list, voting
+from ferlab.inference import model_list, vote_cache, voting
 from ferlab.inference.model_list import Member
 from ferlab.labels import EMOTIONS
 from models import build_model
@@ -71,6 +72,12 @@ def test_model_list_allows_comments_blank_lines_tabs_and_spaces_in_names(tmp_pat
         ("nan a.h5\n", "weight 0 or more"),
         ("inf a.h5\n", "weight 0 or more"),
         ("0 a.h5\n", "at least one weight"),
+        ("1e308 a.h5\n1e308 a.h5\n", "sum of the weights must be finite"),
+        ("1 a.h5\n" + "1.7e308 a.h5\n" * 9, "sum of the weights must be finite"),
+        ("1 a.h5\n1e-13 a.h5\n", "share"),
+        ("1e300 a.h5\n1 a.h5\n0 a.h5\n", "share"),
+        ("1e-320 a.h5\n1e-320 a.h5\n", ":1: a weight must be 0 or at least"),
+        ("1 a.h5\n1e-400 a.h5\n", ":2: a weight must be 0 or at least"),
         ("1 a.h5\n1 gone.h5\n", ":2: gone.h5: no such file"),
     ],
 )
@@ -79,6 +86,33 @@ def test_model_list_on_bad_input(tmp_path, text, rule):
     (tmp_path / "list.txt").write_text(text)
     with pytest.raises(InputError, match=rule):
         model_list.read(tmp_path / "list.txt")
+
+
+def test_model_list_longer_than_its_limit_is_refused_and_not_cut(tmp_path, monkeypatch):
+    (tmp_path / "a.h5").touch()
+    line = "1 a.h5\n"
+    (tmp_path / "list.txt").write_text(line * 100)
+    monkeypatch.setattr(model_list, "SIZE_LIMIT", 100 * len(line))
+    assert len(model_list.read(tmp_path / "list.txt")) == 100
+    monkeypatch.setattr(model_list, "SIZE_LIMIT", 100 * len(line) - 1)
+    with pytest.raises(InputError, match=r"list\.txt: expected a list.*more than 699 bytes"):
+        model_list.read(tmp_path / "list.txt")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_model_list_is_read_in_the_encodings_of_editors(tmp_path, encoding):
+    (tmp_path / "ä.h5").touch()
+    (tmp_path / "list.txt").write_text("2 ä.h5\r\n1 ä.h5\r\n", encoding=encoding)
+    assert [member.weight for member in model_list.read(tmp_path / "list.txt")] == [2, 1]
+
+
+def test_model_list_writes_weights_without_rounding_them(tmp_path):
+    (tmp_path / "a.h5").touch()
+    weights = [0.1, 1 / 3, 1_234_567, 1e-3, 1_234.567_891_2, 3]
+    members = [Member(weight, tmp_path / "a.h5", "") for weight in weights]
+    model_list.write(tmp_path / "list.txt", members, [])
+    assert [member.weight for member in model_list.read(tmp_path / "list.txt")] == weights
+    assert "\n3 a.h5\n" in (tmp_path / "list.txt").read_text()
 
 
 def test_model_list_reads_and_writes_the_options_of_a_member(tmp_path):
@@ -185,6 +219,23 @@ def test_combine_of_soft_and_hard_votes():
     assert voting.combine(probabilities, [3, 1, 1], "hard").argmax() == 1
 
 
+@pytest.mark.parametrize("voting_kind", ["soft", "hard"])
+@pytest.mark.parametrize("scale", [1e-300, 1e-9, 1, 1e307])
+def test_combine_depends_on_the_shares_of_the_weights_only(voting_kind, scale):
+    probabilities = np.float32([[[0.8, 0.2]], [[0.1, 0.9]], [[0.4, 0.6]]])
+    expected = voting.combine(probabilities, [5, 3, 1], voting_kind)
+    weights = [5 * scale, 3 * scale, scale]
+    np.testing.assert_array_equal(voting.combine(probabilities, weights, voting_kind), expected)
+
+
+@pytest.mark.parametrize(
+    "weights", [[1e308, 1e308], [np.nan, 1], [np.inf, 1], [-1, 2], [0, 0], [1, 1e-13]]
+)
+def test_combine_refuses_weights_without_shares(weights):
+    with pytest.raises(InputError, match="weight"):
+        voting.combine(np.float32([[[0.8, 0.2]], [[0.1, 0.9]]]), weights, "soft")
+
+
 def test_combine_breaks_ties_by_the_smaller_label():
     probabilities = np.float32([[[0.2, 0.1, 0.7]], [[0.1, 0.7, 0.2]], [[0.7, 0.2, 0.1]]])
     for voting_kind in ("soft", "hard"):
@@ -241,22 +292,84 @@ def test_collect_predicts_with_the_weights_of_each_member_of_one_architecture(fo
         np.testing.assert_allclose(together[row], np.asarray(model(dataset.images)), atol=1e-6)
 
 
-def test_cache_stores_file_digests_until_a_file_changes(folder, monkeypatch):
+def test_cache_depends_on_content_also_where_size_time_and_inode_are_equal(folder):
     settled = time.time() - 60
     os.utime(folder / "a.h5", (settled, settled))
+    before = (folder / "a.h5").stat()
     first, _ = collect(folder, "1 a.h5\n")
-    with monkeypatch.context() as patch:
-        patch.setattr(files, "sha256", lambda *_: pytest.fail("read again"))
-        collect(folder, "2 a.h5\n")
-    save_dnn(folder / "a.h5", 7)
-    os.utime(folder / "a.h5", (settled, settled))
+    other = save_dnn(folder / "other.h5", 7).read_bytes()
+    (folder / "a.h5").write_bytes(other)
+    os.utime(folder / "a.h5", ns=(before.st_atime_ns, before.st_mtime_ns))
+    after = (folder / "a.h5").stat()
+    assert (after.st_size, after.st_mtime_ns, after.st_ino) == (
+        before.st_size,
+        before.st_mtime_ns,
+        before.st_ino,
+    )
     second, lines = collect(folder, "1 a.h5\n")
     assert lines[0].endswith("predicts")
     assert not np.array_equal(first, second)
-    (folder / "cache" / "files.json").write_text("[]")
-    third, lines = collect(folder, "1 a.h5\n")
-    assert lines[0].endswith("from the cache")
-    np.testing.assert_array_equal(second, third)
+
+
+def test_cache_stores_nothing_of_a_file_that_was_replaced_meanwhile(folder, monkeypatch):
+    def replace_and_predict(checkpoint, dataset, **_):
+        save_dnn(folder / "a.h5", 7)
+        return np.full((len(dataset), 7), 1 / 7, "float32")
+
+    monkeypatch.setattr(voting.inference, "predict", replace_and_predict)
+    collect(folder, "1 a.h5\n")
+    assert not list((folder / "cache").glob("*"))
+
+
+def entry(array):
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def sealed(name, content):
+    return content + vote_cache._digest(name, content)
+
+
+GOOD = np.float32([[0.25, 0.75], [1, 0], [0.5, 0.5]])
+CLAIM = entry(GOOD).replace(b"(3, 2)", b"(3000000000, 2)", 1)
+TAMPERED = {
+    "another shape": sealed("k", entry(GOOD[:, :1])),
+    "other rows": sealed("k", entry(GOOD[:2])),
+    "another type": sealed("k", entry(GOOD.astype("float64"))),
+    "integers": sealed("k", entry(GOOD.astype("int32"))),
+    "nan": sealed("k", entry(np.where(GOOD == 1, np.nan, GOOD).astype("float32"))),
+    "infinite": sealed("k", entry(np.where(GOOD == 1, np.inf, GOOD).astype("float32"))),
+    "negative": sealed("k", entry(GOOD + np.float32([[-0.5, 0.5], [0, 0], [0, 0]]))),
+    "other sums": sealed("k", entry(GOOD * np.float32(0.9))),
+    "zeros": sealed("k", entry(GOOD * np.float32(0))),
+    "texts": sealed("k", entry(np.array(["a", "b"]))),
+    "a claim of rows": sealed("k", CLAIM),
+    "objects": sealed("k", b"\x80\x04}."),
+    "of another entry": sealed("j", entry(GOOD)),
+    "a changed bit": sealed("k", entry(GOOD))[:-40] + b"\1" + sealed("k", entry(GOOD))[-39:],
+    "cut short": sealed("k", entry(GOOD))[:-1],
+    "of an earlier version": entry(GOOD),
+    "longer than the data": sealed("k", entry(GOOD)) + bytes(10**6),
+    "empty": b"",
+}
+
+
+@pytest.mark.parametrize("kind", TAMPERED)
+def test_cache_gives_only_the_probabilities_that_were_stored(tmp_path, kind):
+    cache = vote_cache.VoteCache(tmp_path)
+    cache.put("k", GOOD)
+    np.testing.assert_array_equal(cache.get("k", (3, 2)), GOOD)
+    (tmp_path / "k.npy").write_bytes(TAMPERED[kind])
+    assert cache.get("k", (3, 2)) is None
+
+
+def test_cache_passes_over_entries_that_are_not_files(tmp_path):
+    cache = vote_cache.VoteCache(tmp_path)
+    (tmp_path / "folder.npy").mkdir()
+    os.mkfifo(tmp_path / "pipe.npy")
+    for name in ("folder", "pipe", "missing"):
+        assert cache.get(name, (3, 2)) is None
 
 
 def test_cache_depends_on_the_architecture_of_a_weights_file(folder):
