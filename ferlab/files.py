@@ -1,20 +1,27 @@
-"""Atomic writes of files and folders, and the actual type of a file."""
+"""Atomic writes of files and folders, locks, and the actual type of a file."""
 
 import contextlib
 import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
+import stat
+import time
 from collections.abc import Iterable, Iterator
-from io import BufferedReader
+from io import BufferedReader, FileIO
 from pathlib import Path
 
 from ferlab.errors import InputError
 
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _TEMPORARY = ".ferlab-"  # prefix of temporary files
+_LEFTOVER = re.compile(rf"{re.escape(_TEMPORARY)}[0-9a-f]{{8}}-[0-9a-f]{{8}}(\..*)?")
+_PATIENCE = 2  # seconds to wait for a folder that another process sweeps
+RUNS_DIR = Path("runs")  # where runs have their folders
+JSON_LIMIT = 64 * 2**20  # bytes
 _KINDS = (  # (offset, bytes at the offset, type of file)
     (0, b"version https://git-lfs", "a Git LFS pointer (run `git lfs pull`)"),
     (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
@@ -119,13 +126,16 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
     temporary = target.with_name(f"{_temporary_prefix(target.name)}{secrets.token_hex(4)}")
     try:
         with written(path):
-            temporary.mkdir(parents=True)
-        yield temporary
-        with written(path):
-            if target.exists():
-                target.rmdir()
-            temporary.rename(target)
-            _sync_folder(target.parent)
+            target.parent.mkdir(parents=True, exist_ok=True)
+        with _writing_in(target.parent):
+            with written(path):
+                temporary.mkdir()
+            yield temporary
+            with written(path):
+                if target.exists():
+                    target.rmdir()
+                temporary.rename(target)
+                _sync_folder(target.parent)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         for folder in missing:
@@ -144,18 +154,69 @@ def require_new_folder(path: str | Path) -> None:
         raise _TrialEnds
 
 
-def sweep(folder: Path, name: str | None = None) -> None:
-    """Remove the temporary files that killed processes left in a folder.
+def sweep(folder: Path, *, is_held: bool = False) -> None:
+    """Remove the temporary files and folders that killed processes left in a folder.
 
-    name: only temporary files of this file. The caller ensures that no running process is
-    writing there. Raises InputError if a file cannot be removed.
+    Nothing is removed while a process writes into the folder, nor what another user owns.
+
+    is_held: the caller ensures that no other process writes there, so that the folder is also swept
+        on file systems without locks of folders
     """
-    pattern = f"{_TEMPORARY}*" if name is None else f"{_temporary_prefix(name)}*"
-    for temporary in folder.glob(pattern):
+    with _folder_lock(folder, exclusive=True) as is_locked:
+        if not (is_locked or is_held):
+            return
+        for path in folder.glob(f"{_TEMPORARY}*"):
+            with contextlib.suppress(OSError):  # another process may sweep too
+                if _LEFTOVER.fullmatch(path.name) and _is_own(path.lstat()):
+                    if path.is_dir() and not path.is_symlink():
+                        shutil.rmtree(path, ignore_errors=True)
+                    else:
+                        path.unlink()
+
+
+class Lock:
+    """A lock file beside what it guards; released when its process ends.
+
+    It is re-entrant within a process. The file is empty, and removed on release.
+    """
+
+    def __init__(self, path: Path) -> None:
+        from filelock import FileLock
+
+        # The file itself must not be a link: others could lead it to a file of the user.
+        self.path = Path(os.path.realpath(path.parent)) / path.name
+        # One FileLock per file and process, so that a process does not lock itself out.
+        self._lock = FileLock(self.path, is_singleton=True, thread_local=False, mode=0o666)
+        self.is_held = False
+
+    def acquire(self, seconds: float = 0) -> bool:
+        """Whether this process holds the lock, after waiting for another one if necessary.
+
+        Raises InputError for a link or anything else that is not a lock file, and OSError if it
+        cannot be written.
+        """
+        from filelock import Timeout
+
+        with contextlib.suppress(FileNotFoundError):
+            if kind := _kind_of_lock(self.path.lstat()):
+                raise InputError(f"{self.path}: a lock must be an ordinary file. Received: {kind}")
         try:
-            temporary.unlink(missing_ok=True)
-        except OSError as error:
-            raise InputError(f"{temporary}: cannot be removed: {_reason(error)}") from error
+            self._lock.acquire(timeout=seconds)
+        except Timeout:
+            return False
+        self.is_held = True
+        return True
+
+    def release(self) -> None:
+        if not self.is_held:
+            return
+        self.is_held = False
+        if self._lock.lock_counter == 1:
+            # It fails for another user's file and on Windows, where filelock removes it.
+            with contextlib.suppress(OSError):
+                if not self.path.lstat().st_size:  # else the user's own file
+                    self.path.unlink()  # before the release, so that waiting processes notice
+        self._lock.release()
 
 
 def require_writable(path: str | Path) -> None:
@@ -172,11 +233,26 @@ def require_other(path: str | Path, inputs: Iterable[str | Path | None]) -> None
 
 
 def open_to_read(path: str | Path) -> BufferedReader:
-    """Open a file for reading bytes. Raises InputError if it is missing or unreadable."""
+    """Open a regular file for reading bytes.
+
+    Raises InputError if it is missing or unreadable, and for pipes and devices: a pipe waits for a
+    writer, gives its content only once, and some devices never end.
+    """
     try:
-        return Path(path).open("rb")
+        return open(path, "rb", opener=_open_regular)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise InputError(f"{path}: cannot be read: {_reason(error)}") from error
+
+
+def open_to_append(path: Path) -> FileIO:
+    """Open a regular file, created if necessary, for appending bytes. Raises InputError.
+
+    Unbuffered: on a full disk, closing it must not write.
+    """
+    try:
+        return open(path, "ab", buffering=0, opener=_open_regular)
+    except (OSError, ValueError) as error:
+        raise _not_written(path, error) from error
 
 
 def sha256(path: str | Path) -> str:
@@ -192,12 +268,15 @@ def write_json(path: Path, value: dict) -> None:
 
 
 def read_json(path: Path) -> dict:
-    """Read a JSON object. Raises InputError for any other content."""
+    """Read a JSON object of at most JSON_LIMIT bytes. Raises InputError for any other content."""
     with open_to_read(path) as file:
-        try:
-            value = json.load(file)
-        except ValueError as error:
-            raise InputError(f"{path}: cannot be read as JSON: {error}") from error
+        content = file.read(JSON_LIMIT + 1)
+    if len(content) > JSON_LIMIT:
+        raise InputError(f"{path}: is larger than {JSON_LIMIT:,} bytes, which no file of ferlab is")
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: cannot be read as JSON: {error}") from error
     if not isinstance(value, dict):
         raise InputError(f"{path}: must be a JSON object. Received: {type(value).__name__}")
     return value
@@ -253,13 +332,17 @@ def _new_file_beside(path: str | Path) -> Iterator[tuple[Path, Path, list[Path]]
             missing = [folder for folder in target.parents if not folder.exists()]
             if missing:
                 target.parent.mkdir(parents=True, exist_ok=True)
-            prefix = _temporary_prefix(target.name)
-            file = target.with_name(f"{prefix}{secrets.token_hex(4)}{target.suffix}")
-            file.touch(exist_ok=False)  # permissions follow the umask, as with open()
-            temporary = file
         except (OSError, ValueError) as error:
             raise _not_written(path, error) from error
-        yield temporary, target, missing
+        with _writing_in(target.parent):
+            try:
+                prefix = _temporary_prefix(target.name)
+                file = target.with_name(f"{prefix}{secrets.token_hex(4)}{target.suffix}")
+                file.touch(exist_ok=False)  # permissions follow the umask, as with open()
+                temporary = file
+            except (OSError, ValueError) as error:
+                raise _not_written(path, error) from error
+            yield temporary, target, missing
     except BaseException:
         with contextlib.suppress(OSError):
             if temporary:
@@ -268,6 +351,84 @@ def _new_file_beside(path: str | Path) -> Iterator[tuple[Path, Path, list[Path]]
             with contextlib.suppress(OSError):  # not created, or no longer empty
                 folder.rmdir()
         raise
+
+
+@contextlib.contextmanager
+def _writing_in(folder: Path) -> Iterator[None]:
+    """Keep `sweep` from removing the temporary files that this process has in a folder."""
+    with _folder_lock(folder, exclusive=False):
+        yield
+
+
+@contextlib.contextmanager
+def _folder_lock(folder: Path, *, exclusive: bool) -> Iterator[bool]:
+    """Lock a folder: writers share it, a sweeper has it alone. Yields whether it is locked.
+
+    The system releases the lock when its process ends. Not every file system has such locks, and
+    Windows has none. A writer goes on without it rather than wait for a process that never ends.
+    """
+    try:
+        import fcntl
+
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except (ImportError, OSError):  # Windows, or a folder that is missing or cannot be read
+        yield False
+        return
+    kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
+    end = time.monotonic() + (0 if exclusive else _PATIENCE)
+    try:
+        while not (is_locked := _try_lock(descriptor, kind)) and time.monotonic() < end:
+            time.sleep(0.01)
+        yield bool(is_locked)
+    finally:
+        os.close(descriptor)
+
+
+def _try_lock(descriptor: int, kind: int) -> bool | None:
+    """Whether the lock is acquired; None where there are no such locks."""
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
+def _is_own(status: os.stat_result) -> bool:
+    return not hasattr(os, "geteuid") or status.st_uid == os.geteuid()
+
+
+def _kind_of_lock(status: os.stat_result) -> str | None:
+    """What something in the place of a lock file is; None for a lock file."""
+    if stat.S_ISLNK(status.st_mode) or status.st_nlink > 1:
+        return "a link"
+    return None if stat.S_ISREG(status.st_mode) else _special_kind(status.st_mode)
+
+
+def _special_kind(mode: int) -> str:
+    for is_kind, kind in (
+        (stat.S_ISDIR, "a folder"),
+        (stat.S_ISFIFO, "a pipe"),
+        (stat.S_ISSOCK, "a socket"),
+    ):
+        if is_kind(mode):
+            return kind
+    return "a device"
+
+
+def _open_regular(path: str, flags: int) -> int:
+    """An opener for `open`, which never waits. Raises OSError for anything but a regular file."""
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):  # `open` refuses a folder itself
+        return descriptor
+    os.close(descriptor)
+    raise OSError(
+        errno.EINVAL, f"is {_special_kind(mode)}, not a file; write its content to a file first"
+    )
 
 
 def _temporary_prefix(name: str) -> str:

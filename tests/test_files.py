@@ -1,14 +1,28 @@
 import errno
 import io
 import os
+import socket
 import stat
+import subprocess
+import sys
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
+from support import ROOT
 
+from ferlab import files
 from ferlab.errors import InputError
-from ferlab.files import open_to_read, require_writable, sniff, whole_file
+from ferlab.files import (
+    Lock,
+    open_to_read,
+    require_writable,
+    sniff,
+    sweep,
+    whole_file,
+    whole_folder,
+)
 
 
 def names_in(folder):
@@ -158,3 +172,158 @@ def test_open_to_read_and_sniff_refuse_unreadable_paths(tmp_path):
             sniff(path)
     with pytest.raises(InputError, match="cannot be read: Is a directory"):
         open_to_read(tmp_path)
+
+
+def special(folder):
+    """Paths that are no files, by their kind."""
+    os.mkfifo(folder / "fifo")
+    (folder / "link").symlink_to("fifo")
+    with socket.socket(socket.AF_UNIX) as unix:
+        unix.bind(str(folder / "socket"))
+    return [folder / "fifo", folder / "link", folder / "socket", "/dev/null", "/dev/zero"]
+
+
+@pytest.mark.parametrize(
+    "read", [open_to_read, sniff, files.sha256, files.read_json, files.open_to_append]
+)
+def test_what_is_not_a_regular_file_is_refused_at_once(tmp_path, read, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # the name of a socket must be short
+    for path in special(Path()):
+        with pytest.raises(InputError, match="cannot be"):
+            read(path)
+
+
+def test_a_pipe_is_refused_before_a_byte_of_it_is_read():
+    reader, writer = os.pipe()
+    os.write(writer, b"label,feature")
+    os.close(writer)
+    with pytest.raises(InputError, match="is a pipe"):
+        sniff(f"/dev/fd/{reader}")
+    assert os.read(reader, 5) == b"label"
+    os.close(reader)
+
+
+def test_read_json_refuses_what_is_too_large_or_too_deep(tmp_path, monkeypatch):
+    (tmp_path / "deep.json").write_text('{"a": ' + "[" * 100_000)
+    with pytest.raises(InputError, match="cannot be read as JSON"):
+        files.read_json(tmp_path / "deep.json")
+    (tmp_path / "long.json").write_text('{"a": "' + "x" * 100 + '"}')
+    monkeypatch.setattr(files, "JSON_LIMIT", 100)
+    with pytest.raises(InputError, match="larger than 100 bytes"):
+        files.read_json(tmp_path / "long.json")
+
+
+def place_symbolic_link(path, victim):
+    path.symlink_to(victim)
+
+
+def place_hard_link(path, victim):
+    path.hardlink_to(victim)
+
+
+def place_broken_link(path, victim):
+    path.symlink_to(victim.with_name("new"))
+
+
+def place_folder(path, victim):
+    path.mkdir()
+
+
+def place_pipe(path, victim):
+    os.mkfifo(path)
+
+
+PLACED = [place_symbolic_link, place_hard_link, place_broken_link, place_folder, place_pipe]
+
+
+@pytest.mark.parametrize("place", PLACED)
+def test_lock_refuses_links_and_what_is_no_file(tmp_path, place):
+    victim = tmp_path / "victim.h5"
+    victim.write_text("weights")
+    place(tmp_path / ".lock", victim)
+    lock = Lock(tmp_path / ".lock")
+    with pytest.raises(InputError, match="a lock must be an ordinary file"):
+        lock.acquire()
+    lock.release()
+    assert victim.read_text() == "weights"
+    assert names_in(tmp_path) == [".lock", "victim.h5"]
+
+
+def test_lock_removes_its_file_on_release_but_none_with_content(tmp_path):
+    lock = Lock(tmp_path / "own")
+    assert lock.acquire()
+    assert names_in(tmp_path) == ["own"]
+    lock.release()
+    assert names_in(tmp_path) == []
+    (tmp_path / "notes").write_text("mine")
+    lock = Lock(tmp_path / "notes")
+    assert lock.acquire()
+    lock.release()
+    assert (tmp_path / "notes").read_text() == "mine"
+
+
+def test_lock_of_a_linked_folder_is_in_the_folder(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    lock = Lock(tmp_path / "link" / ".lock")
+    assert lock.acquire()
+    assert names_in(tmp_path / "real") == [".lock"]
+    lock.release()
+
+
+LEFTOVERS = (".ferlab-0123abcd-89ab4567", ".ferlab-0123abcd-89ab4567.h5")
+OTHERS = (".ferlab-notes.txt", ".ferlab-0123abcd", ".ferlab.lock", "x.ferlab-0123abcd-89ab4567")
+
+
+def test_sweep_removes_files_and_folders_of_killed_writers_only(tmp_path):
+    for name in (*LEFTOVERS, *OTHERS):
+        (tmp_path / name).write_text("half")
+    (tmp_path / ".ferlab-76543210-89ab4567" / "train").mkdir(parents=True)
+    (tmp_path / ".ferlab-76543210-89ab4567" / "train" / "1.png").touch()
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "victim" / "mine").touch()
+    (tmp_path / ".ferlab-00000000-00000000").symlink_to("victim")
+    sweep(tmp_path)
+    assert names_in(tmp_path) == sorted([*OTHERS, "victim"])
+    assert names_in(tmp_path / "victim") == ["mine"]
+    sweep(tmp_path / "missing")
+
+
+@pytest.mark.parametrize("write", [whole_file, whole_folder])
+def test_sweep_leaves_a_folder_alone_while_a_writer_lives(tmp_path, write):
+    (tmp_path / LEFTOVERS[0]).touch()
+    with write(tmp_path / "out") as temporary:
+        sweep(tmp_path)
+        assert temporary.exists()
+        assert (tmp_path / LEFTOVERS[0]).exists()
+    sweep(tmp_path)
+    assert names_in(tmp_path) == ["out"]
+
+
+def test_sweep_removes_what_a_killed_process_left(tmp_path):
+    code = (
+        "import os, pathlib, signal\n"
+        "from ferlab.files import whole_file, whole_folder\n"
+        "with whole_file('a.h5') as file, whole_folder('b') as folder:\n"
+        "    file.write_text('half')\n"
+        "    (folder / 'c').write_text('half')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=False)
+    assert len(names_in(tmp_path)) == 2
+    sweep(tmp_path)
+    assert names_in(tmp_path) == []
+
+
+def test_whole_file_does_not_wait_for_ever_for_a_folder_that_another_process_holds(
+    tmp_path, monkeypatch
+):
+    fcntl = pytest.importorskip("fcntl")
+    monkeypatch.setattr(files, "_PATIENCE", 0.05)
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with whole_file(tmp_path / "a.txt") as temporary:
+        temporary.write_text("all")
+    os.close(descriptor)
+    assert names_in(tmp_path) == ["a.txt"]

@@ -1,7 +1,9 @@
 """NumPy `.npz` archives in ferlab's layout and other common ones. Nothing is ever unpickled."""
 
 import contextlib
+import io
 import math
+import sys
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,11 +12,13 @@ import numpy as np
 
 from ferlab import files
 from ferlab.data.dataset import ROLES, Dataset, Role, describe
-from ferlab.errors import InputError
+from ferlab.errors import InputError, a_few
 from ferlab.labels import EMOTIONS, UNLABELLED, require_same_classes
 
 # Keys of images and labels; {} is the part, train or test.
 _LAYOUTS = (("{}_images", "{}_labels"), ("x_{}", "y_{}"), ("{}_x", "{}_y"))
+LARGEST_RATIO = 100  # of an array to its compressed bytes; faces are compressed to a half
+SMALL = 2**24  # bytes; a smaller array may have any ratio, such as one of zeros
 _LAYOUTS_OF_ONE_PART = (("images", "labels"), ("x", "y"))
 
 
@@ -45,16 +49,17 @@ def read_npz(
     if image_shape and images.shape[1:] != tuple(image_shape):
         raise _invalid(path, f"images must be {describe(image_shape)}", describe(images.shape[1:]))
     labels, ids, usage = (arrays.get(name) for name in ("labels", "ids", "usage"))
+    count = len(images)
     return Dataset(
         images=images,
         labels=(
-            np.full(len(images), UNLABELLED, dtype=np.int64)
+            np.full(count, UNLABELLED, dtype=np.int64)
             if labels is None
-            else _labels(path, labels, len(names))
+            else _labels(path, labels, count, len(names))
         ),
-        ids=np.arange(len(images)).astype(np.str_) if ids is None else _texts(path, "ids", ids),
+        ids=_numbers(count) if ids is None else _texts(path, "ids", ids, count),
         class_names=names,
-        usage=None if usage is None else _texts(path, "usage", usage),
+        usage=None if usage is None else _texts(path, "usage", usage, count),
         source=str(path),
     )
 
@@ -67,6 +72,14 @@ def npz_roles(path: str | Path) -> list[Role]:
         role for role in ROLES if any(images.format(role) in keys for images, _ in _LAYOUTS)
     ]
     return roles or ["train"]
+
+
+def read_array(path: str | Path, key: str) -> np.ndarray:
+    """One array of an archive. Raises InputError."""
+    with _opened(path) as archive:
+        if key not in archive.files:
+            raise InputError(f"{path}: contains no {key}")
+        return _array(path, archive, key)
 
 
 def write_part(archive: zipfile.ZipFile, part: Role, chunks: Sequence[Dataset]) -> None:
@@ -132,7 +145,7 @@ def _keys_for(path: str | Path, keys: list[str], role: str) -> dict[str, str]:
             path,
             f"contains no {role} images; known keys are {role}_images and {role}_labels, "
             f"x_{role} and y_{role}, images and labels, x and y",
-            ", ".join(repr(key)[1:-1] for key in keys) or "no arrays",
+            a_few([repr(key)[1:-1] for key in keys]) or "no arrays",
         )
     images, labels = parts[part]
     prefix = f"{part}_" if part else ""
@@ -147,7 +160,11 @@ def _keys_for(path: str | Path, keys: list[str], role: str) -> dict[str, str]:
 
 def _array(path: str | Path, archive: np.lib.npyio.NpzFile, key: str) -> np.ndarray:
     try:
+        if claim := _untrue_claim(archive.zip, key):
+            raise InputError(f"{path}: {key} is damaged: {claim}")
         array = archive[key]
+    except InputError:
+        raise
     except MemoryError as error:
         raise InputError(f"{path}: {key} does not fit into memory: {error}") from error
     except Exception as error:
@@ -160,6 +177,39 @@ def _array(path: str | Path, archive: np.lib.npyio.NpzFile, key: str) -> np.ndar
     if not isinstance(array, np.ndarray):  # another type of file in the zip
         raise InputError(f"{path}: {key} is not a NumPy array")
     return array
+
+
+def _untrue_claim(archive: zipfile.ZipFile, key: str) -> str | None:
+    """What an array claims to be without holding it; None for an array that can be read.
+
+    NumPy allocates the memory that the header of an array asks for before it reads the array.
+    """
+    name = key if key in archive.namelist() else f"{key}.npy"
+    member = archive.getinfo(name)
+    with archive.open(member) as file:
+        if file.read(len(np.lib.format.MAGIC_PREFIX)) != np.lib.format.MAGIC_PREFIX:
+            return None  # another type of file
+        read_header = {
+            1: np.lib.format.read_array_header_1_0,
+            2: np.lib.format.read_array_header_2_0,
+        }[file.read(2)[0]]
+        shape, _, dtype = read_header(file)
+        held = member.file_size - file.tell()
+    elements = math.prod(shape)
+    if min(shape, default=0) < 0 or (elements and not (dtype.itemsize or dtype.hasobject)):
+        return f"its shape is {shape} of {dtype}"
+    if elements * dtype.itemsize > held and not dtype.hasobject:
+        return f"it claims {elements * dtype.itemsize:,} bytes and has {held:,}"
+    size = archive.fp.seek(0, io.SEEK_END) if archive.fp else 0
+    limit = max(SMALL, LARGEST_RATIO * min(member.compress_size, size))
+    if member.file_size > limit:
+        return f"it unpacks to {member.file_size:,} bytes from {member.compress_size:,}"
+    return None
+
+
+def _numbers(count: int) -> np.ndarray:
+    """'0', '1' and so on, in no more memory than these need."""
+    return np.arange(count).astype(f"<U{len(str(count))}")
 
 
 def _images(path: str | Path, array: np.ndarray) -> np.ndarray:
@@ -186,10 +236,12 @@ def _images(path: str | Path, array: np.ndarray) -> np.ndarray:
     return images
 
 
-def _labels(path: str | Path, array: np.ndarray, num_classes: int) -> np.ndarray:
-    """int64 (n,)."""
+def _labels(path: str | Path, array: np.ndarray, count: int, num_classes: int) -> np.ndarray:
+    """int64 (count,)."""
     if array.dtype.kind not in "iufb":
         raise _invalid(path, "labels must be integers or one-hot rows", array.dtype)
+    if array.shape[:1] != (count,):  # before they are converted, as there may be billions
+        raise _invalid(path, f"labels must be {count:,}, one per image", array.shape)
     with np.errstate(invalid="ignore"):
         labels = array.astype(np.int64)
     if not np.array_equal(labels, array):
@@ -205,10 +257,22 @@ def _labels(path: str | Path, array: np.ndarray, num_classes: int) -> np.ndarray
     return labels
 
 
-def _texts(path: str | Path, name: str, array: np.ndarray) -> np.ndarray:
+def _texts(path: str | Path, name: str, array: np.ndarray, count: int | None = None) -> np.ndarray:
+    """str (n,). count: the n that is required."""
     if array.dtype.kind not in "Uiu" or array.ndim != 1:
         raise _invalid(path, f"{name} must be a list of strings", f"{array.dtype} {array.shape}")
-    return array.astype(np.str_)
+    if count not in (None, len(array)):
+        raise _invalid(path, f"{name} must be {count:,}, one per image", array.shape)
+    texts = array.astype(np.str_)
+    if not texts.size:
+        return texts
+    points = texts.view(np.uint32)
+    # Half characters are what a name that is not UTF-8 is read as; others cannot be written again.
+    is_half = (points >= 0xD800) & (points <= 0xDFFF) & ((points < 0xDC80) | (points > 0xDCFF))
+    invalid = points[is_half | (points > sys.maxunicode)]
+    if len(invalid):
+        raise _invalid(path, f"{name} must be text", f"the character number {invalid[0]:#x}")
+    return texts
 
 
 def _invalid(path: str | Path, rule: str, received: object) -> InputError:

@@ -11,23 +11,21 @@ finished, and `.lock` is held during the run and released when the process ends.
 import contextlib
 import datetime
 import json
-import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
-
-from filelock import FileLock, Timeout
 
 from ferlab import files
 from ferlab.checkpoints.record import FORMER_SOURCE_NAMES
 from ferlab.errors import InputError
 from ferlab.recipes import current_names
 
-RUNS_DIR = Path("runs")
+RUNS_DIR = files.RUNS_DIR
 CONFIG_NAME = "config.json"
 MARK_NAME = "result.json"
 LOCK_NAME = ".lock"
+PUBLISHING_LOCK_NAME = ".ferlab.lock"  # in the folder of published files
+PUBLISHING_TIMEOUT = 600  # seconds; publishing takes a few
 QUICK = {CONFIG_NAME, "environment.json", "log.txt", "history.csv"}  # without training results
 FORMER_NAMES = {  # names of settings in the folders of ferlab 0.1
     "objective": "learned_from",
@@ -44,7 +42,7 @@ class Run:
     is_resumed: whether a run with the same settings was in the folder.
     """
 
-    def __init__(self, path: Path, lock: "_Lock", created: list[Path]) -> None:
+    def __init__(self, path: Path, lock: files.Lock, created: list[Path]) -> None:
         """created: the folders created for the run, innermost first."""
         self.path, self.is_resumed = path, False
         self._lock, self._created = lock, created
@@ -121,14 +119,14 @@ def hold(folder: Path) -> Run:
 def publishing_into(folder: Path) -> Iterator[None]:
     """Publish into a folder while other processes wait for their turn.
 
-    The lock is in the system's temporary folder, to keep the user's folder clean.
+    Raises InputError for a folder that cannot be written, and one in use for PUBLISHING_TIMEOUT.
     """
     with files.written(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        place = folder.stat()
-        name = f"ferlab-{place.st_dev:x}-{place.st_ino:x}.lock"
-        lock = _Lock(Path(tempfile.gettempdir()) / name)
-        lock.acquire(wait=True)
+        lock = files.Lock(folder / PUBLISHING_LOCK_NAME)
+        is_held = lock.acquire(PUBLISHING_TIMEOUT)
+    if not is_held:
+        raise InputError(f"{lock.path}: is held by another process; choose another --out-dir")
     try:
         yield
     finally:
@@ -141,51 +139,23 @@ def require_same_settings(where: Path, recorded: dict, current: dict) -> None:
         raise InputError(f"{where}: can be resumed only with its own settings: {difference}")
 
 
-class _Lock:
-    """A lock file. It is released when its process ends, and re-entrant within a process."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = Path(os.path.realpath(path))
-        # One FileLock per file and process, so that a process does not lock itself out.
-        self.lock = FileLock(self.path, is_singleton=True, thread_local=False, mode=0o666)
-        self.is_held = False
-
-    def acquire(self, *, wait: bool) -> None:
-        """Raises Timeout, an OSError, if another process holds it and `wait` is false."""
-        self.lock.acquire(timeout=-1 if wait else 0)
-        self.is_held = True
-
-    def release(self) -> None:
-        if not self.is_held:
-            return
-        self.is_held = False
-        if self.lock.lock_counter == 1:
-            # It fails for another user's file and on Windows, where filelock removes it.
-            with contextlib.suppress(OSError):
-                self.path.unlink()  # before the release, so that waiting processes notice
-        self.lock.release()
-
-
 def _hold(folder: Path) -> Run | None:
     """None if another process has locked it. Raises InputError if it cannot be written."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    lock = _Lock(folder / LOCK_NAME)
+    lock = files.Lock(folder / LOCK_NAME)
     run = Run(folder, lock, missing)
     try:
         with files.written(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            try:
-                lock.acquire(wait=False)
-            except Timeout:
-                return None
+            is_held = lock.acquire()
     except InputError:
         run.release()
         raise
-    return run
+    return run if is_held else None
 
 
 def _begin(run: Run, settings: dict) -> None:
-    files.sweep(run.path)
+    files.sweep(run.path, is_held=True)
     if not run.is_resumed:
         files.write_json(run.path / CONFIG_NAME, settings)
 
@@ -274,9 +244,7 @@ class Log:
         self.path = path
 
     def __enter__(self) -> Self:
-        with files.written(self.path):
-            # Unbuffered: on a full disk, closing it must not write.
-            self.file = self.path.open("ab", buffering=0)
+        self.file = files.open_to_append(self.path)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -285,4 +253,5 @@ class Log:
     def __call__(self, line: str) -> None:
         print(line, flush=True)
         with files.written(self.path):
-            self.file.write(f"{datetime.datetime.now():%Y-%m-%d %H:%M:%S}  {line}\n".encode())
+            time = f"{datetime.datetime.now():%Y-%m-%d %H:%M:%S}"
+            self.file.write(f"{time}  {line}\n".encode(errors="backslashreplace"))

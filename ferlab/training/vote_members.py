@@ -135,8 +135,7 @@ class VoteTraining:
         """The trainings in `vote.json`, up to the first whose files are missing."""
         path = self.out_dir / VOTE_NAME
         files.require_writable(path)
-        for name in (VOTE_NAME, LIST_NAME):
-            files.sweep(self.out_dir, name)
+        files.sweep(self.out_dir)
         if not path.exists():
             for other in (self.out_dir / LIST_NAME, self.out_dir / "runs"):
                 if other.exists():

@@ -167,11 +167,22 @@ def npz_of(member, content):
     return file.getvalue()
 
 
-def header_of(shape):
+def header_of(shape, dtype="|u1"):
     file = io.BytesIO()
     np.lib.format.write_array_header_1_0(
-        file, {"descr": "|u1", "fortran_order": False, "shape": shape}
+        file, {"descr": dtype, "fortran_order": False, "shape": shape}
     )
+    return file.getvalue()
+
+
+def npz_with(**members):
+    """The images, and other members as raw bytes."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        with archive.open("x.npy", "w") as member:
+            np.save(member, IMAGES)
+        for name, content in members.items():
+            archive.writestr(f"{name}.npy", content)
     return file.getvalue()
 
 
@@ -192,8 +203,27 @@ BROKEN = {
     "flipped byte": (sound()[:120] + b"\xff" + sound()[121:], "is damaged"),
     "not an array": (npz_of("x", b"hello"), "x is not a NumPy array"),
     "array cut short": (npz_of("x.npy", header_of((5, 4, 4)) + b"123"), "x is damaged"),
-    "more than memory": (npz_of("x.npy", header_of((10**15,))), "x does not fit into memory"),
+    "more than memory": (npz_of("x.npy", header_of((10**15,))), "x is damaged: it claims"),
     "endless shape": (npz_of("x.npy", header_of((10**30, 48))), "x "),
+    "negative shape": (npz_of("x.npy", header_of((-1, 4, 4)) + bytes(99)), "x is damaged"),
+    "a bomb": (npz_with(y=header_of((2**25,)) + bytes(2**25)), "y is damaged: it unpacks to"),
+    "ids of no bytes": (npz_with(ids=header_of((3 * 10**9,), "<U0")), "ids is damaged"),
+    "claimed ids": (npz_with(ids=header_of((3 * 10**9,), "<U9") + b"1"), "ids is damaged"),
+    "claimed text": (npz_with(ids=header_of((5,), "<U999999999") + b"1"), "ids is damaged"),
+    "claimed labels": (npz_with(y=header_of((10**12, 7), "<i8")), "y is damaged"),
+    "claimed usage": (npz_with(usage=header_of((10**10,), "<U1")), "usage is damaged"),
+    "names of no bytes": (npz_with(class_names=header_of((10**9,), "<U0")), "class_names is"),
+    "many ids": (npz_with(ids=header_of((10**6,), "<U1") + bytes(4 * 10**6)), "ids must be 5"),
+    "many labels": (npz_with(y=header_of((10**6,)) + bytes(10**6)), "labels must be 5"),
+    "no character": (npz_with(ids=header_of((5,), "<U1") + b"\xff" * 20), "ids must be text"),
+    "half characters": (
+        npz_with(ids=header_of((5,), "<U1") + b"\0\xd8\0\0" * 5),
+        "ids must be text. Received: .*0xd800",
+    ),
+    "half a name": (
+        npz_with(class_names=header_of((2,), ">U1") + b"\0\0\xdf\0\0\0\0a"),
+        "class_names must be text",
+    ),
     "bad header": (npz_of("x.npy", b"\x93NUMPY\x01\x00\x05\x00{'a':"), "x is damaged"),
 }
 
@@ -202,8 +232,24 @@ BROKEN = {
 def test_read_npz_refuses_a_damaged_archive(tmp_path, what):
     content, message = BROKEN[what]
     (tmp_path / "faces.npz").write_bytes(content)
-    with pytest.raises(InputError, match=rf"faces\.npz: .*({message})"):
-        data.read(tmp_path / "faces.npz", role="train")
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match=rf"faces\.npz: .*({message})"):
+            data.read(tmp_path / "faces.npz", role="train")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 10_000_000
+
+
+def test_read_npz_reads_an_archive_of_zeros_and_names_that_are_not_utf8(tmp_path):
+    """Arrays that are compressed a lot, and ids as of files in a folder."""
+    ids = np.array([f"{row}/\udcff" for row in range(3000)])
+    np.savez_compressed(
+        tmp_path / "zeros.npz", x=np.zeros((3000, 48, 48), np.uint8), ids=ids, usage=ids
+    )
+    dataset = data.read(tmp_path / "zeros.npz", role="train")
+    np.testing.assert_array_equal(dataset.ids, ids)
 
 
 def test_write_npz_holds_the_pixels_once(tmp_path):

@@ -635,15 +635,14 @@ def test_publish_moves_across_file_systems_and_removes_temporary_files(
     result = train(dataset, tmp_path / "run", recipe=recipe, keep_epochs=2)
     snapshots = {path.name: path.read_bytes() for path in result.snapshots}
     name = f"dnn_{result.val_accuracy:.6f}"
-    stale = [disk / f"{files._temporary_prefix(f'{name}.h5')}0.h5"]
-    stale += [disk / name / f"{files._temporary_prefix(snapshot)}0.h5" for snapshot in snapshots]
-    other = disk / f"{files._temporary_prefix('other.h5')}0.h5"  # perhaps of a living process
+    left = [f"{files._temporary_prefix(snapshot)}01234567.h5" for snapshot in snapshots]
+    stale = [disk / left[0], *(disk / name / each for each in left)]
     (disk / name).mkdir()
-    for path in (*stale, other):
+    for path in stale:
         path.touch()
     path = training.publish(result, disk)
     assert {file.name: file.read_bytes() for file in (disk / name).iterdir()} == snapshots
-    assert sorted(disk.iterdir()) == sorted([path, disk / name, other])
+    assert sorted(disk.iterdir()) == sorted([path, disk / name])
     assert not (tmp_path / "run" / "epochs").exists()
 
 

@@ -7,9 +7,11 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 import numpy as np
@@ -206,6 +208,40 @@ def test_publishing_into_a_folder_waits_for_another_process(tmp_path):
         with runs.publishing_into(out):
             assert (out / "name.h5").exists()
     assert [path.name for path in out.iterdir()] == ["name.h5"]
+
+
+def test_publishing_into_locks_beside_the_files_and_nowhere_else(tmp_path, monkeypatch):
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    with runs.publishing_into(tmp_path / "out"):
+        assert [path.name for path in (tmp_path / "out").iterdir()] == [".ferlab.lock"]
+        assert list((tmp_path / "temporary").iterdir()) == []
+
+
+def test_locks_refuse_links_and_leave_their_targets_alone(tmp_path):
+    victim = tmp_path / "0.7.h5"
+    for name, use in (
+        (runs.PUBLISHING_LOCK_NAME, lambda folder: runs.publishing_into(folder).__enter__()),
+        (runs.LOCK_NAME, runs.hold),
+        (runs.LOCK_NAME, open_run),
+    ):
+        victim.write_text("weights")
+        folder = tmp_path / "out"
+        folder.mkdir()
+        (folder / name).symlink_to(victim)
+        with pytest.raises(InputError, match="a lock must be an ordinary file"):
+            use(folder)
+        assert victim.read_text() == "weights"
+        shutil.rmtree(folder)
+
+
+def test_publishing_into_a_folder_that_is_never_released_is_refused(tmp_path, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+    monkeypatch.setattr(runs, "PUBLISHING_TIMEOUT", 0.1)
+    with (tmp_path / runs.PUBLISHING_LOCK_NAME).open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # as another process would
+        with pytest.raises(InputError, match="held by another process"):
+            runs.publishing_into(tmp_path).__enter__()
 
 
 def write_faces(folder):
