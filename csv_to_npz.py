@@ -20,7 +20,7 @@ def parse_args():
         metavar="FILE",
         help="archive to write (default: data.npz)",
     )
-    return parser.parse_args()
+    return cli.arguments(parser)
 
 
 @entry_point

@@ -35,7 +35,7 @@ def parse_args():
         metavar="N",
         help="seed of the initial noise (default: 0)",
     )
-    return parser.parse_args()
+    return cli.arguments(parser)
 
 
 @entry_point

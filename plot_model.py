@@ -25,7 +25,7 @@ def main() -> None:
     parser.group("data").add_argument(
         "--usage", metavar="NAME", help="rows to evaluate, such as PublicTest (default: Training)"
     )
-    args = parser.parse_args()
+    args = cli.arguments(parser)
     from ferlab import files, inference
     from ferlab.evaluation import metrics
     from ferlab.inference import matching

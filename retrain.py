@@ -3,7 +3,7 @@
 python retrain.py train.csv 0.643750.h5 20 30   ->   [val_acc]_0.643750.h5
 """
 
-from ferlab import cli
+from ferlab import cli, files
 from ferlab.errors import entry_point
 
 
@@ -11,14 +11,15 @@ def parse_args():
     parser = cli.parser(__doc__, "data", "checkpoint", "previous_epoch", "last_epoch")
     cli.add(parser, "--class-names", *cli.CHECKPOINT_FLAGS, *cli.RUN_FLAGS)
     cli.add_recipe(parser, None, without=("epochs", "teacher_weight"))
-    return parser.parse_args()
+    return cli.arguments(parser)
 
 
 @entry_point
 def main() -> None:
     args = parse_args()
+    files.require_writable(args.out_dir / "checkpoint.h5")
 
-    from ferlab import files, training
+    from ferlab import training
     from ferlab.inference import matching
     from ferlab.training import further
 
@@ -28,8 +29,6 @@ def main() -> None:
     names = cli.class_names(args)
     match = matching.read(args.data, [checkpoint], role="train", class_names=names)
     train, validation = match.in_order_of(checkpoint).split(recipe.validation)
-
-    files.require_writable(args.out_dir / "checkpoint.h5")
     seed = (checkpoint.record.seed or 0) if args.seed is None else args.seed
     train = train.without_labels(recipe.labels_removed, seed).labelled()
     training.set_seed(seed)
@@ -41,7 +40,7 @@ def main() -> None:
         run_dir=args.run_dir,
         keep_epochs=args.keep_epochs,
     )
-    print(training.publish(result, args.out_dir, suffix=f"_{args.checkpoint.stem}"))
+    training.publish(result, args.out_dir, suffix=f"_{args.checkpoint.stem}", report=cli.say)
 
 
 if __name__ == "__main__":

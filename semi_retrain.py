@@ -4,7 +4,7 @@ python semi_retrain.py train.csv test.csv 0.643750.h5 semi_0.642500.h5 20 30
     ->   [val_acc]_semi_0.642500.h5
 """
 
-from ferlab import cli
+from ferlab import cli, files
 from ferlab.errors import entry_point
 from ferlab.recipes import SemiRecipe
 
@@ -14,14 +14,14 @@ def parse_args():
     cli.add(parser, "previous_epoch", "last_epoch", "--truth", "--control")
     cli.add(parser, *cli.CHECKPOINT_FLAGS, *cli.RUN_FLAGS)
     cli.add_recipe(parser, None, kind=SemiRecipe, without=("epochs", "rounds"))
-    return parser.parse_args()
+    return cli.arguments(parser)
 
 
 @entry_point
 def main() -> None:
     args = parse_args()
+    files.require_writable(args.out_dir / "checkpoint.h5")
 
-    from ferlab import files
     from ferlab.inference import matching
     from ferlab.reports import pictures
     from ferlab.training import further, semi_supervised
@@ -36,8 +36,6 @@ def main() -> None:
         for path, role, truth in ((args.data, "train", None), (args.test, "test", args.truth))
     )
     dataset, test = train.in_order_of(existing), test.in_order_of(existing)
-
-    files.require_writable(args.out_dir / "checkpoint.h5")
     seed = (existing.record.seed or 0) if args.seed is None else args.seed
     experiment = semi_supervised.Experiment(
         semi_supervised.split_rows(dataset, test, recipe, seed, report=print),
@@ -48,7 +46,7 @@ def main() -> None:
         initial_epoch=args.previous_epoch,
         keep_epochs=args.keep_epochs,
     )
-    path = semi_supervised.run(
+    semi_supervised.run(
         experiment,
         out_dir=args.out_dir,
         run_dir=args.run_dir,
@@ -56,8 +54,8 @@ def main() -> None:
         with_control=args.control,
         scored=test.labelled() if args.truth else None,
         draw=pictures.save_pseudo_labels,
+        report=cli.say,
     )
-    print(path)
 
 
 if __name__ == "__main__":

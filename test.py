@@ -19,7 +19,7 @@ def parse_args(description: str):
         *cli.PREDICTION_FLAGS,
         "--probabilities",
     )
-    return parser.parse_args()
+    return cli.arguments(parser)
 
 
 @entry_point

@@ -24,7 +24,7 @@ def parse_args():
         default="soft",
         help="soft: weighted mean of the probabilities; hard: weighted majority (default: soft)",
     )
-    return parser.parse_args()
+    return cli.arguments(parser)
 
 
 @entry_point

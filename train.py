@@ -6,14 +6,14 @@ The recipe selects it: `best` trains a small residual network in about an hour o
 the same network in 20 minutes, `cnn-report` the course report's CNN.
 """
 
-from ferlab import cli
+from ferlab import cli, files
 from ferlab.errors import entry_point
 
 
 def parse_args(description: str, default_recipe: str):
     parser = cli.parser(description, "data", *cli.FOLDER_FLAGS, *cli.RUN_FLAGS, "--teacher")
     cli.add_recipe(parser, default_recipe)
-    return parser.parse_args()
+    return cli.arguments(parser)
 
 
 @entry_point
@@ -24,9 +24,10 @@ def main(description: str = __doc__, default_recipe: str = "best") -> None:
     dataset = cli.read_training_data(args)
     train, validation = dataset.split(recipe.validation)
 
-    from ferlab import files, training
-
     files.require_writable(args.out_dir / "checkpoint.h5")
+
+    from ferlab import training
+
     result = training.train(
         train,
         validation,
@@ -36,7 +37,7 @@ def main(description: str = __doc__, default_recipe: str = "best") -> None:
         run_dir=args.run_dir,
         keep_epochs=args.keep_epochs,
     )
-    print(training.publish(result, args.out_dir))
+    training.publish(result, args.out_dir, report=cli.say)
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def main() -> None:
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in COMMANDS:
         command.add_parser(subparsers)
-    args = parser.parse_args()
+    args = cli.arguments(parser)
     args.run(args)
 
 

@@ -17,19 +17,30 @@ from pathlib import Path
 from ferlab import __version__
 from ferlab.errors import InputError
 
+THREADS_VARIABLES = {  # environment variables that set the number of threads
+    "tensorflow": ("TF_NUM_INTRAOP_THREADS",),
+    "jax": ("PJRT_NPROC", "NPROC"),
+}
+
 
 @contextlib.contextmanager
 def _stderr_unless_failing() -> Iterator[None]:
     """Hide output to stderr, including that of C++ code; show it if an exception is raised."""
-    sys.stderr.flush()
-    original = os.dup(2)
+    try:
+        original = os.dup(2)
+    except OSError:  # stderr is closed
+        yield
+        return
+    with contextlib.suppress(OSError):
+        sys.stderr.flush()
     with tempfile.TemporaryFile() as output:
         os.dup2(output.fileno(), 2)
         try:
             yield
         except Exception:
             output.seek(0)
-            os.write(original, output.read())
+            with contextlib.suppress(OSError):
+                os.write(original, output.read())
             raise
         finally:
             os.dup2(original, 2)
@@ -70,8 +81,23 @@ def versions() -> dict[str, str]:
         "backend": name,
         name: _version(name),
         "device": describe_device(),
+        "threads": str(threads()),
         "bfloat16": "fast" if has_bfloat16() else "not fast",
     }
+
+
+def threads() -> int:
+    """The number of threads that share an operation on the CPU.
+
+    They add up in another order than one thread does, so results depend on it in the last digits.
+    """
+    name = keras.backend.backend()
+    if name == "torch":
+        import torch
+
+        return torch.get_num_threads()
+    values = (os.environ.get(variable, "") for variable in THREADS_VARIABLES[name])
+    return next((int(value) for value in values if value.isdecimal()), 0) or _cores()
 
 
 def jit_compile() -> bool:

@@ -13,11 +13,11 @@ import shlex
 import sys
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import IO, TYPE_CHECKING, Any, NoReturn
 
-from ferlab import pretrained
-from ferlab.checkpoints import PIXEL_SCALES, SUFFIXES
-from ferlab.errors import InputError
+from ferlab import files, pretrained
+from ferlab.checkpoints import PIXEL_SCALES, SUFFIXES, read_record, require_checkpoint
+from ferlab.errors import InputError, did_you_mean
 from ferlab.inference.engines import ENGINES
 from ferlab.inference.tta import VIEWS
 from ferlab.interpretation import METHODS
@@ -39,6 +39,16 @@ if TYPE_CHECKING:
     from ferlab.data import Dataset
 
 
+_MODELS = ("checkpoint", "predictor", "existing", "models", "model", "teacher")  # arguments
+_DATA = ("data", "test", "training", "train")
+_TEXTS = {
+    "truth": "a table",
+    "architecture": "the JSON text of model.to_json()",
+    "model_list": "text with lines of `weight path`",
+}
+_PACKED = ("a zip archive", "a gzip archive")
+
+
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line, like all user errors."""
 
@@ -47,6 +57,29 @@ class Parser(argparse.ArgumentParser):
         if any(not word or (word.startswith("--") and word.endswith("=")) for word in words):
             self.error("an argument is empty, perhaps a variable that is not set")
         return super().parse_known_args(words, namespace)
+
+    def parse_args(self, args=None, namespace=None):  # type: ignore[override]
+        namespace, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            parser = getattr(namespace, "parser", self)
+            flags = [flag for flag in parser._option_string_actions if flag.startswith("--")]
+            flag = next((word for word in unknown if word.startswith("-")), unknown[0])
+            nearest = did_you_mean(flag.partition("=")[0], flags)
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{nearest}")
+        return namespace
+
+    def _check_value(self, action, value) -> None:
+        choices = list(map(str, action.choices or ()))
+        if choices and str(value) not in choices:
+            raise argparse.ArgumentError(
+                action,
+                f"expected one of {', '.join(choices)}. Received: {value!r}"
+                f"{did_you_mean(str(value), choices)}",
+            )
+
+    def _print_message(self, message: str, file: IO[str] | None = None) -> None:
+        if message:  # argparse would pass over an OSError
+            (file or sys.stderr).write(message)
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"error: {message} (see {self.prog} --help)\n")
@@ -75,9 +108,10 @@ def _number(
     def parse(text: str) -> Any:
         try:
             value = kind(text)
+            is_valid = low <= value <= high or low == -math.inf  # then a recipe refuses nan
         except ValueError:
-            value = math.nan
-        if not low <= value <= high:
+            is_valid = False
+        if not is_valid:
             raise argparse.ArgumentTypeError(f"expected {expected}. Received: {text!r}")
         return value
 
@@ -100,6 +134,7 @@ def names_of(choices: Iterable[str]) -> Callable[[str], tuple[str, ...]]:
             if name not in choices:
                 raise argparse.ArgumentTypeError(
                     f"expected names from {', '.join(choices)}. Received: {name!r}"
+                    f"{did_you_mean(name, choices)}"
                 )
         return names
 
@@ -116,6 +151,11 @@ def submission_file(text: str) -> Path:
 def model_file(text: str) -> Path:
     """An argparse type: the path of a model, or `pretrained:NAME`. Raises InputError."""
     return pretrained.resolve(text)
+
+
+def say(line: str) -> None:
+    """Print a line at once, so that it is not lost if the process is killed."""
+    print(line, flush=True)
 
 
 def _meanings(table: dict[str, str]) -> str:
@@ -317,7 +357,7 @@ def command(
     help: for the menu. description: for the command's own --help. run: does the work.
     """
     result = subparsers.add_parser(name, help=help, description=description)
-    result.set_defaults(run=run)
+    result.set_defaults(run=run, parser=result)
     add(result, *names)
     return result
 
@@ -371,6 +411,110 @@ def _add_setting(group: argparse._ArgumentGroup, name: str, setting: Setting) ->
     group.add_argument(flag_of(name), help=setting.help, **options)
     for former in (old for old, new in FORMER_NAMES.items() if new == name):
         group.add_argument(flag_of(former), dest=name, help=argparse.SUPPRESS, **options)
+
+
+def arguments(parser: Parser) -> argparse.Namespace:
+    """Parse the command line, and refuse at once what the files themselves show to be a mistake.
+
+    Also removes what killed scripts left where this one works. Raises InputError.
+    """
+    args = parser.parse_args()
+    _sweep(args)
+    positionals = getattr(args, "parser", parser)._get_positional_actions()
+    order = " ".join(str(action.metavar) for action in positionals)
+    for name in _MODELS:
+        for path in _values(args, name):
+            _require_model(Path(path), name, args, order)
+    for name in _DATA:
+        for path in _values(args, name):
+            _require_data(path, order)
+    for name in _TEXTS:
+        for path in _values(args, name):
+            _require_text(path, name)
+    if getattr(args, "class_names", None):
+        class_names(args)
+    _require_epochs(args)
+    return args
+
+
+def _values(args: argparse.Namespace, name: str) -> list[str | Path]:
+    """The paths that an argument gives."""
+    value = getattr(args, name, None)
+    values = value if isinstance(value, list | tuple) else [value]
+    return [value for value in values if isinstance(value, str | Path)]
+
+
+def _require_model(path: Path, name: str, args: argparse.Namespace, order: str) -> None:
+    """Raise InputError for what is not a checkpoint or, where several may be, a list of them."""
+    if path.suffix == ".txt" and path.is_file():
+        if name in ("models", "teacher"):
+            return
+        raise InputError(f"{path}: is a list of models, for test_by_vote.py; expected one model")
+    try:
+        require_checkpoint(path)
+    except InputError as error:
+        others = [other for kind in _DATA for other in _values(args, kind)]
+        is_swapped = any(Path(other).is_file() and _is_model(other) for other in others)
+        raise InputError(f"{error}{f'; the order is {order}' if is_swapped else ''}") from error
+
+
+def _require_data(path: str | Path, order: str) -> None:
+    """Raise InputError for a path that cannot be a data set."""
+    if not Path(path).exists():
+        raise InputError(f"{path}: no such file or folder")
+    kind = files.sniff(path)
+    if kind in ("a folder", "an empty file", "binary data", None):
+        return  # to be read before more can be told
+    if _is_model(path):
+        raise InputError(f"{path}: is a model; expected CSV, .npz or folder, the order is {order}")
+    if kind not in _PACKED:
+        raise InputError(f"{path}: is {kind}; expected CSV, .npz or folder")
+
+
+def _require_text(path: str | Path, name: str) -> None:
+    """Raise InputError for a file that is no text, nor a table that is packed."""
+    argument = name.upper() if name == "model_list" else f"--{name}"
+    try:
+        kind = files.sniff(path)
+    except InputError as error:
+        raise InputError(f"{argument}: {error}") from error
+    is_packed_table = name == "truth" and kind in _PACKED
+    if kind not in (None, "an empty file", "binary data") and not is_packed_table:
+        raise InputError(f"{argument}: {path}: is {kind}; expected {_TEXTS[name]}")
+
+
+def _is_model(path: str | Path) -> bool:
+    kind = files.sniff(path)
+    if kind == "an HDF5 file":
+        return True
+    try:
+        return kind == "a zip archive" and require_checkpoint(Path(path)) == "keras"
+    except InputError:  # another archive
+        return False
+
+
+def _require_epochs(args: argparse.Namespace) -> None:
+    """Raise InputError for numbers of epochs that the checkpoint to train further contradicts."""
+    first, last = (getattr(args, name, None) for name in ("previous_epoch", "last_epoch"))
+    if first is None or last is None:
+        return
+    if first >= last:
+        raise InputError(f"the last epoch must be above the first. Received: {first} and {last}")
+    path = getattr(args, "existing", None) or args.checkpoint
+    epochs = read_record(path).epochs
+    if epochs not in (0, first):
+        raise InputError(f"{path}: was trained for {epochs} epochs. Received: {first}")
+
+
+def _sweep(args: argparse.Namespace) -> None:
+    """Remove what killed processes left in the folders that the arguments name, and in `runs/`."""
+    folders = {Path(), *Path(files.RUNS_DIR).glob("*"), *Path(files.RUNS_DIR).glob("*/*")}
+    for value in vars(args).values():
+        if isinstance(value, Path):
+            folders |= {value, value.parent}
+    for folder in folders:
+        files.sweep(folder)
+    pretrained.remove_unfinished()
 
 
 def require_with(args: argparse.Namespace, needed: str, *flags: str) -> None:

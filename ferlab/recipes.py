@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from ferlab.errors import InputError
+from ferlab.errors import InputError, did_you_mean
 
 MAX_EPOCHS = 1_000_000
 TRAINABLE = ("all", "head")  # parts of a model that a phase can train
@@ -102,7 +102,10 @@ class Setting:
         else:
             refused = [] if self.accepts(value) else [str(value)]
         if refused:
-            raise InputError(f"{flag_of(name)} must be {self.expected}. Received: {refused[0]}")
+            nearest = did_you_mean(refused[0], self.choices or ())
+            raise InputError(
+                f"{flag_of(name)} must be {self.expected}. Received: {refused[0]}{nearest}"
+            )
 
 
 def setting(default: object, metavar: str | None, help: str, **declared: Any) -> Any:
@@ -566,7 +569,8 @@ def get_recipe(name: str, kind: type[Recipe] = Recipe) -> Recipe:
     """
     if name not in recipe_names(kind):
         known = ", ".join(recipe_names(kind))
-        raise InputError(f"recipe must be one of {known}. Received: {name!r}")
+        nearest = did_you_mean(name, recipe_names(kind))
+        raise InputError(f"recipe must be one of {known}. Received: {name!r}{nearest}")
     return RECIPES[name]
 
 

@@ -7,7 +7,7 @@ class; its last layer is called HEAD, and a pretrained network in it is one laye
 
 import keras
 
-from ferlab.errors import InputError
+from ferlab.errors import InputError, did_you_mean
 from models.cnn import cnn
 from models.dnn import dnn
 from models.head import BACKBONE, HEAD
@@ -24,5 +24,8 @@ def build_model(name: str, image_shape: tuple[int, int, int], num_classes: int) 
     Raises InputError for an unknown name, and for images that are too small for the model.
     """
     if name not in MODELS:
-        raise InputError(f"model must be one of {', '.join(sorted(MODELS))}. Received: {name!r}")
+        raise InputError(
+            f"model must be one of {', '.join(sorted(MODELS))}. Received: {name!r}"
+            f"{did_you_mean(name, MODELS)}"
+        )
     return MODELS[name](image_shape, num_classes)

@@ -1,7 +1,9 @@
 """Shipped models: found by name, checked, used everywhere, never changed."""
 
 import json
+import os
 import runpy
+import subprocess
 import sys
 
 import keras
@@ -221,3 +223,61 @@ def fails_at(name):
         return whole_file(path)
 
     return write
+
+
+FACTS = {"file": "new.h5", "sha256": "0" * 64}
+
+
+@pytest.fixture
+def empty(tmp_path, monkeypatch):
+    monkeypatch.setenv(pretrained.FOLDER_VARIABLE, str(tmp_path / "shipped"))
+    (tmp_path / "new.h5").write_bytes(b"weights")
+    return tmp_path / "shipped"
+
+
+def entries(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_add_writes_three_files_and_nothing_else(empty):
+    written = pretrained.add("new", empty.parent / "new.h5", FACTS, "card")
+    assert [path.name for path in written] == ["new.h5", "new.md", "new.json"]
+    assert entries(empty) == ["new.h5", "new.json", "new.md"]
+    assert pretrained.names() == ["new"]
+
+
+@pytest.mark.parametrize("finished", range(5))
+def test_add_that_is_killed_anywhere_leaves_all_three_files_or_none(empty, monkeypatch, finished):
+    """Killed after so many writes; then the next script begins, and the name is free or taken."""
+    code = f"""
+import os, pathlib, signal
+from ferlab import files, pretrained
+written, whole_file = [], files.whole_file
+def counted(path):
+    if len(written) == {finished}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    written.append(path)
+    return whole_file(path)
+files.whole_file = counted
+pretrained.add("new", pathlib.Path("new.h5"), {FACTS!r}, "card")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code]
+    subprocess.run(command, cwd=empty.parent, env=environment, check=False)
+    pretrained.remove_unfinished()
+    left = set(entries(empty)) - {pretrained.LOCK_NAME}
+    assert left == ({"new.h5", "new.json", "new.md"} if finished == 4 else set())
+    assert pretrained.names() == (["new"] if finished == 4 else [])
+    if finished < 4:
+        pretrained.add("new", empty.parent / "new.h5", FACTS, "card")
+        assert entries(empty) == ["new.h5", "new.json", "new.md"]
+
+
+def test_remove_unfinished_leaves_other_files_alone(empty):
+    empty.mkdir()
+    (empty / "new.h5").write_bytes(b"of the user")
+    (empty / ".ferlab-pack-new.json").write_text(json.dumps({".h5": "0" * 64}))
+    (empty / ".ferlab-pack-...json").write_text("{}")
+    pretrained.remove_unfinished()
+    assert entries(empty) == [".ferlab-pack-...json", "new.h5"]

@@ -1,7 +1,7 @@
 """Checkpoints: a Keras model in a file, from any version of Keras, and how to use it."""
 
 from ferlab.checkpoints.checkpoint import Checkpoint, load, save
-from ferlab.checkpoints.containers import architecture_of
+from ferlab.checkpoints.containers import architecture_of, require_checkpoint
 from ferlab.checkpoints.metadata import (
     METADATA_ATTRIBUTE,
     METADATA_MEMBER,
@@ -29,6 +29,7 @@ __all__ = [
     "read_record",
     "read_training_rows",
     "recorded_recipe",
+    "require_checkpoint",
     "save",
     "update_record",
 ]

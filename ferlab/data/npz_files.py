@@ -179,11 +179,12 @@ def _array(path: str | Path, archive: np.lib.npyio.NpzFile, key: str) -> np.ndar
     return array
 
 
-def _untrue_claim(archive: zipfile.ZipFile, key: str) -> str | None:
+def _untrue_claim(archive: zipfile.ZipFile | None, key: str) -> str | None:
     """What an array claims to be without holding it; None for an array that can be read.
 
     NumPy allocates the memory that the header of an array asks for before it reads the array.
     """
+    assert archive is not None  # while it is open
     name = key if key in archive.namelist() else f"{key}.npy"
     member = archive.getinfo(name)
     with archive.open(member) as file:

@@ -65,13 +65,16 @@ def collect(
     _report_unnamed(members, dataset, report)
     matching.report_numbering(dataset, report)
     shape = (len(dataset), dataset.num_classes)
-    options = {"tta": tta, "engine": engine}
+
+    def key_of(member: Member) -> str:
+        return cache.key(member, fingerprint, dataset.class_names, tta=tta, engine=engine)
+
     checkpoint: Checkpoint | None = None
     keys: list[str] = []
     predictions: dict[str, np.ndarray] = {}
     for number, member in enumerate(members, start=1):
         with _naming(member):
-            key = cache.key(member, fingerprint, dataset.class_names, **options)
+            key = key_of(member)
         _require_stated_classes(member, dataset)
         title = f"{number}/{len(members)}  {member.path}"
         if key not in predictions:
@@ -86,11 +89,11 @@ def collect(
                         checkpoint,
                         dataset,
                         batch_size=batch_size,
+                        tta=tta,
+                        engine=engine,
                         columns=_columns(member, checkpoint, dataset),
-                        **options,
                     )
-                    # Not if the file was replaced while it was read.
-                    if cache.key(member, fingerprint, dataset.class_names, **options) == key:
+                    if key_of(member) == key:  # else the file was replaced while it was read
                         cache.put(key, probabilities)
             predictions[key] = probabilities
         keys.append(key)

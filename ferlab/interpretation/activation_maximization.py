@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ferlab.checkpoints import Checkpoint
-from ferlab.errors import InputError
+from ferlab.errors import InputError, did_you_mean
 from ferlab.labels import class_index
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def select_target(
         if output != "all" and unit is None:
             raise InputError(
                 f"{checkpoint.path}: output must be all or one of {', '.join(classes)}. "
-                f"Received: {output!r}"
+                f"Received: {output!r}{did_you_mean(output, classes)}"
             )
         units = np.arange(len(classes)) if unit is None else np.array([unit])
         names = tuple(classes[unit] for unit in units)

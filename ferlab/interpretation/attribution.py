@@ -19,7 +19,7 @@ import numpy as np
 
 from ferlab.checkpoints import Checkpoint
 from ferlab.data import Dataset
-from ferlab.errors import InputError
+from ferlab.errors import InputError, did_you_mean
 from ferlab.inference.predict import output_indices
 
 if TYPE_CHECKING:
@@ -95,6 +95,7 @@ def map_layer(
     if unknown:
         raise InputError(
             f"saliency method must be one of {', '.join(METHODS)}. Received: {unknown[0]!r}"
+            f"{did_you_mean(unknown[0], METHODS)}"
         )
     coarse = [name for name in methods if METHODS[name].is_coarse]
     if not coarse:

@@ -9,7 +9,7 @@ import numpy as np
 from ferlab import inference
 from ferlab.backend import keras
 from ferlab.checkpoints import Checkpoint
-from ferlab.errors import InputError
+from ferlab.errors import InputError, did_you_mean
 from ferlab.evaluation import costs
 from ferlab.evaluation.costs import LayerCost
 from ferlab.interpretation import autodiff
@@ -31,9 +31,10 @@ def layer_named(checkpoint: Checkpoint, name: str) -> LayerCost:
         return matches[0]
     problem = f"several layers are named {name!r}" if matches else f"no layer is named {name!r}"
     names = [layer.name for layer in matches or layers]
+    nearest = "" if matches else did_you_mean(name, names)
     if len(names) > MAX_NAMES:
         names[MAX_NAMES:] = [f"and {len(names) - MAX_NAMES} more, listed by `ferlab inspect`"]
-    raise InputError(f"{checkpoint.path}: {problem}; the layers are {', '.join(names)}")
+    raise InputError(f"{checkpoint.path}: {problem}; the layers are {', '.join(names)}{nearest}")
 
 
 def first_convolution(checkpoint: Checkpoint) -> LayerCost:

@@ -228,7 +228,7 @@ class _Training:
         keep_epochs: int,
     ) -> "_Training":
         """Begin in a run folder, or after the last finished epoch in it."""
-        files.sweep(run.path / EPOCHS_NAME)
+        files.sweep(run.path / EPOCHS_NAME, is_held=True)
         last, saved = run.path / LAST_NAME, start.resume_from
         is_resumed, finished = last.exists(), range(start.epoch, start.epoch)
         if is_resumed:
@@ -236,7 +236,10 @@ class _Training:
             epochs = saved.record.epochs - record.epochs
             model, finished = saved.model, range(start.epoch, start.epoch + epochs)
             record = saved.record.replace(
-                recipe=record.recipe, validation_rows=record.validation_rows, optimizer=None
+                recipe=record.recipe,
+                validation_rows=record.validation_rows,
+                versions=_versions_of_both(saved.record.versions, record.versions),
+                optimizer=None,
             )
         rows = _training_rows(objective, start.checkpoint)
         first_kept = objective.recipe.epochs - keep_epochs
@@ -337,10 +340,12 @@ class _Training:
         if self.run.is_resumed:
             at = f"at epoch {epoch + 1} of" if epoch < recipe.epochs else "after all"
             log(f"resuming {self.run.path} {at} {recipe.epochs}; delete the folder to start over")
+        files.write_json(self.run.path / "environment.json", checkpoint.record.versions)
         if self.is_resumed:
+            if note := notes.other_machine(self.saved.record.versions, backend.versions()):
+                log(f"note: {note}")
             write_history(self.run.path, checkpoint.record.history, checkpoint.finished)
             return
-        files.write_json(self.run.path / "environment.json", checkpoint.record.versions)
         log(
             f"{recipe.name}: {self.model.name}, {self.model.count_params():,} parameters, "
             f"{self.objective} and {len(self.validation):,} validation images"
@@ -462,6 +467,15 @@ def _new_record(objective: Objective, validation: Dataset, start: Start) -> Trai
         git_commit=checkpoints.git_commit(),
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
+
+
+def _versions_of_both(recorded: dict[str, str], current: dict[str, str]) -> dict[str, str]:
+    """The versions of a resumed run: both values of those that have changed."""
+    both = {**current, **recorded}
+    for name, now in current.items():
+        if both[name] != now and not both[name].endswith(f", later {now}"):
+            both[name] += f", later {now}"
+    return both
 
 
 def _has_unknown_rows(objective: Objective, earlier: Checkpoint | None) -> bool:

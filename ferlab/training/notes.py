@@ -12,6 +12,8 @@ from ferlab.data import Dataset
 from ferlab.recipes import Recipe
 from ferlab.training.objectives import Objective
 
+NOT_DECISIVE = ("python", "platform")  # versions that do not change a result
+
 
 def before_training(
     model: keras.Model,
@@ -42,6 +44,24 @@ def before_training(
         )
     if recipe.bfloat16 and not backend.has_bfloat16():
         yield "bfloat16 is not fast on this machine; training in float32, which takes longer"
+
+
+def other_machine(recorded: dict[str, str], current: dict[str, str]) -> str | None:
+    """What a resumed run no longer has as it began, which its result depends on; None if nothing.
+
+    recorded, current: as `backend.versions`; what an earlier version did not record is left out.
+    """
+    changes = [
+        f"{name} {recorded[name]}, now {current.get(name)}"
+        for name in recorded
+        if name not in NOT_DECISIVE and recorded[name] != current.get(name)
+    ]
+    if not changes:
+        return None
+    return (
+        f"the run began with {'; '.join(changes)}; its result may differ in the last digits from "
+        "one without interruption"
+    )
 
 
 def new_optimizer(resume_from: Checkpoint, recipe: Recipe, has_state: bool) -> str:

@@ -1,6 +1,7 @@
 """Publish the checkpoint of a finished training under its final name, `[val_acc].h5`."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from ferlab import checkpoints, files
@@ -12,27 +13,39 @@ from ferlab.training.callbacks import EPOCHS_NAME, LAST_NAME
 from ferlab.training.fit import Result
 
 
-def publish(result: Result, out_dir: Path, *, prefix: str | None = None, suffix: str = "") -> Path:
+def publish(
+    result: Result,
+    out_dir: Path,
+    *,
+    prefix: str | None = None,
+    suffix: str = "",
+    report: Callable[[str], None] | None = None,
+) -> Path:
     """Write `[prefix][val_acc][suffix].h5` and the snapshots of single epochs; finish the run.
 
     Snapshots are `[prefix][val_acc][suffix]/[epoch]_[val_acc].h5`, with epochs counted from 0. If
     another training has the same name, -2, -3 and so on is appended. Without a prefix, a DNN
     trained from scratch gets `dnn_`.
+
+    report: called with the path before the run is marked as finished. A process that is killed
+        before that has said nothing of its result; the same command then says it without training.
     """
     if prefix is None:
         prefix = "dnn_" if result.record.recipe["model"] == "dnn" and not suffix else ""
     stem = f"{prefix}{result.val_accuracy:.6f}{suffix}"
     with runs.publishing_into(out_dir):
         path = _free_name(out_dir, stem, result.record)
-        files.sweep(out_dir, path.name)
+        files.sweep(out_dir)
+        files.sweep(path.with_suffix(""))
         checkpoints.save(result.model, path, result.record, training_rows=result.training_rows)
         for snapshot in result.snapshots:
             if snapshot.exists():
-                files.sweep(path.with_suffix(""), snapshot.name)
                 files.move(snapshot, path.with_suffix("") / snapshot.name)
     epochs = result.run.path / EPOCHS_NAME
     if epochs.exists():
         shutil.rmtree(epochs)  # a killed training on a GPU may have left other files there
+    if report:
+        report(str(path))
     result.run.finish(path)
     return path
 

@@ -10,7 +10,7 @@ import numpy as np
 from ferlab import checkpoints, files, inference, training
 from ferlab.backend import keras
 from ferlab.checkpoints import Checkpoint
-from ferlab.data import Dataset, concatenate
+from ferlab.data import Dataset, concatenate, npz_files
 from ferlab.errors import InputError
 from ferlab.evaluation import metrics
 from ferlab.inference import matching
@@ -332,8 +332,9 @@ def _predictions(
     """The predictor's predictions, or those saved by an interrupted run."""
     path, unlabelled = folder / PSEUDO_LABELS_NAME, experiment.rows.unlabelled
     if path.exists():
-        with np.load(path, allow_pickle=False) as archive:
-            probabilities = archive["probabilities"]
+        probabilities = npz_files.read_array(path, "probabilities")
+        if probabilities.shape != (len(unlabelled), unlabelled.num_classes):
+            raise InputError(f"{path}: has other rows than this run; delete it to predict them")
     else:
         probabilities = inference.predict(predictor, unlabelled)
     truth = experiment.rows.truth
@@ -363,7 +364,7 @@ def run(
     draw: Callable[[Outcome, Path], None] | None = None,
     report: Callable[[str], None] = print,
 ) -> Path:
-    """Train, publish, and report accuracies, also of a control; return the published path.
+    """Train, publish, and report accuracies, also of a control, and at last the path; return it.
 
     The checkpoint is `semi_[val_acc].h5`, or with a suffix `[val_acc][suffix].h5`. An interrupted
     run is resumed; see `runs.open_run`.
@@ -389,15 +390,16 @@ def run(
             control = train_control(experiment, outcome.steps, held.path)
             control_path = training.publish(control, out_dir, prefix="control_", suffix=suffix)
             models[control_path.name] = _trained(control)
-        held.finish(path)
-    models["predictor"] = experiment.predictor
-    for part, rows in (("validation rows", experiment.rows.validation), ("test rows", scored)):
-        if rows is not None:
-            report(f"{part}:")
-            for line in comparison(models, rows):
-                report(f"  {line}")
-    if outcome.termination_condition:
-        report(f"termination condition: {outcome.termination_condition}")
+        models["predictor"] = experiment.predictor
+        for part, rows in (("validation rows", experiment.rows.validation), ("test rows", scored)):
+            if rows is not None:
+                report(f"{part}:")
+                for line in comparison(models, rows):
+                    report(f"  {line}")
+        if outcome.termination_condition:
+            report(f"termination condition: {outcome.termination_condition}")
+        report(str(path))
+        held.finish(path)  # not before all is said: a finished run is not resumed
     return path
 
 
