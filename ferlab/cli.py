@@ -39,7 +39,15 @@ if TYPE_CHECKING:
     from ferlab.data import Dataset
 
 
-_MODELS = ("checkpoint", "predictor", "existing", "models", "model", "teacher")  # arguments
+_MODELS = (
+    "checkpoint",
+    "predictor",
+    "existing",
+    "models",
+    "model",
+    "members",
+    "teacher",
+)  # arguments
 _DATA = ("data", "test", "training", "train")
 _TEXTS = {
     "truth": "a table",
@@ -447,7 +455,7 @@ def _values(args: argparse.Namespace, name: str) -> list[str | Path]:
 def _require_model(path: Path, name: str, args: argparse.Namespace, order: str) -> None:
     """Raise InputError for what is not a checkpoint or, where several may be, a list of them."""
     if path.suffix == ".txt" and path.is_file():
-        if name in ("models", "teacher"):
+        if name in ("members", "teacher"):
             return
         raise InputError(f"{path}: is a list of models, for test_by_vote.py; expected one model")
     try:

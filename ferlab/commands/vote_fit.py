@@ -26,7 +26,7 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     )
     parser.add_argument("data", metavar="VALIDATION", help="labelled CSV, .npz or folder")
     parser.add_argument(
-        "models",
+        "members",
         type=cli.model_file,
         nargs="+",
         metavar="MODEL",
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> None:
     files.require_writable(args.out)
     if args.out.suffix != ".txt":
         raise InputError(f"--out must end in .txt. Received: {args.out}")
-    members = [member for model in args.models for member in model_list.members_of(model)]
+    members = [member for model in args.members for member in model_list.members_of(model)]
     if len(members) < 2:
         raise InputError(f"a vote requires two or more models. Received: {len(members)}")
     class_names = cli.class_names(args)

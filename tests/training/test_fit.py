@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from support import ROOT, faces  # noqa: F401, the process to be killed uses faces
 
-from ferlab import checkpoints, files, optimizers, training
+from ferlab import backend, checkpoints, files, optimizers, training
 from ferlab.checkpoints import Checkpoint, TrainingRecord
 from ferlab.data.batches import Batches, feed
 from ferlab.errors import InputError
@@ -243,6 +243,57 @@ def test_finished_training_is_not_repeated(straight, dataset, tmp_path, monkeypa
     published = train(dataset, tmp_path / "run", **options)
     assert published.snapshots == ()
     assert training.publish(published, tmp_path) == path
+
+
+def test_training_killed_after_its_result_is_published_is_not_repeated(
+    dataset, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    recipe = RECIPE.override(model="dnn", epochs=1, batch_size=32, validation=20)
+    few = dataset.take(np.arange(80))
+    said = []
+
+    def killed(line):
+        said.append(line)
+        raise KeyboardInterrupt  # as near as a test gets to a kill before the run is finished
+
+    result = train(few, None, recipe=recipe)
+    with pytest.raises(KeyboardInterrupt):
+        training.publish(result, tmp_path, report=killed)
+    result.run.release()
+    before = sorted(tmp_path.rglob("*.h5"))
+    assert not list(tmp_path.rglob("result.json"))
+
+    def no_epoch(self, epoch):
+        raise AssertionError("it trains")
+
+    monkeypatch.setattr(Batches, "shuffle", no_epoch)
+    again = training.publish(train(few, None, recipe=recipe), tmp_path, report=said.append)
+    assert said == [str(again), str(again)]
+    assert sorted(tmp_path.rglob("*.h5")) == before
+    assert len(list(tmp_path.rglob("result.json"))) == 1
+
+
+def test_resumed_training_says_and_records_that_the_threads_changed(
+    dataset, tmp_path, monkeypatch, capsys
+):
+    recipe = RECIPE.override(model="dnn", epochs=1, batch_size=32, validation=20)
+    few = dataset.take(np.arange(80))
+    for threads, note, recorded in (
+        (2, None, "2"),
+        (2, None, "2"),
+        (1, "threads 2, now 1", "2, later 1"),
+        (1, "threads 2, now 1", "2, later 1"),
+    ):
+        monkeypatch.setattr(backend, "threads", lambda threads=threads: threads)
+        result = train(few, tmp_path / "run", recipe=recipe)
+        result.run.release()
+        printed = capsys.readouterr().out
+        assert note is None or note in printed
+        assert ("last digits" in printed) == (note is not None)
+        assert result.record.versions["threads"] == recorded
+        environment = json.loads((tmp_path / "run" / "environment.json").read_text())
+        assert environment["threads"] == recorded
 
 
 def test_fit_refuses_to_resume_with_other_settings(straight, dataset, tmp_path):
