@@ -594,7 +594,10 @@ def load_checkpoint(
     if fill_in:
         record = checkpoints.read_record(path)
         flags |= {name: None for name in ("pixels", "class_names") if getattr(record, name)}
-    return checkpoints.load(path, with_optimizer=with_optimizer, **flags)
+    checkpoint = checkpoints.load(path, with_optimizer=with_optimizer, **flags)
+    if checkpoint.pixels_note:
+        print(checkpoint.pixels_note)
+    return checkpoint
 
 
 def training_command(

@@ -1,6 +1,6 @@
 """Checkpoints: a Keras model in a file, from any version of Keras, and how to use it."""
 
-from ferlab.checkpoints.checkpoint import Checkpoint, load, save
+from ferlab.checkpoints.checkpoint import Checkpoint, load
 from ferlab.checkpoints.containers import architecture_of, require_checkpoint
 from ferlab.checkpoints.metadata import (
     METADATA_ATTRIBUTE,
@@ -13,6 +13,7 @@ from ferlab.checkpoints.metadata import (
 )
 from ferlab.checkpoints.pixels import PIXEL_SCALES, plausible_scales
 from ferlab.checkpoints.record import LearnedFrom, TrainingRecord, git_commit
+from ferlab.checkpoints.saving import save, suffix_for
 
 __all__ = [
     "METADATA_ATTRIBUTE",
@@ -31,5 +32,6 @@ __all__ = [
     "recorded_recipe",
     "require_checkpoint",
     "save",
+    "suffix_for",
     "update_record",
 ]

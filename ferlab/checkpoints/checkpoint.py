@@ -1,9 +1,7 @@
-"""Loading and saving a checkpoint."""
+"""A loaded checkpoint, and how any version's file becomes one."""
 
 import contextlib
 import dataclasses
-import io
-import logging
 import operator
 import shutil
 import tempfile
@@ -15,16 +13,10 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from ferlab import files
 from ferlab.checkpoints import containers, pixels, trust
 from ferlab.checkpoints.containers import Contents, one_line
-from ferlab.checkpoints.metadata import (
-    H5_SUFFIXES,
-    add_to_archive,
-    add_to_h5,
-    read_record,
-    require_suffix,
-)
+from ferlab.checkpoints.implied_scale import implied_scale
+from ferlab.checkpoints.metadata import read_record
 from ferlab.checkpoints.record import TrainingRecord
 from ferlab.errors import InputError
 from ferlab.labels import are_same
@@ -35,6 +27,7 @@ if TYPE_CHECKING:
 
 DEFAULT_SIDE = 48  # pixels; the image size for a model that takes any
 LARGEST_SIDE = 4096  # pixels
+ASSUMED_SCALE = "unit"  # the most common one
 LIKELY_SIDES = (48, 64, 96, 128, 224)  # pixels; tried when a configuration has no shape
 
 
@@ -44,7 +37,8 @@ class Checkpoint:
 
     class_names: None if neither the file nor the user specifies them. pixels: a key of
     PIXEL_SCALES. record: empty when the file has none. vintage: the Keras version that wrote it.
-    architecture: as in `load`.
+    architecture: as in `load`. pixels_assumed: whether the pixel scale cannot be known, so that
+    `pixels` is the most common one.
     """
 
     path: Path
@@ -54,6 +48,7 @@ class Checkpoint:
     record: TrainingRecord = field(default_factory=TrainingRecord)
     vintage: str = ""
     architecture: Path | None = None
+    pixels_assumed: bool = False
     _raw_model: "keras.Model | None" = field(default=None, repr=False)
 
     @property
@@ -74,6 +69,17 @@ class Checkpoint:
     def temperature(self) -> float | None:
         """The temperature that calibrates the probabilities; None if never fitted."""
         return self.record.temperature
+
+    @property
+    def pixels_note(self) -> str | None:
+        """A note for the user if the pixel scale cannot be known."""
+        if not self.pixels_assumed:
+            return None
+        return (
+            f"note: the pixel scale of {self.path} is unknown, taken as {self.pixels} "
+            f"({pixels.PIXEL_SCALES[self.pixels]}); `python -m ferlab inspect {self.path} --data "
+            "DATA` finds it, --pixels sets it"
+        )
 
     @classmethod
     def in_memory(cls, model: "keras.Model", record: TrainingRecord) -> Self:
@@ -125,107 +131,6 @@ class Checkpoint:
         return dataclasses.replace(self, model=other.model, _raw_model=other.raw_pixel_model())
 
 
-def save(
-    model: "keras.Model",
-    path: Path,
-    record: TrainingRecord,
-    *,
-    training_rows: np.ndarray | None = None,
-    half: bool = False,
-) -> None:
-    """Write the model, its optimizer state and the training record, atomically.
-
-    training_rows: uint64 (n,), `Dataset.row_digests()` of the rows it was trained on. half: store
-    kernels as float16 and no optimizer, for an `.h5` of half the size from which training cannot be
-    resumed exactly; `load` converts them back to float32.
-
-    Raises InputError for kernels outside float16's range.
-    """
-    from ferlab.backend import keras
-
-    require_suffix(path)
-    if half and path.suffix not in H5_SUFFIXES:
-        raise InputError(f"{path}: float16 requires a name ending in {', '.join(H5_SUFFIXES)}")
-    optimizer = None if half else getattr(model, "optimizer", None)
-    config = keras.optimizers.serialize(optimizer) if optimizer else None
-    record = record.replace(optimizer=config)
-    with files.whole_file(path) as temporary:
-        if path.suffix in H5_SUFFIXES:
-            temporary.write_bytes(_h5_bytes(model, record, training_rows, half))
-        else:
-            model.save(temporary)
-            add_to_archive(temporary, record, training_rows)
-
-
-def _h5_bytes(
-    model: "keras.Model", record: TrainingRecord, training_rows: np.ndarray | None, half: bool
-) -> memoryview:
-    """The content of the `.h5` file, written in memory.
-
-    On a full disk h5py raises other exceptions than OSError and then crashes the process, as its
-    open file cannot be flushed (observed with h5py 3.14).
-    """
-    import h5py
-
-    class NamedFile(h5py.File):  # Keras derives the format from the suffix
-        def __str__(self) -> str:
-            return "checkpoint.h5"
-
-    buffer = io.BytesIO()
-    with NamedFile(buffer, "w") as file:
-        with _without_hdf5_warning():
-            model.save(file, include_optimizer=not half)
-        add_to_h5(file, record, training_rows)
-    return (_halved(buffer) if half else buffer).getbuffer()
-
-
-def _halved(whole: io.BytesIO) -> io.BytesIO:
-    import h5py
-
-    halved = io.BytesIO()
-    with h5py.File(whole, "r") as source, h5py.File(halved, "w") as target:
-        _copy_halved(source, target)
-    return halved
-
-
-def _copy_halved(source: "h5py.Group", target: "h5py.Group") -> None:
-    """Copy a group, converting float32 kernels to float16.
-
-    Arrays with one number per channel stay float32: they are small, and float16 has neither the
-    range nor the precision for means and variances.
-    """
-    import h5py
-
-    for name, value in source.attrs.items():
-        target.attrs[name] = value
-    for name, entry in source.items():
-        if isinstance(entry, h5py.Group):
-            _copy_halved(entry, target.create_group(name))
-        elif entry.ndim > 1 and entry.dtype == np.float32:
-            with np.errstate(over="ignore"):
-                halves = entry[()].astype(np.float16)
-            if not np.isfinite(halves).all():
-                raise InputError(f"{entry.name}: has weights outside float16's range")
-            target[name] = halves
-        else:
-            source.copy(entry, target, name)
-
-
-@contextlib.contextmanager
-def _without_hdf5_warning() -> Iterator[None]:
-    """Hide Keras's advice to prefer `.keras`, logged with every `.h5` that it writes."""
-    logger = logging.getLogger("absl")
-
-    def other_than_hdf5(record: logging.LogRecord) -> bool:
-        return "HDF5 file" not in record.getMessage()
-
-    logger.addFilter(other_than_hdf5)
-    try:
-        yield
-    finally:
-        logger.removeFilter(other_than_hdf5)
-
-
 def load(
     path: Path,
     *,
@@ -259,13 +164,13 @@ def load(
         path=path,
         model=model,
         class_names=_agreed(path, "--class-names", class_names, record.class_names, are_same),
-        pixels="unit",
+        pixels=ASSUMED_SCALE,
         record=record,
         vintage=contents.vintage,
         architecture=architecture,
     )
     _require_image_classifier(checkpoint)
-    checkpoint.pixels = _pixels(checkpoint, pixels)
+    checkpoint.pixels, checkpoint.pixels_assumed = _pixels(checkpoint, pixels)
     return checkpoint
 
 
@@ -391,7 +296,7 @@ def _read_optimizer(
     if contents.kind == "h5":
         with h5py.File(contents.path, "r") as file:
             group = file["optimizer_weights"]
-            values = [group[name][()] for name in group.attrs["weight_names"]]
+            values = [_array(group[name]) for name in group.attrs["weight_names"]]
     else:
         with (
             zipfile.ZipFile(contents.path) as archive,
@@ -399,7 +304,7 @@ def _read_optimizer(
             h5py.File(member, "r") as file,
         ):
             group = file["optimizer/vars"]
-            values = [group[str(index)][()] for index in range(len(group))]
+            values = [_array(group[str(index)]) for index in range(len(group))]
     optimizer = keras.optimizers.deserialize(
         config, custom_objects={"ferlab>Muon": optimizers.Muon}
     )
@@ -409,15 +314,25 @@ def _read_optimizer(
     return optimizer
 
 
-def _pixels(checkpoint: Checkpoint, specified: str | None) -> str:
-    """The recorded or specified pixel scale, else inferred from the first layers, else x / 255."""
+def _array(dataset: "h5py.Dataset") -> np.ndarray:
+    """The values of an array; bfloat16, which HDF5 does not have, as float32."""
+    values = dataset[()]
+    if dataset.attrs.get("dtype") != "bfloat16":
+        return values
+    bits = np.frombuffer(values.tobytes(), np.uint16).astype(np.uint32) << 16
+    return bits.view(np.float32).reshape(values.shape)
+
+
+def _pixels(checkpoint: Checkpoint, specified: str | None) -> tuple[str, bool]:
+    """(the pixel scale, whether it is assumed): recorded, specified or implied by the graph."""
     path, shape = checkpoint.path, checkpoint.image_shape
     recorded = checkpoint.record.pixels
     for scale in (recorded, specified):
         if scale is not None:
             pixels.require_scale(str(path), scale, shape)
     scale = _agreed(path, "--pixels", specified, recorded)
-    return scale or ("raw" if pixels.takes_raw_pixels(checkpoint.model) else "unit")
+    scale = scale or implied_scale(checkpoint.model, shape)
+    return scale or ASSUMED_SCALE, scale is None
 
 
 def _agreed(path: Path, flag: str, specified, recorded, are_equal=operator.eq):

@@ -59,7 +59,7 @@ def update_record(path: Path, **changes: object) -> None:
         if require_checkpoint(path) == "h5":
             import h5py
 
-            buffer = io.BytesIO(path.read_bytes())  # not on the disk: see checkpoint._h5_bytes
+            buffer = io.BytesIO(path.read_bytes())  # not on the disk: see saving._h5_bytes
             with h5py.File(buffer, "a") as file:
                 file.attrs[METADATA_ATTRIBUTE] = text
             temporary.write_bytes(buffer.getbuffer())

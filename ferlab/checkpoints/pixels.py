@@ -1,6 +1,5 @@
 """Pixel scales: how grey levels are scaled before they enter a model."""
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,6 +34,23 @@ def plausible_scales(image_shape: tuple[int, int, int]) -> list[str]:
     return [pixels for pixels in PIXEL_SCALES if pixels != "caffe" or image_shape[-1] == 3]
 
 
+def scaled(images: np.ndarray, pixels: str) -> np.ndarray:
+    """Images in a pixel scale, float32. images: float (n, height, width, channels), from 0 to 1."""
+    if pixels == "unit":
+        values = images
+    elif pixels == "raw":
+        values = 255 * images
+    elif pixels == "symmetric":
+        values = 2 * images - 1
+    elif pixels == "standardized":
+        mean = images.mean(axis=(1, 2, 3), keepdims=True)
+        deviation = images.std(axis=(1, 2, 3), keepdims=True)
+        values = (images - mean) / np.maximum(deviation, 1e-6)
+    else:
+        values = 255 * images[..., ::-1] - np.array(_IMAGENET_MEANS)
+    return values.astype("float32")
+
+
 def on_raw_pixels(
     model: "keras.Model", pixels: str, image_shape: tuple[int, int, int]
 ) -> "keras.Model":
@@ -48,36 +64,18 @@ def on_raw_pixels(
 
     images = keras.Input(image_shape, name="images")
     if pixels == "unit":
-        scaled = keras.layers.Rescaling(1 / 255, name="rescale")(images)
+        outputs = keras.layers.Rescaling(1 / 255, name="rescale")(images)
     elif pixels == "symmetric":
-        scaled = keras.layers.Rescaling(1 / 127.5, -1, name="rescale")(images)
+        outputs = keras.layers.Rescaling(1 / 127.5, -1, name="rescale")(images)
     elif pixels == "standardized":
-        layer = keras.layers.LayerNormalization(
-            axis=[1, 2, 3], center=False, scale=False, epsilon=1e-6, name="standardize"
+        # Over one axis, as Keras loses a list of axes when it opens `.h5`.
+        one_axis = keras.layers.Reshape((-1,), name="all_pixels")(images)
+        standardize = keras.layers.LayerNormalization(
+            center=False, scale=False, epsilon=1e-6, name="standardize"
         )
-        scaled = layer(images)
+        outputs = keras.layers.Reshape(image_shape, name="standardized")(standardize(one_axis))
     else:
         layer = keras.layers.Conv2D(3, 1, trainable=False, name="rgb_to_bgr_less_means")
-        scaled = layer(images)
+        outputs = layer(images)
         layer.set_weights([np.eye(3)[None, None, ::-1], -np.array(_IMAGENET_MEANS)])
-    return keras.Model(images, model(scaled), name=f"raw_{model.name}")
-
-
-def takes_raw_pixels(model: "keras.Model") -> bool:
-    """Whether the model scales grey levels itself, before any layer with weights."""
-    for kind in _kinds(model):
-        if kind in ("Rescaling", "Normalization"):
-            return True
-        keeps_scale = kind in ("InputLayer", "Resizing", "CenterCrop", "ZeroPadding2D", "Permute")
-        if not (keeps_scale or kind.startswith("Random")):
-            return False
-    return False
-
-
-def _kinds(model: "keras.Model") -> Iterator[str]:
-    """The class names of the layers in order, with nested models expanded."""
-    for layer in model.layers:
-        if hasattr(layer, "layers"):
-            yield from _kinds(layer)
-        else:
-            yield type(layer).__name__
+    return keras.Model(images, model(outputs), name=f"raw_{model.name}")

@@ -131,10 +131,13 @@ def _load_models(args: argparse.Namespace) -> list["Checkpoint"]:
         return []
     from ferlab import checkpoints
 
-    return [
+    models = [
         checkpoints.load(path, pixels=args.pixels, architecture=args.architecture)
         for path in args.model
     ]
+    for note in filter(None, [model.pixels_note for model in models]):
+        print(note)
+    return models
 
 
 def _search_label_issues(

@@ -85,6 +85,8 @@ def collect(
                 report(f"{title}  predicts")
                 with _naming(member):
                     checkpoint = _load(member).on_network_of(checkpoint)
+                    if checkpoint.pixels_note:
+                        report(checkpoint.pixels_note)
                     probabilities = inference.predict(
                         checkpoint,
                         dataset,

@@ -131,7 +131,7 @@ def compare(
 
     report: called with notes and progress. Raises InputError if data and models do not match.
     """
-    notes: list[str] = []
+    notes = [each.checkpoint.pixels_note for each in candidates if each.checkpoint.pixels_note]
     is_trained_on, rows = False, ""
     if source:
         datasets, is_trained_on = scoring.rows_to_score(

@@ -16,12 +16,16 @@ def facts_lines(checkpoint: Checkpoint) -> list[str]:
     accuracies = record.history.get("val_accuracy") or []
     names = ", ".join(checkpoint.class_names) if checkpoint.class_names else "not recorded"
     pixels = f"{checkpoint.pixels} ({checkpoints.PIXEL_SCALES[checkpoint.pixels]})"
+    if checkpoint.pixels_assumed:
+        pixels = f"unknown; taken as {pixels}; --data with labelled images finds it"
+    elif record.pixels is None:
+        pixels = f"{pixels}, which the layers imply"
     height, width, channels = checkpoint.image_shape
     multiply_adds = costs.multiply_adds(checkpoint.sized_model())
     facts = {
         "written by": checkpoint.vintage,
         "images": f"{height}x{width}x{channels}",
-        "pixels": pixels if record.pixels else f"not recorded; taken as {pixels}",
+        "pixels": pixels,
         "classes": f"{checkpoint.num_classes}: {names}",
         "parameters": f"{model.count_params():,}",
         "multiply-adds": f"{multiply_adds:,} per image",

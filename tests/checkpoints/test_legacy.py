@@ -937,14 +937,15 @@ def test_adapted_normalization_means_raw_pixels(name, tmp_path):
     body = [layer(vintage, "Normalization", "normalization", **config), conv2d(vintage, "one")]
     adapted = {"normalization": {"mean": (1,), "moving_variance": (1,), "count": ()}}
     weights = random_weights({**adapted, "one": KERNEL, "scores": {"kernel": (48, 3)}})
-    mean, variance, _ = weights["normalization"].values()
+    mean, variance = np.float32([127]), np.float32([3900])  # of grey levels
     weights["normalization"] = {"mean": mean, "variance": variance, "count": np.int64(320)}
     scores = layer(vintage, "Dense", "scores", units=3, activation="softmax", use_bias=False)
     config = sequential(vintage, SHAPE, [*body, layer(vintage, "Flatten", "flat"), scores])
-    seen = conv((faces() - mean) / np.sqrt(variance), **weights["one"])
+    grey = 255 * faces()
+    seen = conv((grey - mean) / np.sqrt(variance), **weights["one"])
     expected = softmax(dense(flat(seen), **weights["scores"]))
     path = write(vintage, tmp_path, config, weights)
-    assert assert_answers(path, faces(), expected).pixels == "raw"
+    assert assert_answers(path, grey, expected).pixels == "raw"
 
 
 def test_operation_without_a_layer_is_refused_by_name(tmp_path):
