@@ -14,7 +14,8 @@ from ferlab.backend import keras
 from ferlab.checkpoints import TrainingRecord
 from ferlab.errors import InputError
 
-LAST_NAME, EPOCHS_NAME = "last.h5", "epochs"  # in the run folder
+LAST_STEM, EPOCHS_NAME = "last", "epochs"  # in the run folder
+LAST_NAME = f"{LAST_STEM}.h5"  # or .keras, for a model that .h5 cannot hold
 FIRST_STEPS = (3, 10)  # steps timed for the forecast: the first ones build the graph
 
 
@@ -110,6 +111,7 @@ class EpochCheckpoint(keras.callbacks.Callback):
     """After each epoch write `history.csv`, `last.h5` and, for the last epochs, a snapshot.
 
     `last.h5` is written last: a training killed before that resumes at the previous epoch.
+    suffix: `.h5`, or `.keras` for a model that `.h5` cannot hold.
     """
 
     def __init__(
@@ -120,6 +122,7 @@ class EpochCheckpoint(keras.callbacks.Callback):
         run_dir: Path,
         finished: range,
         first_kept: int,
+        suffix: str,
     ) -> None:
         """model: without the augmentation. finished: epochs of this run that are in the record.
 
@@ -127,7 +130,7 @@ class EpochCheckpoint(keras.callbacks.Callback):
         """
         super().__init__()
         self.saved_model, self.record, self.run_dir = model, record, run_dir
-        self.training_rows = training_rows
+        self.training_rows, self.suffix = training_rows, suffix
         self.finished, self.first_kept = finished, first_kept
         accuracies = record.history.get("val_accuracy", [])
         paths = [
@@ -151,14 +154,20 @@ class EpochCheckpoint(keras.callbacks.Callback):
             snapshot = self._snapshot(epoch, row["val_accuracy"])
             self._save(snapshot)
             self.snapshots.append(snapshot)
-        self._save(self.run_dir / LAST_NAME)
+        self._save(self.last)
         self.finished = epochs
 
     def _save(self, path: Path) -> None:
         checkpoints.save(self.saved_model, path, self.record, training_rows=self.training_rows)
 
     def _snapshot(self, epoch: int, val_accuracy: float) -> Path:
-        return self.run_dir / EPOCHS_NAME / snapshot_name(epoch, val_accuracy)
+        name = snapshot_name(epoch, val_accuracy, self.suffix)
+        return self.run_dir / EPOCHS_NAME / name
+
+    @property
+    def last(self) -> Path:
+        """The checkpoint of the last finished epoch."""
+        return self.run_dir / f"{LAST_STEM}{self.suffix}"
 
     @property
     def progress(self) -> str:
@@ -167,7 +176,7 @@ class EpochCheckpoint(keras.callbacks.Callback):
             return "no epoch is finished, so nothing is saved"
         epochs = len(self.finished)
         what = f"{epochs} finished epochs are" if epochs > 1 else "finished epoch is"
-        return f"the {what} in {self.run_dir / LAST_NAME}"
+        return f"the {what} in {self.last}"
 
 
 class StopOnNonFinite(keras.callbacks.Callback):
@@ -222,9 +231,15 @@ def write_history(run_dir: Path, history: dict[str, list[float]], epochs: range)
             writer.writerow([epoch, *row])
 
 
-def snapshot_name(epoch: int, val_accuracy: float) -> str:
+def snapshot_name(epoch: int, val_accuracy: float, suffix: str = ".h5") -> str:
     """The file name of an epoch's checkpoint."""
-    return f"{epoch}_{val_accuracy:.6f}.h5"
+    return f"{epoch}_{val_accuracy:.6f}{suffix}"
+
+
+def last_checkpoint(run_dir: Path) -> Path | None:
+    """The checkpoint of the last finished epoch of a run; None if there is none."""
+    paths = (run_dir / f"{LAST_STEM}{suffix}" for suffix in checkpoints.SUFFIXES)
+    return next((path for path in paths if path.is_file()), None)
 
 
 def duration(seconds: float) -> str:

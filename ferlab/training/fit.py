@@ -23,7 +23,7 @@ from ferlab.data.batches import feed
 from ferlab.errors import InputError
 from ferlab.evaluation import calibration, metrics
 from ferlab.recipes import Phase, Recipe
-from ferlab.training import distillation, notes, runs
+from ferlab.training import distillation, notes, outputs, runs
 from ferlab.training.callbacks import (
     EPOCHS_NAME,
     LAST_NAME,
@@ -32,12 +32,14 @@ from ferlab.training.callbacks import (
     EpochSeed,
     Forecast,
     StopOnNonFinite,
+    last_checkpoint,
     write_history,
 )
 from ferlab.training.objectives import Objective, Supervised
 from models import BACKBONE, HEAD, build_model
 
 EVALUATION_BATCH_SIZE = 256
+EXAMPLES = 32  # images that a model and its saved file are asked
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ class Result:
     """A finished training. Its `run` stays locked until it is published or released.
 
     snapshots: checkpoints of the last epochs, in order. training_rows: as in `checkpoints.save`.
+    examples: validation images, uint8 (n, height, width, channels). suffix: of the format that
+    holds the model.
     """
 
     model: keras.Model
@@ -72,6 +76,8 @@ class Result:
     snapshots: tuple[Path, ...]
     training_rows: np.ndarray
     run: runs.Run
+    examples: np.ndarray
+    suffix: str
 
     @property
     def history(self) -> dict[str, list[float]]:
@@ -131,7 +137,8 @@ def fit(
     of `last.h5`, equals that of an uninterrupted one. Otherwise `model` is trained in place.
 
     Args:
-        model: uncompiled, for raw pixels; with a `start`, that checkpoint's model.
+        model: uncompiled, for raw pixels; with a `start`, that checkpoint's model. If it outputs
+            scores, their softmax is trained and becomes part of the model.
         objective: the training rows, the recipe, the seed, and what is learned.
         run_dir: see `runs.open_run`.
         keep_epochs: number of last epochs to keep snapshots of.
@@ -143,6 +150,9 @@ def fit(
     """
     recipe = objective.recipe
     _require_match(model, objective.train, validation)
+    objective.set_outputs(outputs.kind_of(model, _examples(objective.train)))
+    if objective.outputs == "scores":
+        model = outputs.with_softmax(model)
     if recipe.ema and keras.backend.backend() == "jax":  # it donates its arrays (Keras 3.15)
         raise InputError("--ema requires the backend tensorflow or torch. Received: jax")
     require_epochs(start, recipe)
@@ -229,9 +239,9 @@ class _Training:
     ) -> "_Training":
         """Begin in a run folder, or after the last finished epoch in it."""
         files.sweep(run.path / EPOCHS_NAME, is_held=True)
-        last, saved = run.path / LAST_NAME, start.resume_from
-        is_resumed, finished = last.exists(), range(start.epoch, start.epoch)
-        if is_resumed:
+        last, saved = last_checkpoint(run.path), start.resume_from
+        finished = range(start.epoch, start.epoch)
+        if last:
             saved = checkpoints.load(last, with_optimizer=True)
             epochs = saved.record.epochs - record.epochs
             model, finished = saved.model, range(start.epoch, start.epoch + epochs)
@@ -243,8 +253,10 @@ class _Training:
             )
         rows = _training_rows(objective, start.checkpoint)
         first_kept = objective.recipe.epochs - keep_epochs
-        checkpoint = EpochCheckpoint(model, record, rows, run.path, finished, first_kept)
+        suffix = last.suffix if last else ".h5"
+        checkpoint = EpochCheckpoint(model, record, rows, run.path, finished, first_kept, suffix)
         state = getattr(saved.model, "optimizer", None) if saved else None
+        is_resumed = last is not None
         return cls(run, model, objective, validation, start, saved, is_resumed, state, checkpoint)
 
     def run_to_the_end(self, callbacks: Sequence[keras.callbacks.Callback]) -> Result:
@@ -255,8 +267,10 @@ class _Training:
         section = (remaining or sections)[0 if remaining else -1]
         # Even if no epoch remains, so that training can be continued from the saved model.
         settings = self.compile(section)
+        examples = _examples(self.validation)
+        notes_on_file = self.choose_format(examples)
         with runs.Log(self.run.path / "log.txt") as log:
-            self.announce(log, section)
+            self.announce(log, section, notes_on_file)
             if remaining:
                 log(f"device: {backend.describe_device()}")
             forecast = self.forecast(log)
@@ -272,6 +286,8 @@ class _Training:
                 tuple(checkpoint.snapshots),
                 checkpoint.training_rows,
                 self.run,
+                examples,
+                checkpoint.suffix,
             )
             correct = round(result.val_accuracy * len(self.validation))
             log(f"validation accuracy {metrics.proportion(correct, len(self.validation))}")
@@ -333,7 +349,7 @@ class _Training:
             _copy_state(saved, optimizer)
         return optimizer
 
-    def announce(self, log: runs.Log, section: _Section) -> None:
+    def announce(self, log: runs.Log, section: _Section, notes_on_file: list[str]) -> None:
         """Log the model, the data and notes before the first step."""
         recipe, checkpoint = self.objective.recipe, self.checkpoint
         epoch = checkpoint.finished.stop
@@ -350,13 +366,28 @@ class _Training:
             f"{recipe.name}: {self.model.name}, {self.model.count_params():,} parameters, "
             f"{self.objective} and {len(self.validation):,} validation images"
         )
-        for note in notes.before_training(
-            self.model, self.objective, self.validation, self.start.resume_from, self.start.epoch
-        ):
+        earlier = self.start.resume_from
+        own = notes.before_training(
+            self.model, self.objective, self.validation, earlier, self.start.epoch
+        )
+        for note in (*own, *notes_on_file):
             log(f"note: {note}")
-        if self.start.resume_from and self.saved_optimizer(section) is None:
+        if earlier and self.saved_optimizer(section) is None:
             has_state = self.saved_state is not None
-            log(f"note: {notes.new_optimizer(self.start.resume_from, recipe, has_state)}")
+            log(f"note: {notes.new_optimizer(earlier, recipe, has_state)}")
+
+    def choose_format(self, examples: np.ndarray) -> list[str]:
+        """Save as `.keras` what `.h5` cannot hold, such as operations of another's model.
+
+        Returns a note on it. Raises InputError for a model that neither format holds.
+        """
+        checkpoint = self.checkpoint
+        if self.is_resumed or self.start.checkpoint is None:  # `.h5` holds ferlab's own models
+            return []
+        checkpoint.suffix, problem = checkpoints.suffix_for(self.model, checkpoint.record, examples)
+        if problem is None:
+            return []
+        return [f"saving as {checkpoint.suffix}, as .h5 cannot hold this model: {problem}"]
 
     def forecast(self, log: runs.Log) -> Forecast:
         recipe, epoch = self.objective.recipe, self.checkpoint.finished.stop
@@ -423,6 +454,11 @@ def checkpoint_settings(role: str, checkpoint: Checkpoint | None) -> dict:
         f"{role}_sha256": files.sha256(checkpoint.path),
         f"{role}_pixels": checkpoint.pixels,  # which the file may not record
     }
+
+
+def _examples(dataset: Dataset) -> np.ndarray:
+    """A few images of a dataset, uint8 (n, height, width, channels)."""
+    return dataset.images[:: -(-len(dataset) // EXAMPLES)]
 
 
 def _require_match(model: keras.Model, train: Dataset, validation: Dataset) -> None:

@@ -25,6 +25,13 @@ def before_training(
     """Notes on this training, most important first."""
     recipe = objective.recipe
     yield from _on_teachers(objective, validation, resume_from)
+    if objective.outputs == "scores":
+        yield "the model outputs scores; training a softmax of them, which the new file outputs"
+    elif objective.outputs == "independent":
+        yield (
+            "the model outputs an independent probability for each class; training each by itself, "
+            "by binary cross-entropy"
+        )
     fingerprint = resume_from.record.fingerprint if resume_from else None
     if fingerprint and fingerprint != objective.train.fingerprint():
         yield (

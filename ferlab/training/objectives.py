@@ -39,7 +39,8 @@ class Teacher:
 class Objective(Protocol):
     """The interface of an objective for `training.fit`.
 
-    train: the labelled training rows. loss: a Keras loss for the targets of the batches.
+    train: the labelled training rows. loss: a Keras loss for the targets of the batches. outputs:
+    the kind of the model's outputs, as in `inference.output_kind`.
     """
 
     train: Dataset
@@ -47,6 +48,11 @@ class Objective(Protocol):
     seed: int
     teacher: Teacher | None
     loss: str
+    outputs: str
+
+    def set_outputs(self, kind: str) -> None:
+        """Learn by outputs of this kind. Raises InputError for a kind that does not suit."""
+        ...
 
     @property
     def steps_per_epoch(self) -> int: ...
@@ -83,6 +89,7 @@ class Supervised:
     """
 
     loss = "sparse_categorical_crossentropy"
+    outputs = "probabilities"
 
     def __init__(
         self,
@@ -98,9 +105,15 @@ class Supervised:
         if self._has_soft_targets:
             self.loss = "categorical_crossentropy"
 
+    def set_outputs(self, kind: str) -> None:
+        self.outputs = kind
+        if kind == "independent":  # each class by itself
+            self.loss = "binary_crossentropy"
+
     @property
     def _has_soft_targets(self) -> bool:
-        return self.recipe.learns_soft_targets or self.teacher is not None
+        is_soft = self.recipe.learns_soft_targets or self.teacher is not None
+        return is_soft or self.outputs == "independent"
 
     def __str__(self) -> str:
         return f"{len(self.train):,} training"
@@ -255,6 +268,14 @@ class FixMatch(Supervised):
     ) -> None:
         super().__init__(train, recipe, seed=seed)
         self.unlabelled, self.thresholds, self.known = unlabelled, thresholds, known
+
+    def set_outputs(self, kind: str) -> None:
+        if kind == "independent":
+            raise InputError(
+                "fixmatch requires a model whose outputs add up to 1, such as those of a softmax. "
+                "Received: an independent probability for each class"
+            )
+        super().set_outputs(kind)
 
     def __str__(self) -> str:
         return f"{len(self.train):,} labelled and {len(self.unlabelled):,} unlabelled training"
