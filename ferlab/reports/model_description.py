@@ -17,9 +17,9 @@ def facts_lines(checkpoint: Checkpoint) -> list[str]:
     names = ", ".join(checkpoint.class_names) if checkpoint.class_names else "not recorded"
     pixels = f"{checkpoint.pixels} ({checkpoints.PIXEL_SCALES[checkpoint.pixels]})"
     if checkpoint.pixels_assumed:
-        pixels = f"unknown; taken as {pixels}; --data with labelled images finds it"
+        pixels = f"unknown, taken as {pixels}; --data with labelled images finds it"
     elif record.pixels is None:
-        pixels = f"{pixels}, which the layers imply"
+        pixels = f"not recorded; taken as {pixels}, which the layers imply"
     height, width, channels = checkpoint.image_shape
     multiply_adds = costs.multiply_adds(checkpoint.sized_model())
     facts = {

@@ -295,7 +295,7 @@ def _settings(report: Page, checkpoint: Checkpoint, evaluation: Evaluation) -> N
         "SHA-256": files.sha256(checkpoint.path),
         "written by": checkpoint.vintage,
         "images": "x".join(map(str, checkpoint.image_shape)),
-        "pixels": checkpoint.pixels + (assumed if checkpoint.pixels_assumed else ""),
+        "pixels": checkpoint.pixels + ("" if record.pixels else assumed),
         "classes": class_names + ("" if checkpoint.records_class_names else assumed),
         "seed": record.seed,
         "resumed from": record.resumed_from,
