@@ -27,6 +27,7 @@ _MAX_FILE_NAME = 1000
 _GREY_LEVELS = {str(level).encode(): level for level in range(256)}
 _DECIMALS = {b"%d%s" % (level, end): level for level in range(256) for end in (b".0", b".")}
 _AS_SPACES = bytes.maketrans(b",;[](){}|", b" " * 9)  # lists and tuples as text
+_LONG = 1 << 20  # bytes of pixel text that are not split without counting
 _CHUNK_BYTES = 1 << 18  # pixel text per chunk; fits into the processor's cache
 
 
@@ -281,7 +282,7 @@ def _quoted(field: bytes) -> str:
 
 
 def _square_shape(path: str | Path, row: _Row, separator: bytes) -> tuple[int, int, int]:
-    count = len(_cells(row.pixels, separator))
+    count = _count_cells(row.pixels, separator)
     side = math.isqrt(count)
     if not count or side * side != count:
         raise InputError(f"{path}:{row.line}: expected a square image, found {count} pixels")
@@ -367,7 +368,17 @@ def _cells(text: bytes, separator: bytes) -> list[bytes]:
     return text.translate(_AS_SPACES).split()
 
 
+def _count_cells(text: bytes, separator: bytes) -> int:
+    """The number of `_cells`, in little memory."""
+    if separator != b" ":
+        return text.count(separator) + 1
+    is_cell = np.frombuffer(b" " + text.translate(_AS_SPACES), dtype=np.uint8) > ord(" ")
+    return int(np.count_nonzero(is_cell[1:] & ~is_cell[:-1]))
+
+
 def _parse_row(where: str, text: bytes, count: int, separator: bytes) -> list[int]:
+    if len(text) > _LONG and _count_cells(text, separator) > 2 * count:
+        raise InputError(f"{where}: expected {count} pixels, found more than twice as many")
     cells = _cells(text, separator)
     levels = []
     for number, cell in enumerate(cells, start=1):

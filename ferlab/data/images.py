@@ -108,17 +108,17 @@ def _eight_bits(levels: np.ndarray) -> np.ndarray:
     Integers: 8, 12 or 16 bits, or up to their maximum. Floats: also 0 to 1, -1 to 1, or between
     their extremes. Raises ValueError for negative integers, NaN and infinity.
     """
-    low, high = levels.min(), levels.max()
+    low, high = float(levels.min()), float(levels.max())
     if not (np.isfinite(low) and np.isfinite(high)):
         raise ValueError("grey levels must be finite")
     if levels.dtype.kind != "f" and low < 0:
         raise ValueError(f"grey levels must not be negative. Received: {low}")
     if levels.dtype.kind == "f" and high <= 1:
-        low, high = (0, 1) if low >= 0 else (min(low, -1), 1)
+        low, high = min(low, 0 if low >= 0 else -1), 1
     else:
         low = min(low, 0)
         high = next((depth for depth in _DEPTHS if low == 0 and high <= depth), high)
-    scaled = (levels - np.float32(low)) * np.float32(255 / (float(high) - float(low)))
+    scaled = (levels.astype(np.float32) - np.float32(low)) * np.float32(255 / (high - low))
     return np.floor(scaled + np.float32(1e-3)).clip(0, 255).astype(np.uint8)
 
 

@@ -21,7 +21,7 @@ _KINDS: dict[str, Kind] = {
 # Words that say the same in a folder's name, whatever lies beside it; `hidden` may be a class.
 _PLAIN = ("train", "training", "test", "testing", "private", "validation", "val")
 _FILLERS = (
-    *("set", "sets", "data", "dataset", "split", "part", "subset", "fold", "folder", "usage"),
+    *("set", "sets", "data", "split", "part", "subset", "fold", "folder", "usage"),
     *("image", "images", "img", "imgs", "face", "faces", "pics", "pictures", "photos", "files"),
     *("sample", "samples", "rows", "examples", "fer", "plus", "the", "of", "for", "and"),
 )

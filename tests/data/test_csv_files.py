@@ -336,3 +336,15 @@ def test_write_csv_without_keeps_quotes_and_blank_lines(tmp_path):
     ).read_text() == f'\nid;label;feature\nc;1;{pixels}\n\n"d";2;{pixels}'[1:]
     data.write_csv_without(tmp_path / "b.csv", tmp_path / "a.csv", {1, 2})
     assert data.read(tmp_path / "b.csv", role="train").ids.tolist() == ["a\nb"]
+
+
+def test_csv_chunks_bounds_columns_and_pixels(tmp_path, monkeypatch):
+    monkeypatch.setattr("ferlab.data.tables.MAX_FIELDS", 9)
+    monkeypatch.setattr("ferlab.data.tables._LONG", 1)
+    monkeypatch.setattr("ferlab.data.csv_files._LONG", 1)
+    with pytest.raises(InputError, match=r":1: has more than 9 columns"):
+        read(tmp_path, 10 * "a," + "pixels\n")
+    with pytest.raises(InputError, match=r":2: has more than 9 columns"):
+        read(tmp_path, "pixels\n" + 10 * "a,")
+    with pytest.raises(InputError, match=r":3: expected 4 pixels, found more than twice"):
+        read(tmp_path, "pixels\n1 2 3 4\n" + 9 * "1 " + "\n")

@@ -101,3 +101,12 @@ PARTS = [  # folders beside each other, and their kinds: t(raining), p(ublic), s
 def test_parts_of_a_data_set_are_recognized_by_their_names(folders, kinds):
     parts = usages.parts(folders)
     assert "".join(parts.get(folder, "-")[0] for folder in folders) == kinds
+
+
+def test_words_of_usages_can_be_read_in_one_way():
+    """Else a long name of them would be tried in every way, which takes for ever."""
+    words = {*usages._KINDS, *usages._FILLERS}
+    for word in words:
+        for place in range(1, len(word)):
+            assert not {word[:place], word[place:]} <= words, word
+    assert usages.kind("dataset" * 30 + "!x") == "unknown"
