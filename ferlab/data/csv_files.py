@@ -13,7 +13,7 @@ import numpy as np
 from ferlab import files
 from ferlab.data import tables
 from ferlab.data.dataset import Dataset, describe
-from ferlab.errors import InputError
+from ferlab.errors import InputError, did_you_mean
 from ferlab.labels import EMOTIONS, UNLABELLED, class_index
 
 KNOWN_HEADERS = (
@@ -237,7 +237,7 @@ def _rows(
         if columns.id is not None:
             row_id = parse_id(f"{path}:{line}", fields[columns.id], columns.is_named_id)
         if columns.usage is not None:
-            usage = _name(f"{path}:{line}: usage", fields[columns.usage])
+            usage = parse_usage(f"{path}:{line}", fields[columns.usage])
         pixels = columns.separator.join(fields[columns.pixels]).strip()
         yield _Row(line, pixels, label, row_id, usage)
 
@@ -251,7 +251,7 @@ def parse_label(where: str, text: bytes, class_names: tuple[str, ...]) -> int:
     if label is None:
         raise InputError(
             f"{where}: label is {_quoted(text)}, expected 0 to {len(class_names) - 1} "
-            f"or one of {', '.join(class_names)}"
+            f"or one of {', '.join(class_names)}{did_you_mean(word, class_names)}"
         )
     return label
 
@@ -263,6 +263,11 @@ def parse_id(where: str, field: bytes, is_named_id: bool) -> str:
     if len(field) > _MAX_FILE_NAME:
         raise InputError(f"{where}: file name is longer than {_MAX_FILE_NAME:,} bytes")
     return field.strip().decode(errors="surrogateescape")
+
+
+def parse_usage(where: str, field: bytes) -> str:
+    """A usage. Raises InputError."""
+    return _name(f"{where}: usage", field)
 
 
 def _name(where: str, field: bytes) -> str:

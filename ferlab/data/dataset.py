@@ -8,7 +8,7 @@ from typing import Literal, Self
 import numpy as np
 
 from ferlab.data import usages
-from ferlab.errors import InputError
+from ferlab.errors import InputError, did_you_mean
 from ferlab.labels import UNLABELLED, indices_in, require_same_classes
 
 Role = Literal["train", "test"]  # the part to read from a source with two
@@ -187,7 +187,7 @@ class Dataset:
         else:
             rows = np.flatnonzero(usages.is_of(self.usage, usage))
         if not len(rows):
-            raise self._error(f"usage must be one of {self._usages()}", usage or "Training")
+            raise self._unknown_usage(f"usage must be one of {self._usages()}", usage or "Training")
         return self.take(rows)
 
     def fingerprint(self) -> str:
@@ -236,10 +236,14 @@ class Dataset:
         rows = np.flatnonzero(usages.is_of(self.usage, usage))
         if usages.kind(usage) == "training" or not len(rows):
             rule = f"validation must be a usage other than Training, one of {self._usages()}"
-            raise self._error(rule, usage)
+            raise self._unknown_usage(rule, usage)
         if not len(self.training_rows()):
             raise self._error("has no training rows (usage Training)", self._usages())
         return rows
+
+    def _unknown_usage(self, rule: str, usage: str) -> InputError:
+        known = () if self.usage is None else set(self.usage.tolist())
+        return self._error(rule, f"{usage}{did_you_mean(usage, known)}")
 
     def _usages(self) -> str:
         names = [] if self.usage is None else self.usage.tolist()

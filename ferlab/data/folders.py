@@ -10,7 +10,7 @@ import numpy as np
 
 from ferlab.data import images, usages
 from ferlab.data.dataset import Dataset, Role
-from ferlab.errors import InputError, a_few
+from ferlab.errors import InputError, a_few, did_you_mean
 from ferlab.labels import EMOTIONS, UNLABELLED, class_index, is_emotion, means_unlabelled
 
 _CLUTTER = ("thumbs.db", "desktop.ini")  # files that a file browser creates
@@ -241,7 +241,10 @@ def _labelled_files(
     for folder in folders:
         label = classes[folder]
         if label is None:
-            raise InputError(f"{folder}: is not one of the classes {', '.join(class_names)}")
+            nearest = did_you_mean(folder.name, class_names)
+            raise InputError(
+                f"{folder}: is not one of the classes {', '.join(class_names)}{nearest}"
+            )
         inside, left_out = _image_files(folder)
         if not inside:
             reason = f"; {_left_out(left_out)}" if left_out else ""

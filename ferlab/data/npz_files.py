@@ -12,8 +12,8 @@ import numpy as np
 
 from ferlab import files
 from ferlab.data.dataset import ROLES, Dataset, Role, describe
-from ferlab.errors import InputError, a_few
-from ferlab.labels import EMOTIONS, UNLABELLED, require_same_classes
+from ferlab.errors import InputError, a_few, did_you_mean
+from ferlab.labels import EMOTIONS, UNLABELLED, class_index, require_same_classes
 
 # Keys of images and labels; {} is the part, train or test.
 _LAYOUTS = (("{}_images", "{}_labels"), ("x_{}", "y_{}"), ("{}_x", "{}_y"))
@@ -33,8 +33,8 @@ def read_npz(
 
     Keys, in upper or lower case: `train_images`, `train_labels`, `train_ids`, `train_usage`, the
     same for `test`, and `class_names`; or x_train, y_train; images, labels; x, y. Images are (n,
-    height, width), (n, height, width, channels) or flat squares of 0 to 255; labels are integers or
-    one-hot.
+    height, width), (n, height, width, channels) or flat squares of 0 to 255; labels are integers,
+    names of classes or one-hot.
 
     class_names, image_shape: those that the archive must have, if given
     Raises InputError for any other content and for a damaged file.
@@ -55,7 +55,7 @@ def read_npz(
         labels=(
             np.full(count, UNLABELLED, dtype=np.int64)
             if labels is None
-            else _labels(path, labels, count, len(names))
+            else _labels(path, labels, count, names)
         ),
         ids=_numbers(count) if ids is None else _texts(path, "ids", ids, count),
         class_names=names,
@@ -237,10 +237,16 @@ def _images(path: str | Path, array: np.ndarray) -> np.ndarray:
     return images
 
 
-def _labels(path: str | Path, array: np.ndarray, count: int, num_classes: int) -> np.ndarray:
+def _labels(
+    path: str | Path, array: np.ndarray, count: int, class_names: tuple[str, ...]
+) -> np.ndarray:
     """int64 (count,)."""
+    if array.dtype.kind == "U":
+        words, places = np.unique(_texts(path, "labels", array, count), return_inverse=True)
+        return np.array([_label(path, word, class_names) for word in words.tolist()])[places]
+    num_classes = len(class_names)
     if array.dtype.kind not in "iufb":
-        raise _invalid(path, "labels must be integers or one-hot rows", array.dtype)
+        raise _invalid(path, "labels must be integers, names or one-hot rows", array.dtype)
     if array.shape[:1] != (count,):  # before they are converted, as there may be billions
         raise _invalid(path, f"labels must be {count:,}, one per image", array.shape)
     with np.errstate(invalid="ignore"):
@@ -256,6 +262,15 @@ def _labels(path: str | Path, array: np.ndarray, count: int, num_classes: int) -
             raise _invalid(path, rule, array.shape)
         labels = labels.argmax(axis=1)
     return labels
+
+
+def _label(path: str | Path, word: str, class_names: tuple[str, ...]) -> int:
+    """The class of a name, -1 for none."""
+    label = class_index(word, class_names)
+    if label is None and word.strip() not in ("", str(UNLABELLED)):
+        nearest = did_you_mean(word, class_names)
+        raise _invalid(path, f"labels must name {', '.join(class_names)}", f"{word}{nearest}")
+    return UNLABELLED if label is None else label
 
 
 def _texts(path: str | Path, name: str, array: np.ndarray, count: int | None = None) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import dataclasses
 import gzip
 import io
 import itertools
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from ferlab import files
+from ferlab.data import usages
 from ferlab.errors import InputError, a_few
 
 MAX_LINE = 1 << 25  # bytes; a longer line is not an image and would fill the memory
@@ -39,6 +41,10 @@ _OTHER_IDS = tuple(  # of columns that name rows where no column is `id`, the be
         "image|img|picture|photo|pic",
     )
 )
+_OTHER_USAGES = (  # of columns that say what rows are for, if their values do
+    *("set", "subset", "partition", "part", "phase", "fold", "group", "mode", "type", "role"),
+    *("dataset", "datasplit", "splitname", "splits", "purpose", "usages", "usagetype", "settype"),
+)
 _DATA = re.compile(
     r"[-+]?\d+(?:\.\d*)?(?:e[-+]?\d+)?|[\[(]?\d+(?:[\s,;.]+\d+){3,}.*|\S+\.(?:png|jpe?g)"
 )
@@ -59,7 +65,8 @@ class Columns(NamedTuple):
         return self.id is not None and plain_name(self.names[self.id]) == "id"
 
 
-class Table(NamedTuple):
+@dataclasses.dataclass
+class Table:
     """A table's header with its line, and (line, fields) of each other record."""
 
     path: str | Path
@@ -81,6 +88,8 @@ class Table(NamedTuple):
                     f"{self.path}:{self.line}: expected one {kind} column. Received: {repeated}"
                 )
             places[kind] = matches[0] if matches else None
+        if places["usage"] is None:
+            places["usage"] = self._other_usage(names)
         if places["id"] is None:
             places["id"] = next(
                 (
@@ -92,6 +101,19 @@ class Table(NamedTuple):
                 None,
             )
         return Columns(names, **places)
+
+    def _other_usage(self, names: tuple[str, ...]) -> int | None:
+        """The column such as `set` or `partition` whose first value is what rows are for."""
+        others = [place for place, name in enumerate(names) if plain_name(name) in _OTHER_USAGES]
+        first = next(self.records, None) if others else None
+        if first is None:
+            return None
+        self.records = itertools.chain([first], self.records)
+        for place in others:
+            field = first[1][place] if place < len(first[1]) else b""
+            if usages.kind(field.strip()[:200].decode(errors="replace")) != "unknown":
+                return place
+        return None
 
 
 def open_table(path: str | Path, expected: str) -> Table:

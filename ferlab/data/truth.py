@@ -5,11 +5,12 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import numpy as np
 
 from ferlab.data import images, tables
-from ferlab.data.csv_files import parse_id, parse_label
+from ferlab.data.csv_files import parse_id, parse_label, parse_usage
 from ferlab.data.dataset import Dataset
 from ferlab.errors import InputError
 from ferlab.labels import UNLABELLED, indices_in, numbered, require_same_classes
@@ -33,12 +34,46 @@ def read_truth(
     repeated in the table or in the data, and a table without any of the dataset's ids.
     """
     names = tuple(class_names or numbered(dataset.class_names))
+    return _matched(path, dataset, names)[0]
+
+
+def with_truth(
+    dataset: Dataset, path: str | Path | None, class_names: Sequence[str] | None = None
+) -> Dataset:
+    """The dataset with the labels of `read_truth`; the same dataset if no file is given.
+
+    Rows get the usage that the table gives them, unless the dataset has usages.
+    """
+    if path is None:
+        return dataset
+    names = tuple(class_names or numbered(dataset.class_names))
+    labels, usage = _matched(path, dataset, names)
+    return dataclasses.replace(
+        dataset, labels=labels, usage=usage if dataset.usage is None else dataset.usage
+    )
+
+
+class _Truth(NamedTuple):
+    """A table's ids and labels, and its usages if it has any."""
+
+    ids: list[str]
+    labels: list[int]
+    usage: list[str] | None
+
+
+def _matched(
+    path: str | Path, dataset: Dataset, names: tuple[str, ...]
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """(the label, the usage) of each row of the dataset; -1 and '' for ids not in the table.
+
+    names: the classes that the table's numbers mean.
+    """
     places = indices_in(names, dataset.class_names)
     if places is None:
         require_same_classes(str(path), names, dataset.class_names)
     lookup = np.array([*(places or ()), UNLABELLED])  # -1 is the last
-    ids, labels = _read(path, names)
-    keys, known = _keys(dataset.ids.tolist(), ids)
+    table = _read(path, names)
+    keys, known = _keys(dataset.ids.tolist(), table.ids)
     if not set(keys) & set(known):
         keys, known = ([PurePosixPath(key).name for key in side] for side in (keys, known))
     if not set(keys) & set(known):
@@ -52,21 +87,15 @@ def read_truth(
                 f"{where}: contains the id {repeated!r} twice, so rows and true labels cannot be "
                 "matched by id"
             )
-    truth = dict(zip(known, lookup[labels].tolist(), strict=True))
-    return np.array([truth.get(key, UNLABELLED) for key in keys], dtype=np.int64)
+    truth = dict(zip(known, lookup[table.labels].tolist(), strict=True))
+    labels = np.array([truth.get(key, UNLABELLED) for key in keys], dtype=np.int64)
+    if table.usage is None:
+        return labels, None
+    usage_of = dict(zip(known, table.usage, strict=True))
+    return labels, np.array([usage_of.get(key, "") for key in keys], dtype=np.str_)
 
 
-def with_truth(
-    dataset: Dataset, path: str | Path | None, class_names: Sequence[str] | None = None
-) -> Dataset:
-    """The dataset with the labels of `read_truth`; the same dataset if no file is given."""
-    if path is None:
-        return dataset
-    return dataclasses.replace(dataset, labels=read_truth(path, dataset, class_names))
-
-
-def _read(path: str | Path, class_names: tuple[str, ...]) -> tuple[list[str], list[int]]:
-    """(ids, labels), as in the table."""
+def _read(path: str | Path, class_names: tuple[str, ...]) -> _Truth:
     table = tables.open_table(path, _KNOWN_HEADER)
     columns = table.columns()
     id_place, label_place = columns.id, columns.label
@@ -87,16 +116,18 @@ def _read(path: str | Path, class_names: tuple[str, ...]) -> tuple[list[str], li
             f"{path}:{table.line}: {problem} the columns id and label. "
             f"Received: {', '.join(columns.names)[:60]!r}"
         )
-    ids, labels = [], []
+    ids, labels, usage = [], [], []
     for line, fields in table.records:
         where = f"{path}:{line}"
         if len(fields) != len(columns.names):
             raise InputError(f"{where}: expected {len(columns.names)} columns, found {len(fields)}")
         ids.append(parse_id(where, fields[id_place], columns.is_named_id))
         labels.append(parse_label(where, fields[label_place].strip(), class_names))
+        if columns.usage is not None:
+            usage.append(parse_usage(where, fields[columns.usage]))
     if not ids:
         raise InputError(f"{path}: has a header and no rows")
-    return ids, labels
+    return _Truth(ids, labels, usage or None)
 
 
 def _keys(ids: Sequence[str], others: Sequence[str]) -> tuple[list[str], list[str]]:

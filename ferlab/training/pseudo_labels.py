@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ferlab.errors import InputError
+from ferlab.errors import InputError, did_you_mean
 from ferlab.evaluation import metrics
 from ferlab.labels import UNLABELLED, class_index
 from ferlab.recipes import SemiRecipe
@@ -77,7 +77,7 @@ def thresholds(recipe: SemiRecipe, class_names: tuple[str, ...]) -> np.ndarray:
         if label is None:
             raise InputError(
                 f"--class-thresholds must name classes from {', '.join(class_names)}. "
-                f"Received: {name}"
+                f"Received: {name}{did_you_mean(name, class_names)}"
             )
         minimum[label] = threshold
     return minimum

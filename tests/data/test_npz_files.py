@@ -139,7 +139,7 @@ REFUSED = {
     "huge label": ({"x": IMAGES, "y": LABELS.astype(np.uint64) - 1}, "labels must be integers"),
     "label between": ({"x": IMAGES, "y": LABELS + 0.5}, "labels must be integers"),
     "label NaN": ({"x": IMAGES, "y": LABELS * np.nan}, "labels must be integers"),
-    "label text": ({"x": IMAGES, "y": ["happy"] * 5}, "labels must be integers or one-hot"),
+    "label text": ({"x": IMAGES, "y": ["smug"] * 5}, "labels must name angry"),
     "one-hot of fewer": ({"x": IMAGES, "y": np.eye(8)[LABELS]}, "must be one-hot over 7 classes"),
     "not one-hot": ({"x": IMAGES, "y": np.ones((5, 7))}, "must be one-hot over 7 classes"),
     "soft labels": ({"x": IMAGES, "y": np.full((5, 7), 1 / 7)}, "must be integers"),
@@ -284,3 +284,12 @@ def test_write_npz_keeps_the_meaning_of_numbers_beside_a_folder(tmp_path):
         names = [packed.class_names[label] for label in packed.labels]
         expected = rows.labels if test == "test.csv" else range(7)
         assert names == [EMOTIONS[label] for label in expected]
+
+
+def test_read_npz_reads_labels_of_names(tmp_path):
+    words = np.array(["angry", "Neutral", "HAPPINESS", "", "1"])
+    np.savez(tmp_path / "a.npz", x=IMAGES, y=words)
+    assert data.read(tmp_path / "a.npz", role="train").labels.tolist() == [0, 6, 3, -1, 1]
+    np.savez(tmp_path / "a.npz", x=IMAGES, y=np.array(["angry", "smug", "happy", "sad", "sad"]))
+    with pytest.raises(InputError, match=r"a\.npz: labels must name angry.*Received: smug"):
+        data.read(tmp_path / "a.npz", role="train")

@@ -153,3 +153,19 @@ def test_a_table_without_a_header_is_told_so(tmp_path, case):
     (tmp_path / "rows.csv").write_text(HEADLESS[case])
     with pytest.raises(InputError, match=r"rows\.csv:1: has no header"):
         data.read(tmp_path / "rows.csv", role="train")
+
+
+@pytest.mark.parametrize("name", ["set", "Partition", "subset", "data_split", "phase", "Usage"])
+@pytest.mark.parametrize("first", ["train", "Training", "test"])
+def test_usages_are_read_from_a_column_of_any_usual_name(tmp_path, name, first):
+    (tmp_path / "a.csv").write_text(
+        f"{name},emotion,pixels\n{first},1,1 2 3 4\nprivate_test,2,5 6 7 8\n"
+    )
+    assert data.read(tmp_path / "a.csv", role="train").usage.tolist() == [first, "private_test"]
+
+
+@pytest.mark.parametrize(("name", "value"), [("set", "CK+"), ("type", "jpg"), ("partition", "0")])
+def test_columns_of_other_values_are_no_usages(tmp_path, name, value):
+    (tmp_path / "a.csv").write_text(f"{name},emotion,pixels\n{value},1,1 2 3 4\n")
+    dataset = data.read(tmp_path / "a.csv", role="train")
+    assert (dataset.usage, dataset.labels.tolist()) == (None, [1])

@@ -9,6 +9,7 @@ from support import faces
 
 from ferlab import data
 from ferlab.errors import InputError
+from ferlab.evaluation import held_out
 
 
 def with_ids(*ids):
@@ -108,3 +109,14 @@ def test_read_truth_refuses_data_whose_ids_repeat(tmp_path, ids):
     (tmp_path / "truth.csv").write_text("id,label\n0,3\n")
     with pytest.raises(InputError, match=r"faces\.csv: contains the id '0' twice"):
         data.read_truth(tmp_path / "truth.csv", with_ids(*ids))
+
+
+def test_with_truth_gives_rows_the_usage_of_the_table(tmp_path):
+    (tmp_path / "solution.csv").write_text("id,label,Usage\n0,1,Private\n1,2,Public\n3,4,Public\n")
+    rows = data.with_truth(with_ids("0", "1", "2", "3"), tmp_path / "solution.csv")
+    assert rows.usage.tolist() == ["Private", "Public", "", "Public"]
+    assert held_out.tuning_rows(rows, [], report=print).ids.tolist() == ["1", "3"]
+    with pytest.raises(InputError, match="final score"):
+        held_out.tuning_rows(rows, [], usage="private", report=print)
+    known = dataclasses.replace(rows, usage=np.array(["Training"] * 4))
+    assert data.with_truth(known, tmp_path / "solution.csv").usage.tolist() == ["Training"] * 4
