@@ -202,6 +202,8 @@ def _line(path: Path, member: Member) -> str:
         line += f" {name}={value}" if value else ""
     if _COMMENT.search(line):
         raise InputError(f"{path}: cannot list {member.path}: ` #` begins a comment")
+    if not line.isascii() and line.encode(errors="ignore").decode() != line:
+        raise InputError(f"{path}: cannot list {member.path}: its name is not UTF-8")
     return line
 
 

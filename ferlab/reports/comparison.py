@@ -406,7 +406,7 @@ def write_csv(path: Path, candidates: Sequence[Candidate]) -> None:
     rows = [as_row(candidate) for candidate in candidates]
     with (
         files.whole_file(path) as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as file,
+        temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
     ):
         writer = csv.DictWriter(file, rows[0], lineterminator="\n")
         writer.writeheader()

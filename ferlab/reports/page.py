@@ -153,4 +153,5 @@ class Page:
     def save(self, path: Path) -> None:
         """Write the page atomically."""
         with files.whole_file(path) as temporary:
-            temporary.write_text(self.html(), encoding="utf-8")
+            # A file or class name may be no UTF-8.
+            temporary.write_text(self.html(), encoding="utf-8", errors="backslashreplace")

@@ -1,15 +1,21 @@
 """Texts and numbers in the pictures."""
 
+import io
 import shutil
 
 import keras
 import numpy as np
 import pytest
+from fontTools.fontBuilder import FontBuilder
+from fontTools.pens.ttGlyphPen import TTGlyphPen
 from keras import layers
+from matplotlib.figure import Figure
 from matplotlib.text import Text
+from PIL import Image
 
 from ferlab import plots
 from ferlab.evaluation import costs, metrics
+from ferlab.plots import style
 from models import build_model
 
 
@@ -158,3 +164,92 @@ def test_comparison_figure_has_distinct_styles_and_no_lines_for_too_many_models(
     assert len({(line.get_color(), line.get_marker()) for line in epochs.lines}) == 12
     thirteen = plots.comparison_figure(names, {"accuracy": shares}, curves, work, "thirteen")
     assert len(thirteen.axes) == 1
+
+
+SCRIPTS = {  # class names, and the font with them
+    "Chinese": (("生氣", "開心"), "Noto Sans CJK"),
+    "Japanese": (("怒り", "ヨロコビ"), "Noto Sans CJK"),
+    "Korean": (("화남", "행복"), "Noto Sans CJK"),
+    "Arabic": (("\u063a\u0627\u0636\u0628", "\u0633\u0639\u064a\u062f"), None),
+    "Hindi": (("गुस्सा", "खुश"), "Noto Sans Devanagari"),
+    "Thai": (("โกรธ", "สุข"), "Noto Sans Thai"),
+    "emoji": (("\U0001f914", "\U0001f973"), "Noto Emoji"),
+}
+
+
+def write_font(path, characters, family):
+    """A font in which each of these characters is a rectangle of its own width."""
+    names = {char: f"g{number}" for number, char in enumerate(characters)}
+    glyphs = {}
+    for number, name in enumerate([".notdef", *names.values()]):
+        pen = TTGlyphPen(None)
+        for point, draw in (
+            ((100, 0), pen.moveTo),
+            ((100, 700), pen.lineTo),
+            ((200 + 600 * number // len(characters), 700), pen.lineTo),
+            ((200 + 600 * number // len(characters), 0), pen.lineTo),
+        ):
+            draw(point)
+        pen.closePath()
+        glyphs[name] = pen.glyph()
+    builder = FontBuilder(1000, isTTF=True)
+    builder.setupGlyphOrder(list(glyphs))
+    builder.setupCharacterMap({ord(char): name for char, name in names.items()})
+    builder.setupGlyf(glyphs)
+    builder.setupHorizontalMetrics(dict.fromkeys(glyphs, (900, 100)))
+    builder.setupHorizontalHeader(ascent=800, descent=-200)
+    builder.setupNameTable({"familyName": family, "styleName": "Regular"})
+    builder.setupOS2()
+    builder.setupPost()
+    builder.save(path)
+
+
+def confusion_matrix(names):
+    return plots.confusion_matrix_figure(np.eye(len(names), dtype=int), names, "a title")
+
+
+def drawn(figure, report):
+    return np.asarray(Image.open(io.BytesIO(style.png(figure, report))).convert("L"))
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_png_draws_class_names_with_a_font_of_the_machine(script, tmp_path, monkeypatch):
+    names, _ = SCRIPTS[script]
+    characters = sorted(set("".join(names)))
+    half = len(characters) // 2
+    write_font(tmp_path / "a.ttf", characters[:half], f"{script} One")
+    write_font(tmp_path / "b.ttf", characters[half:], f"{script} Two")
+    (tmp_path / "damaged.ttf").write_bytes(b"no font")
+    notes = []
+    monkeypatch.setattr(style, "_font_files", lambda: [])
+    boxes = drawn(confusion_matrix(names), notes.append)
+    boxed = [*notes]
+    notes.clear()
+    paths = [str(tmp_path / name) for name in ("a.ttf", "b.ttf", "damaged.ttf")]
+    monkeypatch.setattr(style, "_font_files", lambda: paths)
+    legible = drawn(confusion_matrix(names), notes.append)
+    assert notes == []
+    if boxed:  # else Matplotlib's own font has them
+        assert boxes.shape == legible.shape
+        assert (boxes != legible).any()
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_png_names_the_font_to_install_once(script, monkeypatch):
+    names, font = SCRIPTS[script]
+    monkeypatch.setattr(style, "_font_files", lambda: [])
+    notes = []
+    report = notes.append
+    for _ in range(2):
+        style.png(confusion_matrix(names), report)
+    assert len(notes) == (font is not None)
+    assert all(font in note and names[0][0] in note for note in notes)
+
+
+def test_png_of_a_name_that_is_not_utf8():
+    figure = Figure()
+    figure.suptitle(plots.style.plain("caf\udce9"))
+    notes = []
+    style.png(figure, notes.append)
+    assert notes == []
+    assert texts(figure) == [r"caf\udce9"]

@@ -278,7 +278,7 @@ def test_run_with_impossible_settings_leaves_no_file(tmp_path, predictor):
     before = sorted(tmp_path.rglob("*"))
     for settings, options, rule in (
         ({"threshold": 1.0}, {}, "no row reaches its threshold"),
-        ({"class_thresholds": {"joy": 0.1}}, {}, "name classes"),
+        ({"class_thresholds": {"glad": 0.1}}, {}, "name classes"),
         ({"ramp_epochs": 2}, {"initial_epoch": 1}, "below the 2 epochs to train"),
         ({}, {"initial_epoch": 3}, "last epoch must be above"),
     ):
