@@ -10,7 +10,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
-from support import SHARED, call, covering_sample, faces, run
+from support import SHARED, call, covering_sample, faces, run, small_networks
 
 from ferlab import data
 
@@ -58,6 +58,14 @@ def dataset():
     return faces(300)
 
 
+@pytest.fixture(scope="module")
+def few_weights():
+    """For a module's tests the registered architectures have few weights."""
+    with pytest.MonkeyPatch.context() as patch:
+        small_networks(patch)
+        yield
+
+
 @pytest.fixture
 def wild() -> Path:
     """Real files of other people; they are no part of the repository."""
@@ -82,7 +90,7 @@ def command(monkeypatch):
 def work(tmp_path_factory):
     """A folder with data, and a CNN and a DNN trained on it by the scripts."""
     folder = tmp_path_factory.mktemp("work")
-    train, test = faces(160, seed=1), faces(50, seed=2)
+    train, test = faces(160, seed=1, size=24), faces(50, seed=2, size=24)
     data.write_csv(folder / "train.csv", train.images, labels=train.labels)
     data.write_csv(folder / "test.csv", test.images, ids=test.ids)
     truth = "id,label\n" + "".join(f"{row},{label}\n" for row, label in enumerate(test.labels))

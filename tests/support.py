@@ -1,6 +1,7 @@
 """What several tests use."""
 
 import contextlib
+import functools
 import io
 import os
 import random
@@ -12,6 +13,7 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
+import pytest
 
 from ferlab.data import Dataset
 from ferlab.data.drawn_faces import drawn_faces
@@ -22,9 +24,9 @@ SHARED = ROOT.parent / "shared"
 SHOWN = (UserWarning, RuntimeWarning, FutureWarning)
 
 
-def faces(count: int, seed: int = 0) -> Dataset:
+def faces(count: int, seed: int = 0, size: int = 48) -> Dataset:
     """Drawn faces with labels, so that no test needs a download."""
-    images, labels = drawn_faces(count, seed)
+    images, labels = drawn_faces(count, seed, size)
     return Dataset(
         images=images,
         labels=labels,
@@ -32,6 +34,21 @@ def faces(count: int, seed: int = 0) -> Dataset:
         class_names=EMOTIONS,
         source="faces.csv",
     )
+
+
+def small_networks(patch: pytest.MonkeyPatch) -> None:
+    """Give the registered architectures few layers, filters and units, to train in a moment."""
+    import models  # loads Keras
+    from models.resnet import resnet
+
+    for name, settings in {
+        "cnn": {"BLOCK_FILTERS": (4, 8), "CONVOLUTIONS_PER_BLOCK": 1, "DENSE_UNITS": (16,)},
+        "dnn": {"DENSE_UNITS": (32, 16)},
+    }.items():
+        for setting, value in settings.items():
+            patch.setattr(sys.modules[f"models.{name}"], setting, value)
+    tiny = functools.partial(resnet, stem_filters=16, stage_filters=(16,), stage_blocks=(1,))
+    patch.setitem(models.MODELS, "resnet", tiny)
 
 
 def covering_sample(cases: list[dict], seed: str) -> set[int]:

@@ -54,7 +54,7 @@ def weights_of(folder):
 
 
 def write_faces(folder):
-    drawn = faces(120, seed=1)
+    drawn = faces(120, seed=1, size=24)
     data.write_csv(folder / "train.csv", drawn.images, labels=drawn.labels)
 
 
@@ -63,7 +63,7 @@ def work(tmp_path_factory):
     """A folder with data, and a vote trained on it without an interruption."""
     folder = tmp_path_factory.mktemp("work")
     write_faces(folder)
-    printed = run("-m ferlab", "vote-train", "train.csv", *VOTE, *SHORT, cwd=folder)
+    printed = vote_train("train.csv", *VOTE, *SHORT, cwd=folder)
     (folder / "train.log").write_text(printed)
     return folder
 
@@ -188,7 +188,7 @@ def test_vote_train_adds_members(work, tmp_path):
 
 
 def test_vote_train_refuses_other_settings_in_the_same_folder(work):
-    drawn = faces(120, seed=2)
+    drawn = faces(120, seed=2, size=24)
     data.write_csv(work / "other.csv", drawn.images, labels=drawn.labels)
     for arguments, rule in (
         (("train.csv", *VOTE, *SHORT, "--epochs", 9), "dnn-report's epochs 8. Received: 9"),

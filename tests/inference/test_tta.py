@@ -28,7 +28,7 @@ def test_ten_crop_shifts_by_a_twelfth_and_repeats_the_edges():
 
 
 def test_predict_averages_over_the_views(cnn):
-    dataset, checkpoint = faces(12), checkpoints.load(cnn)
+    dataset, checkpoint = faces(12, size=24), checkpoints.load(cnn)
     by_hand = np.mean(
         [
             np.asarray(checkpoint.raw_pixel_model()(view.astype("float32")))
@@ -42,7 +42,7 @@ def test_predict_averages_over_the_views(cnn):
 
 
 def test_collect_caches_predictions_for_each_tta(cnn, tmp_path):
-    dataset, members = faces(12), [Member(1, cnn, "here")]
+    dataset, members = faces(12, size=24), [Member(1, cnn, "here")]
     predictions = {
         name: voting.collect(
             members, dataset, batch_size=8, tta=name, cache_dir=tmp_path, report=lambda line: None

@@ -18,7 +18,7 @@ def saved(folder):
 
 def test_plot_model_writes_four_pictures(work, cnn, tmp_path):
     options = ("--saliency", "gradient,layercam", "--out-dir", tmp_path / "pictures")
-    printed = run("plot_model.py", "train.csv", cnn, *options, cwd=work)
+    printed = call("plot_model.py", "train.csv", cnn, *options, cwd=work)
     assert "accuracy " in printed
     assert "layercam at block3_norm3: " in printed
     expected = {f"{cnn.stem}_{kind}.png" for kind in ("struct", "cm", "his", "sm")}
@@ -65,7 +65,7 @@ def test_plot_model_never_overwrites_its_input(work, cnn):
 
 
 def test_gradient_ascent_draws_filters_and_classes(work, cnn, tmp_path):
-    printed = run(
+    printed = call(
         "gradient_ascent.py", cnn, "--steps", 4, "--out-dir", tmp_path / "filters", cwd=work
     )
     assert "4 steps will take" in printed
@@ -73,7 +73,7 @@ def test_gradient_ascent_draws_filters_and_classes(work, cnn, tmp_path):
     for options in (("--layer", "flatten"), ("--output", "happy")):
         options = ("--steps", 1, "--out-dir", tmp_path / "more", *options)
         printed += call("gradient_ascent.py", cnn, *options, cwd=work)
-    assert "flatten has 4,608 units" in printed
+    assert "flatten has 1,152 units" in printed
     expected = {f"{cnn.stem}_{name}.png" for name in ("flatten", "happy")}
     assert set(saved(tmp_path / "more")) == expected
 

@@ -88,10 +88,10 @@ def test_dnn_test_writes_a_submission(work, dnn):
 def test_predictions_are_equal_for_csv_npz_and_folder(work, cnn):
     from PIL import Image
 
-    printed = run("csv_to_npz.py", "train.csv", "test.csv", cwd=work)
+    printed = call("csv_to_npz.py", "train.csv", "test.csv", cwd=work)
     assert "train: 160 rows" in printed
     (work / "folder").mkdir()
-    for row, image in enumerate(faces(50, seed=2).images):
+    for row, image in enumerate(faces(50, seed=2, size=24).images):
         Image.fromarray(image[:, :, 0]).save(work / "folder" / f"{row:02d}.png")
     submissions = []
     for source in ("test.csv", "data.npz", "folder"):
@@ -101,7 +101,7 @@ def test_predictions_are_equal_for_csv_npz_and_folder(work, cnn):
 
 
 def test_retrain_resumes_and_is_named_after_its_model(work, cnn):
-    printed = run("retrain.py", "train.csv", cnn, 2, 3, cwd=work)
+    printed = call("retrain.py", "train.csv", cnn, 2, 3, cwd=work)
     path = work / printed.splitlines()[-1]
     assert re.fullmatch(rf"[01]\.\d{{6}}_{re.escape(cnn.stem)}\.h5", path.name)
     record = checkpoints.read_record(path)
@@ -118,7 +118,7 @@ def test_retrain_refuses_other_validation_rows(work, cnn):
 @pytest.fixture(scope="module")
 def semi(work, dnn):
     options = ("--validation", 0.1, "--epochs", 1, "--batch-size", 16, "--threshold", 0.1)
-    printed = run(
+    printed = call(
         *("semi_train.py", "train.csv", "test.csv", dnn, "--recipe", "fixmatch", *options),
         *("--control", "--truth", "truth.csv"),
         cwd=work,
@@ -142,7 +142,7 @@ def test_semi_train_reports_its_pseudo_labels_and_the_difference_to_its_control(
 
 def test_semi_retrain_resumes_and_is_named_after_its_model(work, dnn, semi):
     arguments = ("train.csv", "test.csv", dnn, semi, 1, 2)
-    path = work / run("semi_retrain.py", *arguments, cwd=work).splitlines()[-1]
+    path = work / call("semi_retrain.py", *arguments, cwd=work).splitlines()[-1]
     assert re.fullmatch(rf"[01]\.\d{{6}}_{re.escape(semi.stem)}\.h5", path.name)
     record = checkpoints.read_record(path)
     assert len(record.history["loss"]) == 2
@@ -163,7 +163,7 @@ def test_semi_retrain_resumes_and_is_named_after_its_model(work, dnn, semi):
 def test_test_by_vote_writes_the_same_submission_with_the_cache(work, cnn, dnn):
     (work / "model_list.txt").write_text(f"2 {cnn.name}\n1 {dnn.name}\n")
     options = ("--cache-dir", work / "votes", "--truth", "truth.csv")
-    run("test_by_vote.py", "test.csv", "v.csv", "model_list.txt", *options, cwd=work)
+    call("test_by_vote.py", "test.csv", "v.csv", "model_list.txt", *options, cwd=work)
     cached = {path.name: path.stat().st_mtime_ns for path in (work / "votes").glob("*.npy")}
     assert len(cached) == 2
     soft = submission(work / "v.csv")
@@ -185,7 +185,7 @@ def test_class_folders_train_and_predict_in_their_own_class_order(work, tmp_path
         place = tmp_path / "faces" / ("calm" if label == 6 else "moved")
         place.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image[:, :, 0]).resize((60, 70)).save(place / f"{row}.png")
-    printed = run(
+    printed = call(
         *("dnn_train.py", "faces", "--epochs", 1, "--validation", 0.2, "--image-size", 32),
         cwd=tmp_path,
     )

@@ -16,7 +16,7 @@ import time
 import keras
 import numpy as np
 import pytest
-from support import ROOT, faces  # noqa: F401, the process to be killed uses faces
+from support import ROOT, faces, small_networks  # noqa: F401, the process to be killed uses faces
 
 from ferlab import backend, checkpoints, files, optimizers, training
 from ferlab.checkpoints import Checkpoint, TrainingRecord
@@ -27,7 +27,8 @@ from ferlab.training.acceleration import FusedBatchNormalization, accelerate
 from ferlab.training.callbacks import StopOnNonFinite
 from ferlab.training.objectives import Supervised
 from models import BACKBONE, HEAD, MODELS, build_model
-from models.resnet import resnet
+
+pytestmark = pytest.mark.usefixtures("few_weights")
 
 RECIPE = RECIPES["cnn-report"].override(batch_size=64, validation=60)
 
@@ -202,6 +203,7 @@ def test_training_a_checkpoint_further_can_change_optimizer_and_decay(
 def test_killed_training_is_resumed(dataset, tmp_path):
     code = (
         "import sys; from pathlib import Path; from test_fit import *;"
+        "small_networks(pytest.MonkeyPatch());"
         "train(faces(300), Path(sys.argv[1]), recipe=RECIPE.override(model='dnn', epochs=12),"
         "      keep_epochs=8)"
     )
@@ -326,7 +328,9 @@ def test_training_killed_in_its_first_epoch_starts_over(straight, dataset, tmp_p
 
 
 def test_training_learns(dataset, tmp_path):
-    recipe = RECIPE.override(model="dnn", epochs=12, shift=0.0, horizontal_flip=False)
+    recipe = RECIPE.override(
+        model="dnn", epochs=12, learning_rate=0.005, shift=0.0, horizontal_flip=False
+    )
     history = train(dataset, tmp_path, recipe=recipe).history
     assert history["loss"][-1] < 0.8 * history["loss"][0]
 
@@ -400,11 +404,8 @@ SMALL_FIRST = RECIPES["best"].override(
 
 
 def test_ema_mixup_resizing_and_schedule_resume_as_if_uninterrupted(dataset, tmp_path, monkeypatch):
-    tiny = functools.partial(resnet, stem_filters=16, stage_filters=(16,), stage_blocks=(1,))
-
     def work(name):
-        few = dataset.take(np.arange(200))
-        return train(few, tmp_path / name, recipe=SMALL_FIRST, build=tiny)
+        return train(dataset.take(np.arange(200)), tmp_path / name, recipe=SMALL_FIRST)
 
     stopped(monkeypatch, "last.h5", lambda: work("again"))  # before the first on whole images
     assert len(csv_rows(tmp_path / "again")) in (2, 3)
@@ -743,15 +744,11 @@ TWO_PHASES = RECIPES["fast"].override(
 )
 
 
-def tiny_resnet(image_shape, num_classes):
-    return resnet(image_shape, num_classes, stem_filters=16, stage_filters=(16,), stage_blocks=(1,))
-
-
 def test_fit_trains_the_head_and_then_all_layers_each_with_its_own_schedule(dataset, tmp_path):
     few = dataset.take(np.arange(180))
     training.set_seed(0)
-    start = tiny_resnet(few.image_shape, 7)
-    result = train(few, tmp_path, recipe=TWO_PHASES, build=tiny_resnet, keep_epochs=4)
+    start = build_model("resnet", few.image_shape, 7)
+    result = train(few, tmp_path, recipe=TWO_PHASES, keep_epochs=4)
     head = [weight.path.startswith(HEAD) for weight in start.weights]
     first, last = (checkpoints.load(result.snapshots[epoch]).model for epoch in (1, 3))
     for is_head, before, middle, after in zip(
@@ -771,7 +768,7 @@ def test_fit_resumes_in_either_phase(dataset, tmp_path, monkeypatch, epoch):
     few = dataset.take(np.arange(180))
 
     def work(name):
-        return train(few, tmp_path / name, recipe=TWO_PHASES, build=tiny_resnet)
+        return train(few, tmp_path / name, recipe=TWO_PHASES)
 
     shuffle = Batches.shuffle
 
@@ -867,9 +864,7 @@ def test_ema_of_a_model_without_optimizer_state_starts_at_its_weights(dataset, t
 def test_training_further_without_phases_unfreezes_what_a_phase_froze(dataset, tmp_path, capsys):
     few = dataset.take(np.arange(180))
     head_alone = TWO_PHASES.override(epochs=1)
-    path = training.publish(
-        train(few, tmp_path / "head", recipe=head_alone, build=tiny_resnet), tmp_path
-    )
+    path = training.publish(train(few, tmp_path / "head", recipe=head_alone), tmp_path)
     recipe = head_alone.override(epochs=2, explicit_phases=())
     model = train_further(few, tmp_path / "all", path, recipe, 1).model
     assert all(layer.trainable for layer in model.layers)

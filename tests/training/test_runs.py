@@ -245,7 +245,7 @@ def test_publishing_into_a_folder_that_is_never_released_is_refused(tmp_path, mo
 
 
 def write_faces(folder):
-    drawn = faces(120, seed=1)
+    drawn = faces(120, seed=1, size=24)
     data.write_csv(folder / "train.csv", drawn.images, labels=drawn.labels)
 
 

@@ -16,6 +16,8 @@ from ferlab.training import semi_supervised
 from ferlab.training.pseudo_labels import select, thresholds
 from models import build_model
 
+pytestmark = pytest.mark.usefixtures("few_weights")
+
 RECIPE = RECIPES["semi-report"].override(
     model="dnn", epochs=3, batch_size=32, validation=40, threshold=0.0
 )
