@@ -1,6 +1,6 @@
 """The lanes of the tests, and fixtures that several of them use.
 
-`slow` marks what trains by scripts or takes seconds; `make quick` leaves it out. `product` marks a
+`slow` marks what trains by scripts or takes more than half a second; `make quick` leaves it out. `product` marks a
 test with every combination of many values: by default only some of them run, chosen by a seed so
 that every value occurs; with CI=true or --all-cases, all.
 """
@@ -15,8 +15,17 @@ from support import SHARED, call, covering_sample, faces, run, small_networks
 from ferlab import data
 
 TRAINED_BY_SCRIPTS = {"work", "cnn", "dnn"}  # fixtures
-TRAIN_OFTEN = {  # files, all of whose tests train, most of them several times
+SLOW_FILES = {  # most of their tests train, predict or draw for more than half a second
+    "test_activation_maximization.py",
+    "test_attribution.py",
+    "test_check.py",
+    "test_compare.py",
+    "test_distribution_shift.py",
+    "test_engines.py",
     "test_fit.py",
+    "test_pack.py",
+    "test_pretrained.py",
+    "test_report.py",
     "test_runs.py",
     "test_semi_supervised.py",
     "test_vote_train.py",
@@ -49,7 +58,7 @@ def pytest_collection_modifyitems(config, items):
 
 def pytest_itemcollected(item):
     fixtures = set(getattr(item, "fixturenames", ()))
-    if item.path.name in TRAIN_OFTEN or fixtures & TRAINED_BY_SCRIPTS:
+    if item.path.name in SLOW_FILES or fixtures & TRAINED_BY_SCRIPTS:
         item.add_marker("slow")
 
 

@@ -416,6 +416,8 @@ class _Training:
                 batches = objective.batches(phase)
                 trained = objective.training_model(self.model, phase)
                 trained.compile(**settings)
+                if not trained.optimizer.built:  # built by the first step, it is traced twice
+                    trained.optimizer.build(trained.trainable_variables)
                 trained.fit(
                     feed(batches),
                     validation_data=feed(

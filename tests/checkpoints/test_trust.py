@@ -680,6 +680,7 @@ WRONG = [None, [], "wrong", 7, {}, [{}], {"class_name": "x"}, {"class_name": 1, 
 SAMPLE = 50  # of some 1,500 a configuration; all of them pass too, in a few minutes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["keras-2.0", "tf-2.15-zip", "keras-3-zip"])
 def test_configuration_with_a_wrong_value_is_one_line_or_loads(name, tmp_path):
     vintage = VINTAGES[name]

@@ -59,6 +59,7 @@ def test_drawn_faces_of_count_zero_are_empty_arrays():
     assert labels.shape == (0,)
 
 
+@pytest.mark.slow
 def test_drawn_faces_use_all_grey_levels_and_none_is_empty(train):
     images, _ = train
     assert images.min() == 0
@@ -72,6 +73,7 @@ def test_drawn_faces_are_balanced(train):
     assert counts.max() < 1.2 * 2000 / 7
 
 
+@pytest.mark.slow
 def test_label_noise_is_as_documented_and_does_not_change_images(train):
     images, truth = train
     noisy_images, labels = drawn_faces(2000, seed=0)
@@ -155,6 +157,7 @@ def test_lips_never_cross():
         assert np.all(lower[:, 1] >= upper[:, 1] - 1e-9)
 
 
+@pytest.mark.slow
 def test_drawn_faces_require_edges_not_single_pixels(train):
     """A linear model on pixels is far worse than the same model on local edge directions."""
     from sklearn.linear_model import RidgeClassifier

@@ -102,6 +102,7 @@ def test_scores_of_a_class_without_rows():
     assert absent.macro_recall.value == pytest.approx(0.9)
 
 
+@pytest.mark.slow
 def test_scores_intervals_of_macro_means_have_their_coverage():
     generator = np.random.default_rng(0)
     shares = np.array([[24, 3, 3, 2], [2, 9, 2, 1], [3, 2, 16, 5], [1, 1, 5, 21]]) / 100

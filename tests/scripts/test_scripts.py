@@ -210,6 +210,7 @@ def test_class_folders_train_and_predict_in_their_own_class_order(work, tmp_path
         (tmp_path / "own.csv").unlink()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tensorflow", "jax", "torch"])
 def test_versions_name_the_device_of_every_backend(name, tmp_path):
     pytest.importorskip(name)
