@@ -1,8 +1,8 @@
 """The lanes of the tests, and fixtures that several of them use.
 
-`slow` marks what trains by scripts or takes more than half a second; `make quick` leaves it out. `product` marks a
-test with every combination of many values: by default only some of them run, chosen by a seed so
-that every value occurs; with CI=true or --all-cases, all.
+`slow` marks what trains by scripts or takes more than half a second; `make quick` leaves it out.
+`product` marks a test with every combination of many values: by default only some of them run,
+chosen by a seed so that every value occurs; with CI=true or --all-cases, all.
 """
 
 import os

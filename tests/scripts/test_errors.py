@@ -31,7 +31,7 @@ def test_scripts_name_the_bad_argument(work, cnn, dnn, tmp_path):
     (tmp_path / "file").write_text("")
     np.savez(tmp_path / "pickle.npz", train_images=np.array([{}], dtype=object))
     semi = [work / "train.csv", work / "test.csv", dnn, "--validation", "40"]
-    build_model("dnn", (48, 48, 1), 7).save(tmp_path / "foreign.h5")
+    build_model("dnn", (24, 24, 1), 7).save(tmp_path / "foreign.h5")
     of_outputs = ["--class-names", "angry,disgust,fear,happy,neutral,sad,surprise"]
     for script, arguments, fact in (
         ("train.py", ["gone.csv"], "gone.csv"),

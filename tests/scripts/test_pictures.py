@@ -82,7 +82,7 @@ def test_gradient_ascent_draws_filters_and_classes(work, cnn, tmp_path):
     ("options", "rule"),
     [
         (("--layer", "block9"), "rescale, block1_conv1"),
-        (("--output", "joy"), "all or one of angry, disgust"),
+        (("--output", "glad"), "all or one of angry, disgust"),
         (("--layer", "dense1", "--output", "happy"), "not allowed with argument"),
         (("--steps", "0"), "Received: '0'"),
         (("--out-dir", "/dev/null"), "cannot be written"),
