@@ -1,4 +1,4 @@
-"""Train the DNN, which has as many parameters as the CNN.
+"""Train the DNN, which has about as many parameters as the CNN.
 
 python dnn_train.py train.csv   ->   dnn_[val_acc].h5
 """

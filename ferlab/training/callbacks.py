@@ -98,7 +98,7 @@ class Forecast(keras.callbacks.Callback):
     def _report_times(self, seconds: float) -> None:
         _leave_progress_bar()
         is_longer = self.first_epochs > self.epochs
-        later = " (the first epochs train on smaller images)" if is_longer else ""
+        later = " (the first ones train and validate on smaller images)" if is_longer else ""
         self.report(
             f"an epoch will take about {duration(seconds)}, "
             f"{self.epochs} epoch{'s' if self.epochs > 1 else ''} about "

@@ -50,7 +50,7 @@ def before_training(
             "validation metrics lag behind; a smaller --batch-size or more --epochs helps"
         )
     if recipe.bfloat16 and not backend.has_bfloat16():
-        yield "bfloat16 is not fast on this machine; training in float32, which takes longer"
+        yield "bfloat16 is not fast on this machine; training in float32"
 
 
 def other_machine(recorded: dict[str, str], current: dict[str, str]) -> str | None:
