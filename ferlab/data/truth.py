@@ -40,16 +40,29 @@ def read_truth(
 def with_truth(
     dataset: Dataset, path: str | Path | None, class_names: Sequence[str] | None = None
 ) -> Dataset:
-    """The dataset with the labels of `read_truth`; the same dataset if no file is given.
+    """The dataset with the labels of `read_truth` for its rows without one.
 
-    Rows get the usage that the table gives them, unless the dataset has usages.
+    Rows get the usage that the table gives them, unless the dataset has usages. Returns the same
+    dataset if no file is given. Raises InputError where a label differs from the table's.
     """
     if path is None:
         return dataset
     names = tuple(class_names or numbered(dataset.class_names))
     labels, usage = _matched(path, dataset, names)
+    is_given = dataset.labels != UNLABELLED
+    differing = np.flatnonzero(is_given & (labels != UNLABELLED) & (labels != dataset.labels))
+    if len(differing):
+        first = differing[0]
+        given, true = (dataset.class_names[side[first]] for side in (dataset.labels, labels))
+        raise InputError(
+            f"{path}: must agree with the labels of {dataset.source}; {len(differing):,} of "
+            f"{np.count_nonzero(is_given):,} differ, the first that of id {dataset.ids[first]}: "
+            f"{true}. Received: {given} in {dataset.source}"
+        )
     return dataclasses.replace(
-        dataset, labels=labels, usage=usage if dataset.usage is None else dataset.usage
+        dataset,
+        labels=np.where(is_given, dataset.labels, labels),
+        usage=usage if dataset.usage is None else dataset.usage,
     )
 
 

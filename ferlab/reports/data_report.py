@@ -3,6 +3,7 @@
 import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -181,6 +182,11 @@ def _classes(report: Page, rows: Rows) -> None:
 def _imbalance(count: np.ndarray, names: Sequence[str]) -> str:
     """The most and the least frequent class. count: int (num_classes,)."""
     most, least = int(count.argmax()), int(count.argmin())
+    if count[most] == count[least]:
+        return (
+            f"all classes have {count[most]:,} images. Always predicting one of them has an "
+            f"accuracy of {count[most] / count.sum():.1%}."
+        )
     text = f"the most frequent class is {names[most]} ({count[most]:,} images"
     if count[least]:
         ratio = count[most] / count[least]
@@ -282,13 +288,13 @@ def _pairs(report: Page, rows: Rows, findings: Findings, pairs: np.ndarray, titl
             [plots.side_by_side(list(rows.dataset.images[list(end)])) for end in ends],
             [
                 f"{_label(rows, first)}, {_label(rows, second)}; {copies.correlation[pair]:.3f}\n"
-                f"{_location(rows, first)}, {_location(rows, second)}"
+                f"{_location(rows, first)}\n{_location(rows, second)}"
                 for pair, (first, second) in zip(pairs, ends, strict=True)
             ],
             columns=5,
         ),
-        f"{title}, by falling similarity: the two labels and the correlation; below, file number "
-        "(of the first table) and row of each",
+        f"{title}, by falling similarity: the two labels and the correlation; below, the number of "
+        "the source (of the first table) and the row or the image file of each",
     )
 
 
@@ -333,7 +339,7 @@ def _blank(report: Page, rows: Rows, findings: Findings) -> None:
         images = np.flatnonzero(mask)
         report.paragraph(f"{len(images):,} images are {description}.")
         if len(images):
-            _grid(report, rows, images[:_MAX_IMAGES], "Label; below, file number and row")
+            _grid(report, rows, images[:_MAX_IMAGES], "Label; below, source and row or file")
 
 
 def _grid(report: Page, rows: Rows, images: np.ndarray, caption: str) -> None:
@@ -547,9 +553,11 @@ def _label(rows: Rows, row: int) -> str:
 
 
 def _location(rows: Rows, row: int) -> str:
-    """'1:17' is row 17 of the first file or usage."""
+    """'1:17' is row 17 of the first source or usage; of a folder, '1:happy/17' is a file."""
     for number, part in enumerate(rows.parts, start=1):
         place = np.searchsorted(part.rows, row)
         if place < len(part.rows) and part.rows[place] == row:
+            if Path(part.source).is_dir():
+                return f"{number}:{rows.dataset.ids[row]}"
             return f"{number}:{part.file_rows[place] + 1}"
     raise AssertionError(row)

@@ -120,3 +120,13 @@ def test_with_truth_gives_rows_the_usage_of_the_table(tmp_path):
         held_out.tuning_rows(rows, [], usage="private", report=print)
     known = dataclasses.replace(rows, usage=np.array(["Training"] * 4))
     assert data.with_truth(known, tmp_path / "solution.csv").usage.tolist() == ["Training"] * 4
+
+
+def test_with_truth_keeps_given_labels_and_fills_in_the_missing_ones(tmp_path):
+    rows = dataclasses.replace(with_ids("a", "b", "c", "d"), labels=np.array([3, -1, -1, 0]))
+    (tmp_path / "truth.csv").write_text("id,label\na,happy\nb,6\n")
+    labelled = data.with_truth(rows, tmp_path / "truth.csv")
+    assert labelled.labels.tolist() == [3, 6, -1, 0]
+    (tmp_path / "truth.csv").write_text("id,label\nb,6\na,happy\nd,sad\n")
+    with pytest.raises(InputError, match=r"truth\.csv: .* 1 of 2 differ.* id d: sad.* angry in"):
+        data.with_truth(rows, tmp_path / "truth.csv")
