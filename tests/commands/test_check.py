@@ -317,7 +317,7 @@ def bad(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "rule"),
     [
-        (("gone.csv",), "gone.csv: cannot be read"),
+        (("gone.csv",), "gone.csv: no such file or folder"),
         (("train.csv", "train.csv"), "train.csv: is listed twice"),
         (("train.csv", "small.csv"), "small.csv:2: expected 2304 pixels, found 576"),
         (("train.csv", "two.npz"), "the same classes"),
