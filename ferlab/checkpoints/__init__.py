@@ -2,6 +2,7 @@
 
 from ferlab.checkpoints.checkpoint import Checkpoint, load
 from ferlab.checkpoints.containers import architecture_of, require_checkpoint
+from ferlab.checkpoints.guard import asking, batch_size_within_memory
 from ferlab.checkpoints.metadata import (
     METADATA_ATTRIBUTE,
     METADATA_MEMBER,
@@ -24,6 +25,8 @@ __all__ = [
     "LearnedFrom",
     "TrainingRecord",
     "architecture_of",
+    "asking",
+    "batch_size_within_memory",
     "git_commit",
     "load",
     "plausible_scales",

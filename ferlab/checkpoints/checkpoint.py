@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from ferlab.checkpoints import containers, pixels, trust
-from ferlab.checkpoints.containers import Contents, one_line
+from ferlab.checkpoints import containers, guard, pixels, trust
+from ferlab.checkpoints.containers import Contents
+from ferlab.checkpoints.guard import DEFAULT_SIDE, one_line
 from ferlab.checkpoints.implied_scale import implied_scale
 from ferlab.checkpoints.metadata import read_record
 from ferlab.checkpoints.record import TrainingRecord
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     import h5py
     import keras
 
-DEFAULT_SIDE = 48  # pixels; the image size for a model that takes any
 LARGEST_SIDE = 4096  # pixels
 ASSUMED_SCALE = "unit"  # the most common one
 LIKELY_SIDES = (48, 64, 96, 128, 224)  # pixels; tried when a configuration has no shape
@@ -153,13 +153,14 @@ def load(
     record = read_record(path)
     contents = containers.read(path, architecture)
     try:
-        model = _current(contents) if contents.is_current else _legacy(contents)
-        if with_optimizer and record.optimizer:
-            model.optimizer = _read_optimizer(contents, model, record.optimizer)
+        with guard.full_tracebacks():
+            model = _current(contents) if contents.is_current else _legacy(contents)
+            if with_optimizer and record.optimizer:
+                model.optimizer = _read_optimizer(contents, model, record.optimizer)
     except InputError:
         raise
     except Exception as error:  # a foreign file can make Keras raise anything
-        raise InputError(f"{path}: Keras cannot open it: {one_line(error)}") from error
+        raise InputError(f"{path}: Keras cannot open it: {guard.reason(error)}") from error
     checkpoint = Checkpoint(
         path=path,
         model=model,
@@ -176,33 +177,31 @@ def load(
 
 def _current(contents: Contents) -> "keras.Model":
     """The model of a file that Keras 3 wrote."""
-    from ferlab.backend import keras
+    from ferlab.checkpoints.hdf5_configs import with_modules
     from ferlab.checkpoints.legacy_configs import without_training
 
+    config = without_training(contents.config)
     if contents.kind == "h5" and contents.architecture is None:
-        _require_trust(contents, contents.config)
-        with _under_suffix(contents.path, ".h5") as path:
-            return keras.models.load_model(path, compile=False, safe_mode=True)
-    return _with_keras_3_weights(contents, without_training(contents.config))
-
-
-def _require_trust(contents: Contents, config: dict) -> None:
-    trust.require_no_code(str(contents.path), config)
-    trust.require_stored_sizes(str(contents.path), config, contents.largest)
+        config = with_modules(config)
+    return _with_keras_3_weights(contents, config)
 
 
 def _built(contents: Contents, config: dict) -> "keras.Model":
     """The model of a Keras 3 configuration, with initial weights."""
-    from ferlab.backend import keras
-
-    _require_trust(contents, config)
-    return keras.saving.deserialize_keras_object(config, safe_mode=True)
+    where = str(contents.path)
+    trust.require_no_code(where, config)
+    return guard.built(where, config, survey=contents.survey, size=contents.size)
 
 
 def _with_keras_3_weights(contents: Contents, config: dict) -> "keras.Model":
+    from ferlab.backend import keras
+
     model = _built(contents, config)
     with _weights_alone(contents) as path:
         model.load_weights(path)
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()  # its constants follow from weights; `.h5` sets these alone
     return model
 
 
@@ -247,7 +246,8 @@ def _repaired(contents: Contents, image_shape: tuple[int, int, int] | None) -> "
 @contextlib.contextmanager
 def _under_suffix(path: Path, suffix: str) -> Iterator[Path]:
     """The file under a name with this suffix, from which Keras derives the format."""
-    if path.name.endswith(suffix):
+    is_weights = suffix == ".weights.h5"
+    if path.name.endswith(suffix) and path.name.endswith("weights.h5") == is_weights:
         yield path
         return
     with tempfile.TemporaryDirectory() as folder:
@@ -259,7 +259,9 @@ def _under_suffix(path: Path, suffix: str) -> Iterator[Path]:
 @contextlib.contextmanager
 def _weights_alone(contents: Contents) -> Iterator[Path]:
     """A file of the weights only, with the suffix that Keras 3 expects for their format."""
-    if contents.kind == "h5" and (contents.is_current or contents.weights != "layers"):
+    is_from_windows = any("\\" in name for name in contents.survey.names)
+    is_old = contents.weights == "layers" and not contents.is_current
+    if contents.kind == "h5" and not is_old and not is_from_windows:
         suffix = ".weights.h5" if contents.weights == "layers" else ".h5"
         with _under_suffix(contents.path, suffix) as path:
             yield path
@@ -271,10 +273,10 @@ def _weights_alone(contents: Contents) -> Iterator[Path]:
         else:
             with zipfile.ZipFile(contents.path) as archive:
                 archive.extract(path.name, folder)
-        if not contents.is_current:
-            from ferlab.checkpoints.legacy_weights import renumber
+        if is_old or is_from_windows:
+            from ferlab.checkpoints.legacy_weights import rename_groups
 
-            renumber(path)
+            rename_groups(path, are_counted_twice=is_old)
         yield path
 
 

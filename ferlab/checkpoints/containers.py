@@ -6,7 +6,6 @@ content of a file, never from its name.
 """
 
 import difflib
-import json
 import re
 import zipfile
 from dataclasses import dataclass
@@ -14,15 +13,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ferlab import files
-from ferlab.checkpoints import trust
+from ferlab.checkpoints import guard, trust
+from ferlab.checkpoints.guard import one_line
 from ferlab.errors import InputError
 
 if TYPE_CHECKING:
     import h5py
 
 Kind = Literal["h5", "keras"]
-CONFIG_LIMIT = 64 * 2**20  # bytes of JSON
-MAX_ARCHITECTURES = 200  # maximum number of JSON files of a folder to read
+MAX_ARCHITECTURES = 200  # maximum number of Keras's JSON files in a folder
+_HEAD = 65_536  # bytes; a Keras configuration names a class within them
+# The groups of layers in Keras 3's format of weights; the second until tf.keras 2.13.
+LAYER_GROUPS = ("layers", "_layer_checkpoint_dependencies")
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Contents:
     keras_version, backend: '' if unknown.
     architecture: the JSON file of the configuration, if not from the checkpoint.
     weights: the HDF5 group of the weights, or 'layers' in Keras 3's format.
-    largest: the largest dimension of its arrays.
+    survey: what its arrays hold.
     """
 
     path: Path
@@ -41,9 +43,14 @@ class Contents:
     config: dict
     keras_version: str
     backend: str
+    survey: guard.Survey
     architecture: Path | None = None
     weights: str = "model_weights"
-    largest: int = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return self.path.stat().st_size
 
     @property
     def is_current(self) -> bool:
@@ -87,12 +94,9 @@ def require_checkpoint(path: Path) -> Kind:
 
 
 def _require_readable_hdf5(path: Path) -> None:
-    import h5py
-
     try:
-        with h5py.File(path, "r"):
-            return
-    except Exception as error:  # h5py raises almost anything for a damaged file
+        guard.surveyed(path)
+    except guard.Unreadable as error:
         truncated = re.search(r"eof = (\d+).*stored_eof = (\d+)", str(error))
         if truncated:
             size, full_size = map(int, truncated.groups())
@@ -148,25 +152,22 @@ def read(path: Path, architecture: Path | None = None) -> Contents:
 
 
 def _archive(path: Path, architecture: Path | None) -> Contents:
-    import h5py
-
     _refuse_architecture(path, architecture)
     trust.require_own_archive(str(path), path)
     with zipfile.ZipFile(path) as archive:
         config = _parse(path, _limited(archive, "config.json"))
-        names = archive.namelist()
-        metadata = (
-            json.loads(_limited(archive, "metadata.json")) if "metadata.json" in names else {}
-        )
-        with archive.open("model.weights.h5") as member, h5py.File(member, "r") as file:
-            largest = trust.require_own_data(str(path), file)
+        metadata: object = {}
+        if "metadata.json" in archive.namelist():
+            text = _limited(archive, "metadata.json")
+            metadata = guard.parsed(text, f"{path}: its metadata.json")
+    survey = guard.surveyed(path, "model.weights.h5")
     version = str(metadata.get("keras_version", "")) if isinstance(metadata, dict) else ""
-    return Contents(path, "keras", config, version, "", weights="layers", largest=largest)
+    return Contents(path, "keras", config, version, "", survey, weights="layers")
 
 
 def _limited(archive: zipfile.ZipFile, name: str) -> bytes:
-    """The content of a member. Raises ValueError for one larger than CONFIG_LIMIT."""
-    if archive.getinfo(name).file_size > CONFIG_LIMIT:
+    """The content of a member. Raises ValueError for one larger than `guard.JSON_LIMIT`."""
+    if archive.getinfo(name).file_size > guard.JSON_LIMIT:
         raise ValueError(f"its {name} is too large")
     return archive.read(name)
 
@@ -174,8 +175,8 @@ def _limited(archive: zipfile.ZipFile, name: str) -> bytes:
 def _hdf5(path: Path, architecture: Path | None) -> Contents:
     import h5py
 
+    survey = guard.surveyed(path)
     with h5py.File(path, "r") as file:
-        largest = trust.require_own_data(str(path), file)
         version, backend = (_text(file.attrs.get(key, "")) for key in ("keras_version", "backend"))
         text = file.attrs.get("model_config")
         if text is not None:
@@ -185,14 +186,13 @@ def _hdf5(path: Path, architecture: Path | None) -> Contents:
                 raise InputError(f"{path}: has a configuration but no weights")
             version = version or _text(group.attrs.get("keras_version", ""))
             backend = backend or _text(group.attrs.get("backend", ""))
-            return Contents(path, "h5", _parse(path, text), version, backend, largest=largest)
+            return Contents(path, "h5", _parse(path, text), version, backend, survey)
         if "layer_names" in file.attrs or "layer_names0" in file.attrs:
             weights, layers = "/", attribute_list(file, "layer_names")
         elif "layer_names" in getattr(file.get("model_weights"), "attrs", ()):
             weights, layers = "model_weights", attribute_list(file["model_weights"], "layer_names")
-        elif "layers" in file or "_layer_checkpoint_dependencies" in file:
-            weights = "layers"
-            layers = list(file.get("layers") or file["_layer_checkpoint_dependencies"])
+        elif any(_path_parts(name)[0] in LAYER_GROUPS for name in survey.names):
+            weights, layers = "layers", []
         else:
             if "nb_layers" in file.attrs:
                 raise InputError(
@@ -203,9 +203,30 @@ def _hdf5(path: Path, architecture: Path | None) -> Contents:
             raise InputError(f"{path}: is an HDF5 file without a Keras model; contains {entries}")
     architecture = architecture or _architecture_beside(path, layers, weights)
     config = _read_architecture(architecture)
-    version = version or str(config.get("keras_version", ""))
+    version = version or str(config.get("keras_version", "") or _unwritten_version(config))
     backend = backend or str(config.get("backend", ""))
-    return Contents(path, "h5", config, version, backend, architecture, weights, largest)
+    return Contents(path, "h5", config, version, backend, survey, architecture, weights)
+
+
+def _path_parts(name: str) -> list[str]:
+    """The parts of a group's name: tf.keras on Windows joined them by backslashes."""
+    return name.replace("\\", "/").split("/")
+
+
+def _unwritten_version(config: dict) -> str:
+    """'3' for the `to_json()` of Keras 3, which names no version, else ''.
+
+    Modules are named since tf.keras 2.12, which called an input's shape `batch_input_shape`.
+    """
+    return "3" if "module" in config and not _has_key(config, "batch_input_shape") else ""
+
+
+def _has_key(config: object, key: str) -> bool:
+    if isinstance(config, list):
+        return any(_has_key(value, key) for value in config)
+    if isinstance(config, dict):
+        return key in config or any(_has_key(value, key) for value in config.values())
+    return False
 
 
 def _refuse_architecture(path: Path, architecture: Path | None) -> None:
@@ -229,9 +250,7 @@ def _text(value: object) -> str:
 
 
 def _parse(path: Path, text: str | bytes) -> dict:
-    if len(text) > CONFIG_LIMIT:
-        raise InputError(f"{path}: its configuration is too large")
-    config = json.loads(text)
+    config = guard.parsed(text, f"{path}: its configuration")
     if not isinstance(config, dict) or "class_name" not in config or "config" not in config:
         raise InputError(f"{path}: its configuration is not a Keras model")
     return config
@@ -239,7 +258,7 @@ def _parse(path: Path, text: str | bytes) -> dict:
 
 def _read_architecture(path: Path) -> dict:
     with files.open_to_read(path) as file:
-        text = file.read(CONFIG_LIMIT + 1)
+        text = file.read(guard.JSON_LIMIT + 1)
     try:
         return _parse(path, text)
     except (ValueError, RecursionError) as error:
@@ -257,7 +276,8 @@ def _architecture_beside(path: Path, layers: list[str], weights: str) -> Path:
     def similarity(candidate: Path) -> float:
         return difflib.SequenceMatcher(None, candidate.stem, path.stem).ratio()
 
-    candidates = sorted(sorted(path.parent.glob("*.json")), key=similarity, reverse=True)
+    candidates = sorted(filter(_names_a_class, path.parent.glob("*.json")))
+    candidates.sort(key=similarity, reverse=True)
     matches = []
     for candidate in candidates[:MAX_ARCHITECTURES]:  # the nearest name wins, so none is missed
         try:
@@ -285,6 +305,15 @@ def _architecture_beside(path: Path, layers: list[str], weights: str) -> Path:
     return nearest[0][0]
 
 
+def _names_a_class(path: Path) -> bool:
+    """Whether a JSON file may be an architecture, by its beginning."""
+    try:
+        with files.open_to_read(path) as file:
+            return b'"class_name"' in file.read(_HEAD)
+    except InputError:
+        return False
+
+
 def _layer_names(config: object) -> set[str]:
     if isinstance(config, list):
         return set().union(*map(_layer_names, config))
@@ -292,9 +321,3 @@ def _layer_names(config: object) -> set[str]:
         return set()
     name = {config["name"]} if isinstance(config.get("name"), str) else set()
     return name.union(*map(_layer_names, config.values()))
-
-
-def one_line(error: BaseException) -> str:
-    """The first line of an exception's message, or its type."""
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__

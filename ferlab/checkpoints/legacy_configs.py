@@ -7,12 +7,12 @@ that every backend runs on a CPU.
 """
 
 import inspect
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from ferlab.backend import keras
-from ferlab.checkpoints.trust import layer_class, require_known_activation
+from ferlab.checkpoints.legacy_operations import Operation, graph_operation, plain
+from ferlab.checkpoints.trust import APPLICATION_LAYERS, layer_class, require_known_activation
 from ferlab.errors import InputError
 
 MODEL_CLASSES = ("Sequential", "Model", "Functional")
@@ -112,60 +112,13 @@ _DEFAULTS = {  # values of unknown settings that change nothing
     "implementation": 0,
 }
 _OUTPUT_NO_IMAGES = ("Flatten", "Reshape", "Dense", "TimeDistributed")
+_IDLE = ("RandomHeight", "RandomWidth")  # not in Keras 3; in prediction they do nothing
 _MERGE_MODES = {
     "sum": "Add",
     "mul": "Multiply",
     "ave": "Average",
     "max": "Maximum",
     "concat": "Concatenate",
-}
-# Arithmetic with a constant in functional models of tf.keras, as (scale, offset).
-_ARITHMETIC = {
-    "math.truediv": lambda y: (1 / y, 0.0),
-    "math.divide": lambda y: (1 / y, 0.0),
-    "__operators__.truediv": lambda y: (1 / y, 0.0),
-    "math.multiply": lambda y: (y, 0.0),
-    "__operators__.mul": lambda y: (y, 0.0),
-    "math.add": lambda y: (1.0, y),
-    "__operators__.add": lambda y: (1.0, y),
-    "math.subtract": lambda y: (1.0, -y),
-    "__operators__.sub": lambda y: (1.0, -y),
-}
-_CONSTANT_FIRST = {  # 255 - x and the like
-    "math.multiply": lambda c: (c, 0.0),
-    "__operators__.mul": lambda c: (c, 0.0),
-    "math.add": lambda c: (1.0, c),
-    "__operators__.add": lambda c: (1.0, c),
-    "math.subtract": lambda c: (-1.0, c),
-    "__operators__.sub": lambda c: (-1.0, c),
-}
-_OPERATIONS = {
-    "math.add": "Add",
-    "__operators__.add": "Add",
-    "math.multiply": "Multiply",
-    "__operators__.mul": "Multiply",
-    "math.subtract": "Subtract",
-    "math.maximum": "Maximum",
-}
-# The names of graph operations in tf.keras 2.0 to 2.3.
-_GRAPH_OPERATIONS = {
-    "RealDiv": "math.truediv",
-    "Mul": "math.multiply",
-    "Add": "math.add",
-    "AddV2": "math.add",
-    "Sub": "math.subtract",
-    "Maximum": "math.maximum",
-    "BiasAdd": "nn.bias_add",
-    "Relu": "nn.relu",
-    "Relu6": "nn.relu6",
-    "Softmax": "nn.softmax",
-    "Sigmoid": "math.sigmoid",
-    "Tanh": "math.tanh",
-}
-_ACTIVATIONS = {"nn.relu": "relu", "nn.relu6": "relu6", "nn.softmax": "softmax"} | {
-    f"{module}.{name}": name
-    for module in ("math", "nn")
-    for name in ("sigmoid", "tanh", "softplus", "swish", "silu", "elu", "gelu", "leaky_relu")
 }
 
 
@@ -221,9 +174,10 @@ def without_training(config: object) -> object:
         key: without_training(value) for key, value in config.items() if key != "compile_config"
     }
     kind = config.get("class_name")
-    if isinstance(kind, str) and kind.startswith("Random") and isinstance(config["config"], dict):
-        cls = getattr(keras.layers, kind, None)
-        known = inspect.signature(cls).parameters if cls else config["config"]
+    # Initializers have such names too.
+    cls = getattr(keras.layers, str(kind), None) if str(kind).startswith("Random") else None
+    if cls is not None and isinstance(config.get("config"), dict):
+        known = inspect.signature(cls).parameters
         settings = {key: value for key, value in config["config"].items() if key in known}
         config["config"] = settings | {"name": config["config"].get("name", kind.lower())}
     return config
@@ -320,7 +274,7 @@ class _Repairer:
 
     def shape(self, shape: list | dict | None) -> list | None:
         """A batch shape of the file as (None, height, width, channels)."""
-        shape = _plain(shape)
+        shape = plain(shape)
         if shape is None:
             return None
         if self.channels_first and len(shape) == 4:
@@ -425,42 +379,29 @@ class _Repairer:
     def operation(self, entry: dict) -> dict:
         """The Keras layer equivalent to a TensorFlow operation that tf.keras saved as a layer."""
         config, name = entry["config"], self.name_of(entry)
-        function = config.get("function", "")
         (calls,) = map(_as_list_of_lists, entry["inbound_nodes"])
-        arguments = calls[0][3] if len(calls[0]) > 3 else {}
-        tensors = [self.tensor(call) for call in calls]
         if entry["class_name"] == "TensorFlowOpLayer":
-            function, arguments = _graph_operation(config)
-        other = arguments.get("y")
-        if calls[0][0] == "_CONSTANT_VALUE" and function in _CONSTANT_FIRST and _is_tensor(other):
-            scale, offset = _CONSTANT_FIRST[function](calls[0][2])
-            layer = _layer("Rescaling", {"scale": scale, "offset": offset, "name": name})
-            tensors = [self.tensor(other)]
-        elif function in _ARITHMETIC and isinstance(other, int | float) and other:
-            scale, offset = _ARITHMETIC[function](other)
-            layer = _layer("Rescaling", {"scale": scale, "offset": offset, "name": name})
-        elif function == "nn.bias_add" and isinstance(arguments.get("bias"), list):
-            settings = {"scale": 1.0, "offset": arguments["bias"], "name": name}
-            layer = _layer("Rescaling", settings)
-        elif function in _OPERATIONS and _is_tensor(other) and len(tensors) == 1:
-            layer = _layer(_OPERATIONS[function], {"name": name})
-            tensors.append(self.tensor(other))
-        elif function in _OPERATIONS and other is None and len(tensors) == 2:
-            layer = _layer(_OPERATIONS[function], {"name": name})
-        elif function == "concat" and "axis" in arguments:
-            layer = _layer("Concatenate", {"axis": arguments["axis"], "name": name})
-        elif function == "math.reduce_mean" and arguments.get("axis") == [1, 2]:
-            keepdims = bool(arguments.get("keepdims"))
-            layer = _layer("GlobalAveragePooling2D", {"keepdims": keepdims, "name": name})
-        elif function in _ACTIVATIONS:
-            layer = _layer("Activation", {"activation": _ACTIVATIONS[function], "name": name})
-        elif _is_channel_reversal(arguments.get("slice_spec")):
-            layer = _object("keras.src.ops.numpy", "Flip", {"axis": -1, "name": name})
+            function, arguments = graph_operation(config)
         else:
-            operation = function or str(config.get("node_def") or "unknown")[:60]
-            raise self.error(f"the layer {name!r} is a TensorFlow operation ({operation})")
+            function = config.get("function", "")
+            arguments = calls[0][3] if len(calls[0]) > 3 else {}
+        second = arguments.get("y")
+        tensors = [self.tensor(call) for call in calls if call[0] != "_CONSTANT_VALUE"]
+        if _is_tensor(second):
+            tensors.append(self.tensor(second))
+            arguments = {key: value for key, value in arguments.items() if key != "y"}
+        operation = Operation(function, arguments, len(tensors), self.channel_axis)
+        if calls[0][0] == "_CONSTANT_VALUE":
+            translated = operation.after_constant(calls[0][2], name)
+        else:
+            translated = operation.translated(name)
+        if translated is None or any(call[0] == "_CONSTANT_VALUE" for call in calls[1:]):
+            described = function or str(config.get("node_def") or "unknown")[:60]
+            raise self.error(f"the layer {name!r} is a TensorFlow operation ({described})")
+        keeps_images = translated["config"].get("keepdims", True)
+        self.in_images &= keeps_images and translated["class_name"] != "Reshape"
         calls = [[*tensor, {}] for tensor in tensors]
-        return {**layer, "name": name, "inbound_nodes": [calls]}
+        return {**translated, "name": name, "inbound_nodes": [calls]}
 
     def layer(self, entry: dict) -> dict:
         kind = entry["class_name"]
@@ -475,12 +416,21 @@ class _Repairer:
         if kind == "ThresholdedReLU":
             settings = {"threshold": entry["config"]["theta"], "name": self.name_of(entry)}
             return _layer("ReLU", settings)
+        if kind == "RandomCrop":  # in prediction the middle of the image, resized
+            sides = {key: entry["config"][key] for key in ("height", "width")}
+            settings = {"crop_to_aspect_ratio": True, "name": self.name_of(entry)}
+            return _layer("Resizing", sides | settings)
+        if kind in _IDLE:
+            return _layer("Identity", {"name": self.name_of(entry)})
         # A custom class may have the name of a Keras layer.
         if ">" in str(entry.get("registered_name")):
             kind = entry["registered_name"]
         kind = _CLASSES.get(kind, kind)
         if kind in _OUTPUT_NO_IMAGES or kind.startswith("Global"):
             self.in_images = False
+        home = APPLICATION_LAYERS.get(kind, "").rpartition(".")[2]
+        if home and not str(entry.get("module") or home).endswith(home):
+            kind = f"{entry['module']}.{kind}"  # a class of the same name
         cls = layer_class(self.where, kind, self.name_of(entry))
         settings = self.settings(kind, entry)
         if self.theano_margins(entry):
@@ -490,7 +440,8 @@ class _Repairer:
             for key, value in settings.items()
             if self.is_known(cls, key, value, entry)
         }
-        return _layer(kind, {**settings, "name": self.name_of(entry)})
+        module = APPLICATION_LAYERS.get(kind, "keras.layers")
+        return _object(module, kind, {**settings, "name": self.name_of(entry)})
 
     def theano_margins(self, entry: dict) -> list[int] | None:
         """[rows, columns] of zero padding that reproduces Theano's `same`; None if not needed.
@@ -516,7 +467,7 @@ class _Repairer:
         """A layer's settings by their names in Keras 3."""
         new_names = {**_SETTINGS, **_SETTINGS_OF.get(kind, {})}
         settings = {
-            new_names.get(key, key): _plain(value)
+            new_names.get(key, key): plain(value)
             for key, value in entry["config"].items()
             if key not in _WITHOUT_EFFECT and not key.endswith("_initializer")
         }
@@ -612,31 +563,6 @@ def _is_tensor(value: object) -> bool:
     return isinstance(value, list) and len(value) >= 3 and isinstance(value[0], str)
 
 
-def _graph_operation(config: dict) -> tuple[str, dict]:
-    """(function, arguments) by their names in later tf.keras; constants are listed by position."""
-    node = config["node_def"]
-    node = json.loads(node) if isinstance(node, str) else node
-    function = _GRAPH_OPERATIONS.get(node["op"], node["op"])
-    constants = config.get("constants") or {}
-    swaps = function in ("math.multiply", "math.add")
-    if not constants:
-        return function, {}
-    if len(constants) > 1 or not ("1" in constants or ("0" in constants and swaps)):
-        return node["op"], {}
-    (value,) = constants.values()
-    return function, {"bias" if function == "nn.bias_add" else "y": value}
-
-
-def _is_channel_reversal(slices: object) -> bool:
-    """Whether this is x[..., ::-1], which converts RGB to BGR."""
-    return (
-        isinstance(slices, list)
-        and len(slices) == 2
-        and slices[0].get("class_name") == "__ellipsis__"
-        and slices[1] == {"start": None, "stop": None, "step": -1}
-    )
-
-
 def _keras_tensor(reference: list) -> dict:
     """A reference to a layer's output. Keras ignores its shape."""
     history = {"shape": [None], "dtype": "float32", "keras_history": reference[:3]}
@@ -692,19 +618,6 @@ def _as_list(value: object) -> list:
     return [*value] if isinstance(value, list | tuple) else [value]
 
 
-def _plain(value: object) -> object:
-    """A value without Keras's JSON wrappers of tuples, shapes, lists and arrays."""
-    if not isinstance(value, dict):
-        return value
-    if value.get("class_name") in ("__tuple__", "TensorShape") and "items" in value:
-        return value["items"]
-    if value.get("class_name") == "ListWrapper":
-        return value["config"]
-    if value.get("type") == "ndarray":
-        return value["value"]
-    return value
-
-
 def _regularizer(value: object) -> dict | None:
     """L1 and L2 (Keras 1 wrote no `class_name`); None for others, which affect training only."""
     if not isinstance(value, dict):
@@ -712,7 +625,7 @@ def _regularizer(value: object) -> dict | None:
     inner = value.get("config", value)
     if not isinstance(inner, dict):
         return None
-    rates = {key: float(_plain(inner[key])) for key in ("l1", "l2") if inner.get(key)}
+    rates = {key: float(plain(inner[key])) for key in ("l1", "l2") if inner.get(key)}
     return _object("keras.regularizers", "L1L2", rates) if rates else None
 
 

@@ -45,10 +45,12 @@ class _Stored:
     value: np.ndarray
 
 
-def renumber(path: Path) -> None:
-    """Renumber the groups of a `.weights.h5` of tf.keras 2.12 and 2.13 as in later versions.
+def rename_groups(path: Path, *, are_counted_twice: bool) -> None:
+    """Give the groups of a `.weights.h5` the names of later versions.
 
-    Those versions counted each layer with weights twice: conv2d, conv2d_2, conv2d_4.
+    On Windows tf.keras 2.12 to 2.15 joined the parts of a name by backslashes. are_counted_twice:
+    whether to renumber the layers of versions 2.12 and 2.13, which counted each layer with weights
+    twice: conv2d, conv2d_2, conv2d_4.
     """
     import h5py
 
@@ -69,7 +71,11 @@ def renumber(path: Path) -> None:
                     layers.move(f"{kind}_{number}", f"{kind}_{rank}")
 
     with h5py.File(path, "a") as file:
-        visit(file)
+        for name in sorted(file):  # a group before those in it
+            if "\\" in name:
+                file.move(name, name.replace("\\", "/"))
+        if are_counted_twice:
+            visit(file)
 
 
 def is_theano(contents: Contents, file: "h5py.File") -> bool:

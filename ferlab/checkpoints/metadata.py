@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ferlab import files
-from ferlab.checkpoints.containers import one_line, require_checkpoint
+from ferlab.checkpoints import guard
+from ferlab.checkpoints.containers import require_checkpoint
+from ferlab.checkpoints.guard import one_line
 from ferlab.checkpoints.record import TrainingRecord
 from ferlab.errors import InputError
 from ferlab.recipes import Recipe, from_record
@@ -28,7 +30,7 @@ METADATA_ATTRIBUTE = "ferlab"
 METADATA_MEMBER = "ferlab.json"
 ROWS_DATASET = "ferlab_training_rows"
 ROWS_MEMBER = "ferlab_training_rows.npy"
-METADATA_LIMIT = 64 * 2**20  # bytes; larger metadata is refused
+ROWS_LIMIT = 64 * 2**20  # bytes; eight million rows
 
 
 def require_suffix(path: Path) -> None:
@@ -79,8 +81,10 @@ def read_record(path: Path) -> TrainingRecord:
     """
     kind = require_checkpoint(path)
     try:
-        text = _h5_text(path) if kind == "h5" else _member(path, METADATA_MEMBER)
-        entries = json.loads(text) if text else {}
+        text = _h5_text(path) if kind == "h5" else _member(path, METADATA_MEMBER, guard.JSON_LIMIT)
+        entries = guard.parsed(text, f"{path}: its training record") if text else {}
+    except InputError:
+        raise
     except Exception as error:  # h5py and zipfile raise almost anything for a damaged file
         raise InputError(
             f"{path}: its training record cannot be read: {one_line(error)}"
@@ -96,11 +100,11 @@ def _h5_text(path: Path) -> str | bytes | None:
         return text if isinstance(text, str | bytes) else None
 
 
-def _member(path: Path, name: str) -> bytes | None:
+def _member(path: Path, name: str, limit: int) -> bytes | None:
     with zipfile.ZipFile(path) as archive:
         if name not in archive.namelist():
             return None
-        if archive.getinfo(name).file_size > METADATA_LIMIT:
+        if archive.getinfo(name).file_size > limit:
             raise ValueError(f"its {name} is too large")
         return archive.read(name)
 
@@ -115,7 +119,7 @@ def read_training_rows(path: Path) -> np.ndarray | None:
             with h5py.File(path, "r") as file:
                 rows = file[ROWS_DATASET][()] if ROWS_DATASET in file else None
         else:
-            content = _member(path, ROWS_MEMBER)
+            content = _member(path, ROWS_MEMBER, ROWS_LIMIT)
             rows = content and np.load(io.BytesIO(content), allow_pickle=False)
     except Exception as error:  # h5py and zipfile raise almost anything for a damaged file
         raise InputError(f"{path}: its training rows cannot be read: {one_line(error)}") from error

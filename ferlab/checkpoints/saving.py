@@ -12,7 +12,7 @@ import numpy as np
 
 from ferlab import files
 from ferlab.checkpoints.checkpoint import load
-from ferlab.checkpoints.containers import one_line
+from ferlab.checkpoints.guard import one_line
 from ferlab.checkpoints.metadata import H5_SUFFIXES, add_to_archive, add_to_h5, require_suffix
 from ferlab.checkpoints.record import TrainingRecord
 from ferlab.errors import InputError

@@ -1,18 +1,18 @@
 """Security checks of checkpoints: only Keras's own layers and functions, and no code.
 
 Keras's safe mode refuses Python code in a Lambda. These checks go further: every object named in a
-configuration must be on an allow list, and an HDF5 file must not link to other files.
+configuration must be on an allow list, and an archive must not lead out of itself. What a file may
+cost is limited by `guard`.
 """
 
+import importlib
+import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from ferlab.checkpoints import guard
 from ferlab.errors import InputError
-
-if TYPE_CHECKING:
-    import h5py
 
 # Keras layers that run code, or read files named in the checkpoint.
 _CODE_LAYERS = {
@@ -43,10 +43,34 @@ _ALLOWED_MODULES = (  # their objects are harmless
     "keras.src.constraints",
     "keras.src.dtype_policies",
 )
+# Layers that belong to networks of keras.applications; Keras keeps them beside these.
+APPLICATION_LAYERS = {
+    "LayerScale": "keras.src.applications.convnext",
+    "StochasticDepth": "keras.src.applications.convnext",
+    "CustomScaleLayer": "keras.src.applications.inception_resnet_v2",
+}
+_FUNCTIONAL_OPERATIONS = (  # they call functions, perhaps for ever
+    "AssociativeScan",
+    "Cond",
+    "ForiLoop",
+    "Map",
+    "Scan",
+    "Switch",
+    "VectorizedMap",
+    "WhileLoop",
+)
+_DROPPED_LAYERS = (
+    "CuDNNGRU",
+    "CuDNNLSTM",
+    "DenseFeatures",
+    "Highway",
+    "LocallyConnected1D",
+    "LocallyConnected2D",
+    "MaxoutDense",
+)
 _OWN_CLASSES = (("ferlab.optimizers", "Muon"),)
 _PLAIN_OBJECTS = ("__tuple__", "__slice__", "__ellipsis__", "__tensor__", "__numpy__", "__bytes__")
 _PLAIN_OBJECTS += ("__keras_tensor__", "TensorShape", "ListWrapper", "Policy")
-UNPACKED_LIMIT = 4 * 2**30  # bytes of weights; a face classifier has fewer
 
 
 def layer_class(where: str, kind: str, name: str) -> type:
@@ -58,13 +82,20 @@ def layer_class(where: str, kind: str, name: str) -> type:
             f"{where}: the layer {name!r} is a {kind}, which {_CODE_LAYERS[kind]}; "
             "code in a checkpoint is never run"
         )
+    if kind in APPLICATION_LAYERS:
+        return getattr(importlib.import_module(APPLICATION_LAYERS[kind]), kind)
     cls = getattr(keras.layers, kind, None)
-    if not (isinstance(cls, type) and issubclass(cls, keras.layers.Layer)):
+    if isinstance(cls, type) and issubclass(cls, keras.layers.Layer):
+        return cls
+    if kind in _DROPPED_LAYERS:
         raise InputError(
-            f"{where}: the layer {name!r} has the class {kind!r}, which is not in Keras 3: "
-            "custom code, which a checkpoint does not contain, or a layer removed from Keras"
+            f"{where}: the layer {name!r} has the class {kind!r}, which Keras 3 no longer has; "
+            "the Keras that wrote this file opens it"
         )
-    return cls
+    raise InputError(
+        f"{where}: the layer {name!r} has the class {kind!r}, which is not one of Keras: "
+        "custom code, which a checkpoint does not contain"
+    )
 
 
 def require_known_activation(where: str, activation: str, name: str) -> None:
@@ -87,7 +118,11 @@ def require_no_code(where: str, config: object) -> None:
     """Raise InputError for an object in a Keras 3 configuration that could run code."""
     for entry, name in _objects(config, ""):
         kind, module = entry["class_name"], entry.get("module")
+        if kind == "__numpy__":
+            _require_number_type(where, entry)
         if kind in _PLAIN_OBJECTS or (module, kind) in _OWN_CLASSES:
+            continue
+        if isinstance(kind, str) and module and APPLICATION_LAYERS.get(kind) == module:
             continue
         if kind in ("__lambda__", "Lambda"):
             layer_class(where, "Lambda", name)
@@ -95,6 +130,8 @@ def require_no_code(where: str, config: object) -> None:
             activation = entry.get("config")
             require_known_activation(where, str(activation), name)
             continue
+        if kind in _FUNCTIONAL_OPERATIONS:
+            raise InputError(f"{where}: {name!r} is an operation that calls functions ({kind})")
         if module in (None, "keras", "keras.layers") or str(module).startswith("keras.src.layers"):
             if kind not in _classes_without_module():
                 layer_class(where, kind, name)
@@ -129,59 +166,23 @@ def _objects(config: object, name: str) -> Iterator[tuple[dict, str]]:
             yield from _objects(value, own)
 
 
-def require_stored_sizes(where: str, config: object, largest: int) -> None:
-    """Raise InputError for a layer that is larger than every array in the file.
-
-    Keras would allocate its memory before comparing shapes. largest: the largest dimension of
-    any array.
-    """
-    for entry, name in _objects(config, ""):
-        settings = entry.get("config")
-        for key in ("units", "filters", "output_dim"):
-            size = settings.get(key) if isinstance(settings, dict) else None
-            if isinstance(size, int | float) and size > largest:
-                raise InputError(
-                    f"{where}: the layer {name!r} has {key}={size:g}, but the largest array in "
-                    f"the file has {largest:,} along an axis"
-                )
-
-
-def require_own_data(where: str, file: "h5py.File") -> int:
-    """The largest dimension of any array in an HDF5 file.
-
-    Raises InputError for a file that links to other files, or unpacks to more than UNPACKED_LIMIT.
-    """
-    import h5py
-
-    links: list[tuple[str, object]] = []
-    file.visititems_links(lambda name, link: links.append((name, link)))
-    size, largest = 0, 0
-    for name, link in links:
-        if not isinstance(link, h5py.HardLink):
-            raise InputError(f"{where}: contains a link ({name}); checkpoints need none")
-        dataset = file.get(name)
-        if isinstance(dataset, h5py.Dataset):
-            if dataset.is_virtual or dataset.external:
-                raise InputError(f"{where}: {name} is stored in another file")
-            size += dataset.nbytes
-            largest = max(largest, *dataset.shape, 0)
-    if size > UNPACKED_LIMIT:
-        raise InputError(
-            f"{where}: its weights must be {UNPACKED_LIMIT // 2**30} GiB at most. "
-            f"Received: {size / 2**30:.1f} GiB"
-        )
-    return largest
+def _require_number_type(where: str, entry: dict) -> None:
+    """Raise InputError for an array of text, of which a short type can claim gigabytes."""
+    settings = entry.get("config")
+    dtype = settings.get("dtype") if isinstance(settings, dict) else None
+    if not re.fullmatch(r"b?float\d+|u?int\d+|bool", str(dtype)):
+        raise InputError(f"{where}: has an array that is not of numbers. Received: {dtype!r}")
 
 
 def require_own_archive(where: str, path: Path) -> None:
     """Raise InputError for a `.keras` archive that is too large or has paths that leave it."""
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
-    size = sum(member.file_size for member in members)
-    if size > UNPACKED_LIMIT:
+    size, limit = sum(member.file_size for member in members), guard.byte_limit(path)
+    if size > limit:
         raise InputError(
-            f"{where}: must unpack to at most {UNPACKED_LIMIT // 2**30} GiB. "
-            f"Received: {size / 2**30:.1f} GiB"
+            f"{where}: must unpack to at most {limit / 2**30:.2g} GiB. "
+            f"Received: {size / 2**30:.3g} GiB"
         )
     for member in members:
         if member.filename.startswith("/") or ".." in Path(member.filename).parts:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ferlab import data
-from ferlab.checkpoints import Checkpoint
+from ferlab.checkpoints import Checkpoint, asking, batch_size_within_memory
 from ferlab.data import Dataset
 from ferlab.errors import InputError
 from ferlab.inference import engines, matching
@@ -77,13 +77,17 @@ def _network(
 ) -> Callable[[np.ndarray], np.ndarray]:
     """The function from raw images to the model's outputs. images: examples to check an engine."""
     model = checkpoint.raw_pixel_model()
+    batch_size = batch_size_within_memory(model, batch_size)
     if engine == "keras":
         from ferlab.data.batches import Batches, feed  # imports Keras
 
         verbose = int(bool(report) and sys.stdout.isatty())
-        return lambda images: model.predict(
-            feed(Batches(images, None, batch_size)), verbose=verbose
-        )
+
+        def outputs_of(images: np.ndarray) -> np.ndarray:
+            with asking(checkpoint.path):
+                return model.predict(feed(Batches(images, None, batch_size)), verbose=verbose)
+
+        return outputs_of
     try:
         network = engines.network_on(engine, model, checkpoint.image_shape, images)
     except InputError as error:
@@ -114,8 +118,9 @@ def speed(checkpoint: Checkpoint, *, batch_size: int, seconds: float) -> Speed:
     model = checkpoint.raw_pixel_model()
     shape = (batch_size, *checkpoint.image_shape)
     images = np.random.default_rng(0).integers(0, 256, shape, dtype="uint8")
-    for _ in range(WARM_UP):
-        model.predict_on_batch(images)
+    with asking(checkpoint.path):
+        for _ in range(WARM_UP):
+            model.predict_on_batch(images)
     times: list[float] = []
     while len(times) < 5 or sum(times) < seconds:
         start = time.perf_counter()
@@ -166,11 +171,11 @@ def features(checkpoint: Checkpoint, dataset: Dataset, *, batch_size: int = 256)
     if inputs and isinstance(inputs[0], (list, tuple, dict)):
         inputs = []
     body = keras.Model(model.inputs, [*inputs, model.outputs[0]])
-    truncated = checkpoint.with_model(body)
+    truncated = checkpoint.with_model(body).raw_pixel_model()
+    batch_size = batch_size_within_memory(truncated, batch_size)
     images = data.fit_images(dataset, checkpoint.image_shape).images
-    outputs = truncated.raw_pixel_model().predict(
-        feed(Batches(images, None, batch_size)), verbose=0
-    )
+    with asking(checkpoint.path):
+        outputs = truncated.predict(feed(Batches(images, None, batch_size)), verbose=0)
     *maps, last_outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
     probabilities, _ = _as_probabilities(last_outputs, checkpoint.path)
     columns = [places.mean(axis=tuple(range(1, places.ndim - 1))) for places in maps]
