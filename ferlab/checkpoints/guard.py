@@ -34,6 +34,7 @@ UNPACKED_LIMIT = 4 * 2**30  # bytes of weights; a face classifier has fewer
 _UNPACKED_FLOOR, _UNPACKED_RATIO = 64 * 2**20, 20  # bytes; weights compress by a tenth
 JSON_LIMIT = 16 * 2**20  # bytes; of 1,000 layers Keras writes about 2 MB
 JSON_VALUES = 1_000_000
+MOST_OBJECTS = 50_000  # groups, arrays and attributes; a network of 1,000 layers has about 12,000
 READING_SECONDS = 5  # plus the time to read the file from a slow disk
 _SLOW_DISK = 5 * 2**20  # bytes a second
 MOST_CALLS = 20_000  # of layers; NASNetLarge has about 1,000
@@ -143,7 +144,7 @@ def surveyed(path: Path, member: str = "") -> Survey:
 def _surveyed(path: str, where: str, member: str, limit: int, state: tuple[int, ...]) -> Survey:
     """state: changes when the file does."""
     size = state[2]
-    request = {"path": path, "member": member, "byte_limit": limit}
+    request = {"path": path, "member": member, "byte_limit": limit, "object_limit": MOST_OBJECTS}
     answer = _reader_of(os.getpid()).ask(where, request, READING_SECONDS + size / _SLOW_DISK)
     if "refused" in answer:
         raise InputError(f"{where}: {answer['refused']}")

@@ -14,7 +14,6 @@ import zipfile
 
 import h5py
 
-MOST_OBJECTS = 50_000  # groups, arrays and attributes; a network of 1,000 layers has about 12,000
 DEEPEST = 64  # groups within groups
 ATTRIBUTE_LIMIT = 16 * 2**20  # bytes
 
@@ -26,16 +25,16 @@ class Refused(Exception):
 class Survey:
     """Counts what a file holds, and reads whatever the HDF5 library has to interpret."""
 
-    def __init__(self, byte_limit: int) -> None:
-        self.byte_limit = byte_limit
+    def __init__(self, byte_limit: int, object_limit: int) -> None:
+        self.byte_limit, self.object_limit = byte_limit, object_limit
         self.objects, self.bytes, self.elements = 0, 0, 0
         self.groups: set[int] = set()
         self.arrays: set[int] = set()
 
-    def count(self, number: int = 1) -> None:
+    def count(self, number: int) -> None:
         self.objects += number
-        if self.objects > MOST_OBJECTS:
-            raise Refused(f"has more than {MOST_OBJECTS:,} groups, arrays and attributes")
+        if self.objects > self.object_limit:
+            raise Refused(f"has more than {self.object_limit:,} groups, arrays and attributes")
 
     def file(self, file: h5py.File) -> None:
         """Visit every group once, without recursion."""
@@ -49,8 +48,8 @@ class Survey:
                 raise Refused(f"has groups nested more than {DEEPEST} deep")
             self.groups.add(address)
             self.attributes(group, path)
+            self.count(len(group))
             for name in group:
-                self.count()
                 place = f"{path}/{name}".lstrip("/")
                 if not isinstance(group.get(name, getlink=True), h5py.HardLink):
                     raise Refused(f"contains a link ({place}); checkpoints need none")
@@ -110,7 +109,7 @@ def limit_memory(size: int) -> None:
 def answer(request: dict) -> dict:
     """{elements, bytes, names} of a file, or {refused: the reason}."""
     limit_memory(request["byte_limit"])
-    survey = Survey(request["byte_limit"])
+    survey = Survey(request["byte_limit"], request["object_limit"])
     try:
         with contextlib.ExitStack() as stack:
             source = request["path"]

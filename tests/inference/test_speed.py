@@ -26,7 +26,8 @@ def test_speed_is_per_image_in_milliseconds(seconds, batches, monkeypatch):
     monkeypatch.setattr(module, "WARM_UP", 5)
     model = Model()
     monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: model.now))
-    checkpoint = SimpleNamespace(raw_pixel_model=lambda: model, image_shape=(48, 48, 1))
+    facts = {"image_shape": (48, 48, 1), "path": "model.h5"}
+    checkpoint = SimpleNamespace(raw_pixel_model=lambda: model, **facts)
     speed = inference.speed(checkpoint, batch_size=4, seconds=seconds)
     assert (speed.batch_size, speed.batches) == (4, batches)
     assert set(model.shapes) == {(4, 48, 48, 1)}
