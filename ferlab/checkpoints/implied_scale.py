@@ -160,7 +160,8 @@ def _has_learned(operation: Any) -> bool:
     if not getattr(operation, "weights", None) or kind in (*_KEEP_PIXELS, "Normalization"):
         return False
     is_pointwise = set(getattr(operation, "kernel_size", ())) == {1}
-    is_conversion = is_pointwise and not operation.trainable and operation.filters in (1, 3)
+    has_few_filters = getattr(operation, "filters", 0) in (1, 3)
+    is_conversion = is_pointwise and has_few_filters and not operation.trainable
     return not is_conversion  # such as that of RGB to BGR less the means
 
 

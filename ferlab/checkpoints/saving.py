@@ -79,7 +79,7 @@ def suffix_for(
             except InputError:  # a full disk, which says nothing about the format
                 raise
             except Exception as error:  # Keras and h5py raise almost anything here
-                problem: str | None = one_line(error)
+                problem: str | None = _first_sentence(error)
             else:
                 problem = _problem_in_keras(path, model, examples)
                 problem = problem or _problem(path, model, examples)
@@ -108,8 +108,12 @@ def _problem_in_keras(path: Path, model: "keras.Model", examples: np.ndarray) ->
     try:
         opened = keras.models.load_model(path, compile=False)
     except Exception as error:  # Keras raises almost anything here
-        return f"Keras does not open it again: {one_line(error)}"
+        return f"Keras does not open it again: {_first_sentence(error)}"
     return _difference(model, opened, examples)
+
+
+def _first_sentence(error: Exception) -> str:
+    return one_line(error).split(". ")[0].removesuffix(".")
 
 
 def _difference(model: "keras.Model", opened: "keras.Model", examples: np.ndarray) -> str | None:

@@ -4,7 +4,6 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from ferlab.checkpoints import Checkpoint, asking, batch_size_within_memory
 from ferlab.data import Dataset
 from ferlab.errors import InputError
 from ferlab.inference import engines, matching
+from ferlab.inference.outputs import output_kind
 from ferlab.inference.tta import VIEWS, views
 from ferlab.labels import UNLABELLED
 
@@ -56,7 +56,7 @@ def predict(
     outputs_of = _network(checkpoint, dataset.images, batch_size, engine, report)
     total: np.ndarray | float = 0.0
     for images in views(dataset.images, tta):
-        probabilities, conversion = _as_probabilities(outputs_of(images), checkpoint.path)
+        probabilities, conversion = _as_probabilities(outputs_of(images), checkpoint)
         total = total + probabilities
     mean = np.take(total / VIEWS[tta], columns, axis=1)
     seconds = time.perf_counter() - start
@@ -142,20 +142,6 @@ def output_indices(checkpoint: Checkpoint, dataset: Dataset) -> np.ndarray:
     return columns[labels]
 
 
-def output_kind(outputs: np.ndarray) -> str:
-    """The kind of a model's outputs, float (n, num_classes).
-
-    'probabilities' add up to 1; 'independent' are a probability for each class by itself; 'scores'
-    are anything else, and their softmax is taken.
-    """
-    if (outputs < 0).any() or not np.isfinite(outputs).all():
-        return "scores"
-    sums = outputs.sum(axis=1, keepdims=True)
-    if np.allclose(sums, 1, atol=1e-3):
-        return "probabilities"
-    return "independent" if (outputs <= 1).all() and (sums > 0).all() else "scores"
-
-
 def features(checkpoint: Checkpoint, dataset: Dataset, *, batch_size: int = 256) -> np.ndarray:
     """float32 (n, k): the input of the model's last layer with weights, and log-probabilities.
 
@@ -177,22 +163,24 @@ def features(checkpoint: Checkpoint, dataset: Dataset, *, batch_size: int = 256)
     with asking(checkpoint.path):
         outputs = truncated.predict(feed(Batches(images, None, batch_size)), verbose=0)
     *maps, last_outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
-    probabilities, _ = _as_probabilities(last_outputs, checkpoint.path)
+    probabilities, _ = _as_probabilities(last_outputs, checkpoint)
     columns = [places.mean(axis=tuple(range(1, places.ndim - 1))) for places in maps]
     columns.append(np.log(np.maximum(probabilities, 1e-6)))
     return np.concatenate(columns, axis=1).astype("float32")
 
 
-def _as_probabilities(outputs: np.ndarray, path: Path) -> tuple[np.ndarray, str]:
+def _as_probabilities(outputs: np.ndarray, checkpoint: Checkpoint) -> tuple[np.ndarray, str]:
     """(rows that add up to 1, how they were converted; '' if they were probabilities)."""
-    outputs = np.asarray(outputs, dtype="float64")
     if not np.isfinite(outputs).all():
+        path = checkpoint.path
         raise InputError(f"{path}: outputs must be finite numbers. Received: nan or infinity")
-    kind = output_kind(outputs)
+    kind = output_kind(outputs, checkpoint.model)
+    is_rounded = outputs.dtype.itemsize <= 2
+    outputs = np.asarray(outputs, dtype="float64")
+    sums = outputs.sum(axis=1, keepdims=True)
     if kind == "probabilities":
-        return outputs, ""
+        return outputs / sums if is_rounded else outputs, ""
     if kind == "independent":
-        sums = outputs.sum(axis=1, keepdims=True)
         return outputs / sums, "an independent probability for each class; divided by their sum"
     from scipy.special import softmax
 

@@ -23,7 +23,7 @@ from ferlab.data.batches import feed
 from ferlab.errors import InputError
 from ferlab.evaluation import calibration, metrics
 from ferlab.recipes import Phase, Recipe
-from ferlab.training import distillation, notes, outputs, runs
+from ferlab.training import distillation, notes, runs
 from ferlab.training.callbacks import (
     EPOCHS_NAME,
     LAST_NAME,
@@ -150,9 +150,9 @@ def fit(
     """
     recipe = objective.recipe
     _require_match(model, objective.train, validation)
-    objective.set_outputs(outputs.kind_of(model, _examples(objective.train)))
+    objective.set_outputs(inference.kind_of(model, _examples(objective.train)))
     if objective.outputs == "scores":
-        model = outputs.with_softmax(model)
+        model = inference.with_softmax(model)
     if recipe.ema and keras.backend.backend() == "jax":  # it donates its arrays (Keras 3.15)
         raise InputError("--ema requires the backend tensorflow or torch. Received: jax")
     require_epochs(start, recipe)

@@ -9,7 +9,6 @@ from ferlab.checkpoints import TrainingRecord
 from ferlab.data import Dataset
 from ferlab.errors import InputError
 from ferlab.recipes import RECIPES, SemiRecipe, get_recipe
-from ferlab.training import outputs
 from ferlab.training.callbacks import last_checkpoint
 from ferlab.training.objectives import FixMatch, PseudoLabelled, Supervised
 
@@ -112,6 +111,7 @@ def train_further(checkpoint, run_dir, objective=None, recipe=RECIPE):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OF_OTHERS)
 def test_format_holds_a_model_of_others_with_its_optimizer(name, tmp_path):
     model = OF_OTHERS[name]()
@@ -204,6 +204,7 @@ def test_publish_refuses_a_file_that_is_another_model(tmp_path, monkeypatch):
     assert not list((tmp_path / "out").iterdir())
 
 
+@pytest.mark.slow
 def test_model_that_no_format_holds_is_refused_before_the_first_epoch(tmp_path, monkeypatch):
     classifier(L.Rescaling(1 / 255)).save(tmp_path / "theirs.keras")
     theirs = checkpoints.load(tmp_path / "theirs.keras")
@@ -308,43 +309,3 @@ def test_independent_outputs_suit_pseudo_labels_but_not_fixmatch():
     assert objective.loss == "binary_crossentropy"
     with pytest.raises(InputError, match="fixmatch requires"):
         fixmatch().set_outputs("independent")
-
-
-def dense(activation=None, **settings):
-    return lambda x: L.Dense(3, activation=activation, **settings)(L.Flatten()(x))
-
-
-@pytest.mark.parametrize(
-    ("last", "expected"),
-    [
-        (dense("softmax"), "probabilities"),
-        (dense("sigmoid"), "independent"),
-        (dense("hard_sigmoid"), "independent"),
-        (dense(), "scores"),
-        (dense("tanh"), "scores"),
-        (dense("relu", bias_initializer="ones"), "scores"),
-        (lambda x: L.Softmax()(dense()(x)), "probabilities"),
-        (lambda x: ops.softmax(dense()(x)), "probabilities"),
-        (lambda x: ops.sigmoid(dense()(x)), "independent"),
-        (lambda x: L.Dropout(0.5)(L.Activation("softmax")(dense()(x))), "probabilities"),
-        (lambda x: L.Flatten()(L.Reshape((3, 1))(dense()(x))), "scores"),
-        (lambda x: L.Average()([dense("softmax")(x), dense("softmax")(x)]), "probabilities"),
-        (lambda x: L.GlobalAveragePooling2D()(L.Softmax()(L.Conv2D(3, 3)(x))), "probabilities"),
-        (lambda x: L.Activation("linear")(dense()(x)), "scores"),
-        (dense("log_softmax"), "scores"),
-        (lambda x: classifier(L.Identity())(x), "probabilities"),
-        (lambda x: L.Dropout(0.1)(keras.Sequential([classifier(L.Identity(), None)])(x)), "scores"),
-    ],
-)
-def test_kind_of_outputs_by_the_last_activation_or_by_examples(last, expected):
-    keras.utils.set_random_seed(0)
-    images = keras.Input(SHAPE)
-    model = keras.Model(images, last(L.Rescaling(1 / 255)(images)))
-    assert outputs.kind_of(model, shades().images) == expected
-
-
-def test_kind_of_outputs_in_bfloat16_whose_sums_are_not_exactly_1():
-    model = classifier(L.Rescaling(1 / 255), policy="bfloat16")
-    images = model.inputs[0]
-    mean = L.Average(dtype="bfloat16")([model(images), model(images)])
-    assert outputs.kind_of(keras.Model(images, mean), shades().images) == "probabilities"
