@@ -79,7 +79,7 @@ def require_checkpoint(path: Path) -> Kind:
                 "save the original model as .h5 or .keras"
             )
         raise InputError(f"{path}: is a folder, not a checkpoint")
-    if not path.is_file():
+    if not path.exists():
         raise InputError(f"{path}: no such file")
     content = files.sniff(path)
     if content == "an HDF5 file":

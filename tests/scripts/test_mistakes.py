@@ -1,6 +1,7 @@
 """Mistakes that arguments and the heads of files show: refused before Keras is imported."""
 
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -28,6 +29,14 @@ CASES = [  # script, arguments, facts of the message
     ("test.py", "t.csv r.csv m.h5 --truth m.h5", "--truth m.h5 HDF5"),
     ("test.py", "t.csv r.csv m.h5 --truth gone.csv", "--truth gone.csv"),
     ("test.py", "t.csv r.csv m.h5 --architecture m.h5", "--architecture HDF5"),
+    ("test.py", "pipe r.csv m.h5", "pipe is a"),
+    ("test.py", "t.csv r.csv pipe", "pipe is a"),
+    ("test.py", "t.csv pipe m.h5", "pipe regular"),
+    ("test.py", "t.csv r.csv m.h5 --truth pipe", "--truth pipe is a"),
+    ("test.py", "t.csv r.csv m.h5 --architecture pipe", "--architecture pipe is a"),
+    ("test.py", "/dev/zero r.csv m.h5", "/dev/zero device"),
+    ("test_by_vote.py", "t.csv r.csv pipe", "MODEL_LIST pipe is a"),
+    ("train.py", "pictures", "1.png pipe"),
     ("test.py", "t.csv r.csv m.h5 --class-names happy", "class names two"),
     ("test.py", "t.csv r.csv m.h5 --tta filp", "--tta filp none, flip mean flip?"),
     ("test.py", "t.csv r.csv m.h5 --enginee keras", "--enginee mean --engine?"),
@@ -97,6 +106,10 @@ def write_files(folder):
     (folder / "list.txt").write_text("1 m.h5\n")
     Image.new("L", (8, 8)).save(folder / "photo.png")
     (folder / "faces").mkdir()
+    os.mkfifo(folder / "pipe")
+    for name in ("happy", "sad"):
+        (folder / "pictures" / name).mkdir(parents=True)
+        os.mkfifo(folder / "pictures" / name / "1.png")
 
 
 @pytest.fixture(scope="module")
