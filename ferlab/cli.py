@@ -39,15 +39,8 @@ if TYPE_CHECKING:
     from ferlab.data import Dataset
 
 
-_MODELS = (
-    "checkpoint",
-    "predictor",
-    "existing",
-    "models",
-    "model",
-    "members",
-    "teacher",
-)  # arguments
+# names of arguments
+_MODELS = ("checkpoint", "predictor", "existing", "models", "model", "members", "places", "teacher")
 _DATA = ("data", "test", "training", "train")
 _TEXTS = {
     "truth": "a table",
@@ -454,6 +447,8 @@ def _values(args: argparse.Namespace, name: str) -> list[str | Path]:
 
 def _require_model(path: Path, name: str, args: argparse.Namespace, order: str) -> None:
     """Raise InputError for what is not a checkpoint or, where several may be, a list of them."""
+    if name == "places" and path.is_dir():  # a run
+        return
     if path.suffix == ".txt" and path.is_file():
         if name in ("members", "teacher"):
             return
@@ -468,15 +463,11 @@ def _require_model(path: Path, name: str, args: argparse.Namespace, order: str) 
 
 def _require_data(path: str | Path, order: str) -> None:
     """Raise InputError for a path that cannot be a data set."""
-    if not Path(path).exists():
-        raise InputError(f"{path}: no such file or folder")
-    kind = files.sniff(path)
-    if kind in ("a folder", "an empty file", "binary data", None):
-        return  # to be read before more can be told
-    if _is_model(path):
+    from ferlab import data
+
+    if Path(path).is_file() and _is_model(path):
         raise InputError(f"{path}: is a model; expected CSV, .npz or folder, the order is {order}")
-    if kind not in _PACKED:
-        raise InputError(f"{path}: is {kind}; expected CSV, .npz or folder")
+    data.require_readable(path)
 
 
 def _require_text(path: str | Path, name: str) -> None:

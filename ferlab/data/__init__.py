@@ -5,7 +5,7 @@ from ferlab.data.csv_files import csv_chunks, write_csv, write_csv_without, writ
 from ferlab.data.dataset import Dataset, Role, concatenate
 from ferlab.data.folders import folder_files, image_files
 from ferlab.data.images import fit_image, fit_images, image_header, read_image
-from ferlab.data.sources import read, read_parts, write_npz
+from ferlab.data.sources import read, read_parts, require_readable, write_npz
 from ferlab.data.truth import read_truth, with_truth
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "read_image",
     "read_parts",
     "read_truth",
+    "require_readable",
     "usages",
     "with_truth",
     "write_csv",

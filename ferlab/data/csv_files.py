@@ -86,6 +86,11 @@ def csv_chunks(
         )
 
 
+def require_header(path: str | Path) -> None:
+    """Raise InputError for a file without a header that `csv_chunks` reads."""
+    _columns(tables.open_table(path, KNOWN_HEADERS))
+
+
 def write_csv(
     path: str | Path,
     images: np.ndarray,

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from ferlab import files
-from ferlab.data.csv_files import csv_chunks
+from ferlab.data.csv_files import csv_chunks, require_header
 from ferlab.data.dataset import Dataset, Role, concatenate, require_alike
 from ferlab.data.folders import folder_roles, has_numbered_classes, read_folder
 from ferlab.data.npz_files import npz_roles, read_npz, write_array, write_part
+from ferlab.errors import InputError
 from ferlab.labels import numbered
 
 
@@ -46,6 +47,16 @@ def read(
         path, role=role, class_names=class_names, image_shape=image_shape, report=report
     )
     return concatenate(list(chunks))
+
+
+def require_readable(path: str | Path) -> None:
+    """Raise InputError for a source that `read` refuses by its first bytes: a header, a format."""
+    if not Path(path).exists():
+        raise InputError(f"{path}: no such file or folder")
+    if Path(path).suffix.lower() == ".npz" and not Path(path).is_dir():
+        npz_roles(path)
+    elif not Path(path).is_dir():
+        require_header(path)
 
 
 def read_parts(

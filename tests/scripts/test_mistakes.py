@@ -30,6 +30,13 @@ CASES = [  # script, arguments, facts of the message
     ("test.py", "t.csv r.csv m.h5 --truth gone.csv", "--truth gone.csv"),
     ("test.py", "t.csv r.csv m.h5 --architecture m.h5", "--architecture HDF5"),
     ("test.py", "pipe r.csv m.h5", "pipe is a"),
+    ("test.py", "list.txt r.csv m.h5", "list.txt header"),
+    ("test.py", "truth.csv r.csv m.h5", "truth.csv submission"),
+    ("test.py", "empty.csv r.csv m.h5", "empty.csv empty"),
+    ("test.py", "not.npz r.csv m.h5", "not.npz text .npz"),
+    ("retrain.py", "truth.csv m.h5 1 2", "truth.csv submission"),
+    ("-m ferlab", "compare t.csv m.h5", "t.csv checkpoint"),
+    ("-m ferlab", "compare m.h5 --data m.h5", "m.h5 model"),
     ("test.py", "t.csv r.csv pipe", "pipe is a"),
     ("test.py", "t.csv pipe m.h5", "pipe regular"),
     ("test.py", "t.csv r.csv m.h5 --truth pipe", "--truth pipe is a"),
@@ -106,6 +113,9 @@ def write_files(folder):
     (folder / "list.txt").write_text("1 m.h5\n")
     Image.new("L", (8, 8)).save(folder / "photo.png")
     (folder / "faces").mkdir()
+    (folder / "truth.csv").write_text("id,label\n1,2\n")
+    (folder / "empty.csv").touch()
+    (folder / "not.npz").write_text("no archive")
     os.mkfifo(folder / "pipe")
     for name in ("happy", "sad"):
         (folder / "pictures" / name).mkdir(parents=True)
