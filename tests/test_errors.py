@@ -81,6 +81,20 @@ def test_entry_point_names_the_output_that_cannot_be_written(tmp_path):
     assert ended.stderr == b"error: the output cannot be written: Bad file descriptor\n"
 
 
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("raise MemoryError('9 GiB')", b"not enough memory: 9 GiB"),
+        ("raise MemoryError", b"not enough memory"),
+        ("Path('x' * 300).is_dir()", 300 * b"x" + b": File name too long"),
+        ("raise PermissionError(13, 'Permission denied', 'a.csv')", b"a.csv: Permission denied"),
+    ],
+)
+def test_entry_point_ends_in_one_line_where_the_system_refuses(tmp_path, body, message):
+    ended = shell(tmp_path, body)
+    assert (ended.returncode, ended.stderr) == (2, b"error: " + message + b"\n")
+
+
 def test_entry_point_shows_the_traceback_of_a_bug(tmp_path):
     ended = shell(tmp_path, BUG)
     assert ended.returncode == 1

@@ -83,8 +83,10 @@ class VoteCache:
     def put(self, key: str, probabilities: np.ndarray) -> None:
         buffer = io.BytesIO()
         np.save(buffer, probabilities, allow_pickle=False)
-        content = buffer.getvalue()
-        with files.whole_file(self._path(key)) as temporary:
+        content, path = buffer.getvalue(), self._path(key)
+        if path.is_symlink():  # another user may have led it to a file of this one
+            path.unlink()
+        with files.whole_file(path) as temporary:
             temporary.write_bytes(content + _digest(key, content))
 
     def _path(self, key: str) -> Path:

@@ -364,6 +364,16 @@ def test_cache_gives_only_the_probabilities_that_were_stored(tmp_path, kind):
     assert cache.get("k", (3, 2)) is None
 
 
+def test_cache_replaces_a_link_and_not_the_file_it_leads_to(tmp_path):
+    (tmp_path / "mine.h5").write_text("weights")
+    cache = vote_cache.VoteCache(tmp_path / "cache")
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "k.npy").symlink_to(tmp_path / "mine.h5")
+    cache.put("k", GOOD)
+    np.testing.assert_array_equal(cache.get("k", (3, 2)), GOOD)
+    assert (tmp_path / "mine.h5").read_text() == "weights"
+
+
 def test_cache_passes_over_entries_that_are_not_files(tmp_path):
     cache = vote_cache.VoteCache(tmp_path)
     (tmp_path / "folder.npy").mkdir()
