@@ -6,6 +6,7 @@ which are read too.
 
 import dataclasses
 import math
+import re
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ from typing import Any, Self
 from ferlab.errors import InputError
 
 ROOT = Path(__file__).parents[2]
+# What no text file can hold; the others stand for bytes of a file name that are not UTF-8.
+_HALF_CHARACTER = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 FORMER_NAMES = {  # names in ferlab 0.1
     "objective": "learned_from",
     "previous": "resumed_from",
@@ -176,7 +179,7 @@ def git_commit() -> str | None:
 
 
 def _is_text(value: object) -> bool:
-    return isinstance(value, str)
+    return isinstance(value, str) and not _HALF_CHARACTER.search(value)
 
 
 def _is_count(value: object) -> bool:

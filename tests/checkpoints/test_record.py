@@ -64,6 +64,7 @@ def test_record_of_version_01_is_read():
     ("name", "value"),
     [
         ("class_names", ["a", 1]),
+        ("class_names", ["a", "\ud800"]),
         ("image_shape", [8, 8]),
         ("image_shape", [8, 0, 1]),
         ("pixels", 5),
