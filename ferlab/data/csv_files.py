@@ -4,7 +4,7 @@ import csv
 import itertools
 import math
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ import numpy as np
 from ferlab import files
 from ferlab.data import tables
 from ferlab.data.dataset import Dataset, describe
-from ferlab.errors import InputError, did_you_mean
+from ferlab.errors import InputError, a_few, did_you_mean
 from ferlab.labels import EMOTIONS, UNLABELLED, class_index
 
 KNOWN_HEADERS = (
@@ -26,7 +26,9 @@ _MAX_NAME = 200
 _MAX_FILE_NAME = 1000
 _GREY_LEVELS = {str(level).encode(): level for level in range(256)}
 _DECIMALS = {b"%d%s" % (level, end): level for level in range(256) for end in (b".0", b".")}
-_AS_SPACES = bytes.maketrans(b",;[](){}|", b" " * 9)  # lists and tuples as text
+_AS_SPACES = bytes.maketrans(b",;[](){}|'\"", b" " * 11)  # lists and tuples as text
+_ARRAY = re.compile(rb"[a-z_.]{1,20}\(")  # array([1, 2], dtype=uint8)
+_MOST_TO_NAME = 1 << 20  # pixels of an image that is not square
 _LONG = 1 << 20  # bytes of pixel text that are not split without counting
 _CHUNK_BYTES = 1 << 18  # pixel text per chunk; fits into the processor's cache
 
@@ -42,6 +44,16 @@ class _Columns(NamedTuple):
     usage: int | None
     is_named_id: bool  # whether the column is `id`, not one such as `filename`
 
+    def ignored(self, table: tables.Table) -> list[str]:
+        """The names of the columns that are not read, without those of a pandas index."""
+        read = {self.label, self.id, self.usage, *range(*self.pixels.indices(self.number))}
+        names = [name.decode(errors="replace").strip() for name in table.header]
+        return [
+            name
+            for place, name in enumerate(names)
+            if place not in read and name and not name.lower().startswith("unnamed")
+        ]
+
 
 class _Row(NamedTuple):
     line: int
@@ -56,18 +68,22 @@ def csv_chunks(
     *,
     class_names: Sequence[str] | None = None,
     image_shape: tuple[int, int, int] | None = None,
+    report: Callable[[str], None] = print,
 ) -> Iterator[Dataset]:
     """Read a CSV file as consecutive datasets of a few hundred kilobytes, never the whole text.
 
     class_names: the classes that labels number or name, by default EMOTIONS
     image_shape: required (height, width, channels); by default a grey square with the
         first row's number of pixels
+    report: called with a note on columns that are ignored where no column has the ids
 
     Without an id column, ids are row numbers from 0. Raises InputError with file and line.
     """
     names = tuple(class_names or EMOTIONS)
     table = tables.open_table(path, KNOWN_HEADERS)
     columns = _columns(table)
+    if columns.id is None and (ignored := columns.ignored(table)):
+        report(f"note: {path}: rows are numbered from 0; ignored columns: {a_few(ignored)}")
     rows = _rows(path, table.records, columns, names)
 
     first = next(rows, None)
@@ -295,6 +311,8 @@ def _square_shape(path: str | Path, row: _Row, separator: bytes) -> tuple[int, i
     count = _count_cells(row.pixels, separator)
     side = math.isqrt(count)
     if not count or side * side != count:
+        if count < _MOST_TO_NAME:
+            _parse_row(f"{path}:{row.line}", row.pixels, count, separator)  # its reason is truer
         raise InputError(f"{path}:{row.line}: expected a square image, found {count} pixels")
     return side, side, 1
 
@@ -375,14 +393,23 @@ def _cells(text: bytes, separator: bytes) -> list[bytes]:
     """The numbers of an image: one a column, or separated in any way within one column."""
     if separator != b" ":
         return [cell.strip() for cell in text.split(separator)]
-    return text.translate(_AS_SPACES).split()
+    return _plain(text).split()
+
+
+def _plain(text: bytes) -> bytes:
+    """The pixels of one column with nothing but spaces between them."""
+    if text[-1:] == b")" and (start := _ARRAY.match(text)):
+        text = text[start.end() : -1]
+        numbers, _, keyword = text.rpartition(b",")
+        text = numbers if b"=" in keyword else text
+    return text.translate(_AS_SPACES)
 
 
 def _count_cells(text: bytes, separator: bytes) -> int:
     """The number of `_cells`, in little memory."""
     if separator != b" ":
         return text.count(separator) + 1
-    is_cell = np.frombuffer(b" " + text.translate(_AS_SPACES), dtype=np.uint8) > ord(" ")
+    is_cell = np.frombuffer(b" " + _plain(text), dtype=np.uint8) > ord(" ")
     return int(np.count_nonzero(is_cell[1:] & ~is_cell[:-1]))
 
 

@@ -185,16 +185,19 @@ def _class_names(root: Path, role: str, parts: Sequence[Path]) -> list[str]:
 
 
 def _require_no_parts(root: Path, folders: Sequence[Path]) -> None:
-    """Raise InputError for folders that each hold the emotions' folders, so are no classes."""
+    """Raise InputError for folders that each hold the same classes' folders, so are no classes.
+
+    They hold emotions, or their names are such as `set1` and `set2`.
+    """
     if len(folders) < 2 or any(is_emotion(folder.name) for folder in folders):
         return
-    emotions = [
-        {inside.name for inside in _folders(folder) if is_emotion(inside.name)}
-        for folder in folders
-    ]
-    if all(len(names) > 1 for names in emotions):
+    inside = [{each.name for each in _folders(folder)} for folder in folders]
+    are_sets = all(usages.is_unnamed_part(folder.name) for folder in folders)
+    if not are_sets:
+        inside = [set(filter(is_emotion, names)) for names in inside]
+    if all(len(names) > 1 for names in inside):
         raise InputError(
-            f"{root}: {a_few([folder.name for folder in folders])} hold folders of emotions, so "
+            f"{root}: {a_few([folder.name for folder in folders])} hold folders of classes, so "
             "they are parts, not classes; parts must be named such as train, val and test"
         )
 

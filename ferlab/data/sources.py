@@ -128,6 +128,10 @@ def has_numbers(path: str | Path) -> bool:
     return Path(path).suffix.lower() != ".npz"
 
 
+def _ignore(note: str) -> None:
+    """Called with notes that are not needed."""
+
+
 def _chunks(
     path: str | Path,
     *,
@@ -143,4 +147,5 @@ def _chunks(
     elif Path(path).suffix.lower() == ".npz":
         yield read_npz(path, role=role, class_names=class_names, image_shape=image_shape)
     else:
-        yield from csv_chunks(path, class_names=class_names, image_shape=image_shape)
+        notes = report if role == "test" else _ignore  # only a submission needs ids
+        yield from csv_chunks(path, class_names=class_names, image_shape=image_shape, report=notes)

@@ -34,7 +34,7 @@ _THING = "(?:row|image|img|file|pic|picture|photo|face|sample|frame|record|item|
 _OTHER_IDS = tuple(  # of columns that name rows where no column is `id`, the better ones first
     re.compile(name)
     for name in (
-        f"{_THING}?(?:ids?|uid|uuid)",
+        f"{_THING}?(?:ids?|uid|uuid|idx)|ids?{_THING}",
         f"{_THING}?filename|{_THING}name",
         f"{_THING}?(?:file)?path|{_THING}?file",
         f"{_THING}(?:number|no|key)",

@@ -91,6 +91,12 @@ def parts(folders: Iterable[str]) -> dict[str, Kind]:
     return {name: its_kind for name, its_kind in result.items() if name in _parts(tokens, _PLAIN)}
 
 
+def is_unnamed_part(folder: str) -> bool:
+    """Whether a folder's name has only words such as in `set 1`, `part_b` and `fold2`."""
+    words = [token for token in _tokens(folder) if len(token) > 1]
+    return bool(words) and all(token in _FILLERS for token in words)
+
+
 def of_part(folder: str, its_kind: Kind) -> str:
     """The usage of the rows of a part: its name if that says what it is for, else `train`, ..."""
     return folder if kind(folder) == its_kind else _CANONICAL[its_kind]

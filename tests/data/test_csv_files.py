@@ -80,6 +80,11 @@ LABELLED = {
     "lists of rows": COURSE.replace(",0 7 42 255", ',"[[0, 7], [42, 255]]"'),
     "tuples": table("label,feature", '{label},"({pixels})"').replace(" ", ", "),
     "arrays": table("label,feature", "{label},[{pixels}.]").replace(" ", ".  "),
+    "NumPy's repr": table("label,feature", '{label},"array([{pixels}], dtype=uint8)"').replace(
+        " ", ", "
+    ),
+    "PyTorch's repr": table("label,feature", '{label},"tensor([[{pixels}]])"').replace(" ", ", "),
+    "quoted numbers": table("label,feature", "{label},['{pixels}']").replace(" ", "' '"),
     "commas": table("label,feature", '{label},"{pixels}"').replace(" ", ","),
     "semicolons between pixels": COURSE.replace(" ", ";"),
     "pixel columns of decimals": COLUMNS.replace(",", ".0,").replace(".0,pixel", ",pixel"),
@@ -166,7 +171,11 @@ DAMAGED = {
     "decimal": (edit(3, "99", "99.5"), ":3: pixel 1 is '99.5', expected a whole number"),
     "exponent": (edit(3, "10 ", "1e-1 "), ":3: pixel 3 is '1e-1', expected a whole number"),
     "shortened list": (edit(3, "10 ", "... "), ":3: pixel 3 is '...', expected a whole number"),
-    "NumPy's repr": (edit(3, "99", "array([99"), r":3: pixel 1 is 'array', expected a whole"),
+    "shortened list at first": (
+        edit(2, "42 ", "... 42 "),
+        ":2: pixel 3 is '...', expected a whole",
+    ),
+    "bytes": (edit(3, "99 100 10 1", "b'99 100 10 1'"), ":3: pixel 1 is 'b', expected a whole"),
     "text": (edit(3, "99", "nan"), ":3: pixel 1 is 'nan', expected a whole number"),
     "other digits": (edit(3, "99", "\u0663"), ":3: pixel 1 is '\u0663', expected a whole"),
     "undecodable": (edit(3, "99", "~").encode().replace(b"~", b"\xff"), ":3: pixel 1 is"),

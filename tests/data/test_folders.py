@@ -373,6 +373,13 @@ def test_read_folder_refuses_folders_of_emotions_as_classes(tmp_path, outer):
         read(tmp_path)
 
 
+@pytest.mark.parametrize("outer", [("set1", "set2"), ("Part A", "Part B"), ("fold_1", "fold_2")])
+def test_read_folder_refuses_sets_as_classes(tmp_path, outer):
+    draw(tmp_path, *(f"{part}/{name}/1.png" for part in outer for name in ("luffy", "zoro")))
+    with pytest.raises(InputError, match="are parts, not classes"):
+        read(tmp_path)
+
+
 def test_read_folder_reads_class_folders_with_folders_inside(tmp_path):
     draw(tmp_path, *(f"{name}/{who}/1.png" for name in ("happy", "sad") for who in ("ann", "bob")))
     assert read(tmp_path).class_names == ("happy", "sad")

@@ -109,7 +109,17 @@ def test_read_bounds_what_it_unpacks(tmp_path, monkeypatch, pack):
 @pytest.mark.parametrize(
     "name",
     [
-        *("ImageId", "image_id", "IMAGE ID", "img_id", "imageid", "row_id", "Id", "sample-id"),
+        *(
+            "ImageId",
+            "image_id",
+            "IMAGE ID",
+            "img_id",
+            "imageid",
+            "row_id",
+            "Id",
+            "idx",
+            "id_image",
+        ),
         *("filename", "file_name", "File Name", "image", "img", "image_name", "Image name"),
         *("path", "image_path", "filepath", "file", "img_file", "uid", "picture", "photo_name"),
     ],
@@ -169,3 +179,17 @@ def test_columns_of_other_values_are_no_usages(tmp_path, name, value):
     (tmp_path / "a.csv").write_text(f"{name},emotion,pixels\n{value},1,1 2 3 4\n")
     dataset = data.read(tmp_path / "a.csv", role="train")
     assert (dataset.usage, dataset.labels.tolist()) == (None, [1])
+
+
+@pytest.mark.parametrize("name", ["index", "name", "key", "No.", "person", "code"])
+def test_columns_that_may_be_ids_are_said_to_be_ignored(tmp_path, name):
+    (tmp_path / "test.csv").write_text(f"Unnamed: 0,{name},pixels\n5,1001,1 2 3 4\n")
+    notes = []
+    dataset = data.read(tmp_path / "test.csv", role="test", report=notes.append)
+    assert dataset.ids.tolist() == ["0"]
+    (note,) = notes
+    assert f"ignored columns: {name}" in note
+    data.read(tmp_path / "test.csv", role="train", report=notes.append)
+    (tmp_path / "test.csv").write_text(f"id,{name},pixels\n5,1001,1 2 3 4\n")
+    data.read(tmp_path / "test.csv", role="test", report=notes.append)
+    assert len(notes) == 1
