@@ -21,7 +21,8 @@ FORMATS = (
     *("AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM", "PSD"),
     *("QOI", "SGI", "SUN", "TGA", "TIFF", "WEBP"),
 )
-_DEPTHS = (255, 4095, 65535)  # largest grey levels of 8, 12 and 16 bits
+_DEPTHS = (255, 1023, 4095, 65535)  # largest grey levels of 8, 10, 12 and 16 bits
+_DARK = 1 / 16  # of the range; an image without brighter pixels is scaled by its maximum
 
 
 def open_image(file: str | Path | BinaryIO) -> Image.Image:
@@ -105,8 +106,9 @@ def fit_image(image: Image.Image, image_shape: tuple[int, int, int]) -> np.ndarr
 def _eight_bits(levels: np.ndarray) -> np.ndarray:
     """Grey levels of 16 bits, 32 bits or floats as uint8, by the range that they are in.
 
-    Integers: 8, 12 or 16 bits, or up to their maximum. Floats: also 0 to 1, -1 to 1, or between
-    their extremes. Raises ValueError for negative integers, NaN and infinity.
+    Integers: 8, 10, 12 or 16 bits, or up to their maximum. Floats: also 0 to 1, -1 to 1, or
+    between their extremes. What would be almost black goes up to its maximum. Raises ValueError
+    for negative integers, NaN and infinity.
     """
     low, high = float(levels.min()), float(levels.max())
     if not (np.isfinite(low) and np.isfinite(high)):
@@ -114,11 +116,13 @@ def _eight_bits(levels: np.ndarray) -> np.ndarray:
     if levels.dtype.kind != "f" and low < 0:
         raise ValueError(f"grey levels must not be negative. Received: {low}")
     if levels.dtype.kind == "f" and high <= 1:
-        low, high = min(low, 0 if low >= 0 else -1), 1
+        low, top = (0.0, 1.0) if low >= 0 else (min(low, -1.0), 1.0)
     else:
         low = min(low, 0)
-        high = next((depth for depth in _DEPTHS if low == 0 and high <= depth), high)
-    scaled = (levels.astype(np.float32) - np.float32(low)) * np.float32(255 / (high - low))
+        top = next((depth for depth in _DEPTHS if low == 0 and high <= depth), high)
+    high = high if low == 0 < high < top * _DARK else top
+    scale = min(255 / (high - low), 1e38)  # within float32
+    scaled = levels.astype(np.float32) * np.float32(scale) - np.float32(low * scale)
     return np.floor(scaled + np.float32(1e-3)).clip(0, 255).astype(np.uint8)
 
 
