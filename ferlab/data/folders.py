@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -160,14 +160,29 @@ def _list_images(path: str | Path, role: str, class_names: Sequence[str] | None)
         usage += [parts.usage(part)] * len(labelled) if parts.all else []
         others += left_out
     notes = [_left_out(others)] if others else []
-    folders = [folder.name for part in selected for folder in _folders(part)]
-    if folders and set(labels) == {UNLABELLED}:
-        notes.append(f"the images have no labels, as no folder is a class: {a_few(folders)}")
+    notes += _notes(selected, files, labels)
     if parts.training and role == "train":
         unknown = [folder.name for folder in _folders(root) if folder not in parts.all]
         if unknown:
             notes.append(f"left out, as neither for training nor for validation: {a_few(unknown)}")
     return _Listing(files, labels, usage if parts.all else None, base, class_names, notes)
+
+
+def _notes(parts: Sequence[Path], files: Sequence[Path], labels: Sequence[int]) -> Iterator[str]:
+    """Notes on folders that are no classes, and on images beside folders that are."""
+    folders = [folder.name for part in parts for folder in _folders(part)]
+    if folders and set(labels) == {UNLABELLED}:
+        yield f"the images have no labels, as no folder is a class: {a_few(folders)}"
+    beside = [
+        str(file)
+        for part in parts
+        for file in sorted(part.iterdir())
+        if file.is_file() and not _is_hidden(file.name)
+        if file.suffix.lower() in images.suffixes()
+    ]
+    left_out = sorted(set(beside) - set(map(str, files)))
+    if left_out:
+        yield f"left out {len(left_out):,} images outside class folders: {a_few(left_out)}"
 
 
 def _class_names(root: Path, role: str, parts: Sequence[Path]) -> list[str]:

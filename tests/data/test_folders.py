@@ -400,3 +400,13 @@ def test_read_folder_gives_no_label_to_images_in_a_folder_that_says_so(tmp_path,
     dataset = read(tmp_path)
     assert dataset.class_names == ("mad", "sad")
     assert sorted(dataset.labels) == [-1, -1, 0, 1]
+
+
+@pytest.mark.parametrize("role", ["train", "test"])
+def test_read_folder_names_images_beside_class_folders(tmp_path, role):
+    draw(tmp_path, "mad/1.png", "sad/1.png", "stray.png", "other.jpg")
+    notes = []
+    assert len(read(tmp_path, role, report=notes.append)) == 2
+    (note,) = notes
+    assert "stray.png" in note
+    assert "other.jpg" in note
