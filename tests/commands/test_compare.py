@@ -226,7 +226,7 @@ def test_compare_error_names_the_model_with_other_classes(folder, command):
         (("a.h5", "outer"), "the runs in it: round-1"),
         (("a.h5", "young"), "young: has no finished epoch"),
         (("a.h5", "./a.h5"), "a.h5: is the same checkpoint as a.h5"),
-        (("a.h5", "b.h5", "--truth", "t.csv"), "--truth .*--data"),
+        (("a.h5", "b.h5", "--truth", "bare.csv"), "--truth .*--data"),
         (("a.h5", "b.h5", "--data", "bare.csv"), r"bare\.csv: .*labels"),
         (("a.h5", "b.h5", "--data", "rows.csv", "--usage", "x"), r"rows\.csv: .*usage"),
         (("a.h5", "b.h5", "--out", "x.png"), "--out must end in .html"),

@@ -20,6 +20,8 @@ from ferlab.training import distillation
 from ferlab.training.objectives import Supervised, Teacher
 from models import build_model
 
+pytestmark = pytest.mark.usefixtures("few_weights")
+
 RECIPE = RECIPES["dnn-report"].override(epochs=2, batch_size=20, validation=40, shift=0.0)
 FILES = {"quick.h5", "quick.json", "quick.md"}
 
@@ -63,7 +65,7 @@ def test_pack_records_facts_measured_on_the_shipped_file(shipped, folder):
     path = pretrained.resolve("pretrained:quick")
     model = checkpoints.load(path)
     assert facts["sha256"] == files.sha256(path)
-    assert facts["bytes"] == path.stat().st_size < 2.2 * facts["parameters"]
+    assert facts["bytes"] == path.stat().st_size < 2 * facts["parameters"] + 200_000
     assert facts["recipe"] == RECIPE.as_dict()
     assert (facts["seed"], facts["data"]["rows"], facts["data"]["name"]) == (3, 120, None)
     own = checkpoints.read_record(folder / "model.h5")
