@@ -19,16 +19,21 @@ SLOW_FILES = {  # most of their tests train, predict or draw for more than half 
     "test_activation_maximization.py",
     "test_attribution.py",
     "test_check.py",
+    "test_commands.py",
     "test_compare.py",
     "test_distribution_shift.py",
     "test_engines.py",
     "test_fit.py",
+    "test_objectives.py",
+    "test_optimizers.py",
+    "test_others_models.py",
     "test_pack.py",
     "test_pretrained.py",
     "test_report.py",
     "test_runs.py",
     "test_semi_supervised.py",
     "test_vote_train.py",
+    "test_voting.py",
 }
 
 
