@@ -54,7 +54,8 @@ def png(figure: "Figure", report: Callable[[str], None] = print) -> bytes:
         from matplotlib.text import Text
 
         for text in figure.findobj(Text):
-            text.set_fontfamily([*text.get_fontfamily(), *families])
+            if set(text.get_text()) & set(missing):
+                text.set_fontfamily([*text.get_fontfamily(), *families])
         content, missing = _drawn(figure)
     if missing:
         _note(missing, report)

@@ -14,6 +14,7 @@ from support import ROOT
 
 from ferlab.files import RUNS_DIR
 
+pytestmark = pytest.mark.slow
 LEFT = ".ferlab-0123abcd-89ab4567.csv"  # by a killed writer
 CASES = [  # script, arguments, facts of the message
     ("test.py", "m.h5 r.csv t.csv", "t.csv DATA RESULT MODEL"),
