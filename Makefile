@@ -1,6 +1,7 @@
 # make demo    a tour on drawn faces, into demo/
 # make quick   the fast tests, in about a minute
 # make test    all tests, ruff and mypy
+# make fuzz    20,000 damaged inputs; SEED=N repeats those of the seed N, which it prints
 # make bench FER=DIR MODEL=FILE   the benchmarks against a peer, into bench/results.csv;
 #              DIR holds train.csv, test.csv and public_truth.csv, MODEL is a trained CNN
 
@@ -9,7 +10,7 @@ PYTHON := $(VENV)/bin/python
 # Two workers with a thread each for TensorFlow: with more they wait for each other on two cores.
 PYTEST := TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 $(PYTHON) -m pytest -n 2 --dist worksteal
 
-.PHONY: demo quick test bench bench-arguments clean
+.PHONY: demo quick test fuzz bench bench-arguments clean
 .DELETE_ON_ERROR:
 
 $(VENV)/installed: requirements.txt
@@ -48,6 +49,12 @@ test: $(VENV)/installed-dev
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy
 	$(PYTEST)
+
+fuzz: SEED := $(shell date +%s)
+fuzz: $(VENV)/installed-dev
+	@echo "SEED=$(SEED)"
+	TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 $(PYTHON) -m pytest -n 2 tests/fuzz \
+	  --hypothesis-profile=fuzz --hypothesis-seed=$(SEED)
 
 bench-arguments:
 	@test -f "$(FER)/train.csv" -a -f "$(MODEL)" || \
