@@ -17,7 +17,8 @@ from ferlab import __version__
 
 README = ROOT / "README.md"
 CONTRIBUTING = ROOT / "CONTRIBUTING.md"
-PAGES = [README, CONTRIBUTING, *sorted(ROOT.glob("docs/*.md"))]
+SECURITY = ROOT / "SECURITY.md"
+PAGES = [README, CONTRIBUTING, SECURITY, *sorted(ROOT.glob("docs/*.md"))]
 USER_PAGES = [page for page in PAGES if page != CONTRIBUTING]
 SCRIPTS = sorted(path.name for path in ROOT.glob("*.py"))
 MOST_WORDS = 900
@@ -169,6 +170,15 @@ def test_flags_are_known(page):
         if not runs:
             every = set().union(*known.values())
             assert set(_FLAG.findall(line)) <= every, f"{page.name}: {line}"
+
+
+def test_every_promise_of_security_names_tests_that_exist():
+    text = SECURITY.read_text().partition("## What is not promised")[0]
+    for promise in re.split(r"^- ", text, flags=re.M)[1:]:
+        tests = re.findall(r"`(\w+(?:/\w+)*\.py)::(\w+)`", promise)
+        assert tests, promise
+        for file, name in tests:
+            assert f"\ndef {name}(" in (ROOT / "tests" / file).read_text(), f"{file}::{name}"
 
 
 def test_citation_and_changelog_are_of_this_version():
