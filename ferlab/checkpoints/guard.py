@@ -24,6 +24,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from unittest import mock
 
 from ferlab.errors import InputError
 
@@ -39,17 +40,25 @@ READING_SECONDS = 5  # plus the time to read the file from a slow disk
 _SLOW_DISK = 5 * 2**20  # bytes a second
 MOST_CALLS = 20_000  # of layers; NASNetLarge has about 1,000
 _CALLS_FLOOR, _CALL_BYTES = 1_000, 8_192  # a call for this many bytes beyond the first ones
-_BUILDING_SECONDS = 20  # of processor time, plus the time by size below
+_BUILDING_SECONDS = 8  # of processor time, plus the time by size below
 _BUILDING_SPEED = 100 * 2**10  # bytes a second
 _UNSAVED_ELEMENTS = 2**20  # of variables that Keras does not save, such as states of seeds
 LARGEST_OUTPUT = 2**26  # elements of a layer's output for one image: 1024 x 1024 pixels x 64
 _OUTPUT_SUM = 2**32  # elements of all outputs for one image
 _MULTIPLY_ADDS = 2**40  # for one image; EfficientNetB7 on 600 x 600 pixels takes 2**35
 _BATCH_ELEMENTS = 2**28  # elements of the largest output for one batch
+# The product of all integers in a layer's settings: with 2**26 inputs it then stays below 2**63
+# numbers, at which TensorFlow ends the process. An embedding of 2**20 words in 2**10 has 2**30.
+_LARGEST_PRODUCT = 2**36
+_LONGEST_SIZE = 8  # integers in a list; longer ones are data, such as the means of channels
 DEFAULT_SIDE = 48  # pixels; the image size for a model that takes any
 # What precedes the message of a layer in those of Keras, from the outside inwards.
 _INTRODUCTIONS = ("Exception encountered:", "Error encountered:")
 _NOT_LOADED = re.compile(r"for object <(\w+) name=([^,>]*), built=\w+>:\s+(.*)")
+
+
+Shape = tuple[int | None, ...]  # of a batch, as Keras has it
+Call = tuple["keras.Operation", list[Shape], list[Shape]]
 
 
 def one_line(error: BaseException) -> str:
@@ -272,17 +281,57 @@ def parsed(text: str | bytes, what: str) -> object:
 
 
 def require_buildable(where: str, config: object, size: int) -> None:
-    """Raise InputError for a configuration whose layers are called too often.
+    """Raise InputError for a configuration of impossible sizes or too many calls of layers.
 
     A nested model is run through again by every call of it, so a short text can imply billions of
     calls. size: bytes of the file; those of a large network hold its weights.
     """
+    _require_possible_sizes(where, config)
     calls, most = _calls(config), _most_calls(size)
     if calls > most:
         raise InputError(
             f"{where}: calls its layers {calls:,} times, expected at most {most:,} for a file of "
             "this size"
         )
+
+
+def _require_possible_sizes(where: str, config: object) -> None:
+    """Raise InputError for a layer whose integers are, all together, far from any real one's."""
+    if isinstance(config, list):
+        for value in config:
+            _require_possible_sizes(where, value)
+    elif isinstance(config, dict):
+        settings = config.get("config")
+        if _is_layer(config) and isinstance(settings, dict):
+            sizes = [*_integers(settings)]
+            # A list of two or three numbers is a window or an image, an array of them at the least.
+            areas = [math.prod(_integers(value)) for value in settings.values() if _is_area(value)]
+            largest = max([*sizes, *areas, 0])
+            if largest > LARGEST_OUTPUT or math.prod(sizes) > _LARGEST_PRODUCT:
+                raise InputError(
+                    f"{where}: the layer {settings.get('name')!r} ({config['class_name']}) has "
+                    f"impossible sizes. Received: {str(sizes)[:100]}"
+                )
+        for value in config.values():
+            _require_possible_sizes(where, value)
+
+
+def _is_area(value: object) -> bool:
+    return isinstance(value, list) and len(value) in (2, 3) and all(type(v) is int for v in value)
+
+
+def _integers(value: object, key: str = "") -> Iterator[int]:
+    """The integers above 1 in a layer's settings, other than seeds; not those of inner layers."""
+    if isinstance(value, dict):
+        if not _is_layer(value):
+            for inner_key, inner in value.items():
+                yield from _integers(inner, inner_key)
+    elif isinstance(value, list):
+        if len(value) <= _LONGEST_SIZE:
+            for inner in value:
+                yield from _integers(inner, key)
+    elif type(value) is int and value > 1 and key not in ("seed", "shared_object_id", "layers"):
+        yield value
 
 
 def _most_calls(size: int) -> int:
@@ -327,7 +376,8 @@ def built(where: str, config: dict, *, survey: Survey, size: int) -> "keras.Mode
     require_buildable(where, config, size)
     with _limited_time(where, _BUILDING_SECONDS + size / _BUILDING_SPEED):
         with _without_variables():
-            model = keras.saving.deserialize_keras_object(config, safe_mode=True)
+            with _limited_outputs():
+                model = keras.saving.deserialize_keras_object(config, safe_mode=True)
             if not isinstance(model, keras.Model):
                 raise InputError(f"{where}: its configuration is not that of a model")
             _require_held(where, model, survey.elements)
@@ -351,6 +401,31 @@ def _without_variables() -> Iterator[None]:
         # Else the next StatelessScope of anybody would create them. Keras has no public function.
         global_state.set_global_attribute("uninitialized_variables", [])
         raise
+
+
+class _TooLarge(ValueError):
+    """The output of a layer, which the traceback names."""
+
+
+@contextlib.contextmanager
+def _limited_outputs() -> Iterator[None]:
+    """Raise in the layer that would compute too much, before the next one is built.
+
+    Keras has no hook between layers, but each of their outputs is a KerasTensor.
+    """
+    from ferlab.backend import keras
+
+    create = keras.KerasTensor.__init__
+
+    def checked(tensor: "keras.KerasTensor", shape: Shape, *args: object, **kwargs: object) -> None:
+        create(tensor, shape, *args, **kwargs)
+        if (size := _elements(tuple(tensor.shape))) > LARGEST_OUTPUT:
+            raise _TooLarge(
+                f"computes {size:,} numbers for one image, expected at most {LARGEST_OUTPUT:,}"
+            )
+
+    with mock.patch.object(keras.KerasTensor, "__init__", checked):
+        yield
 
 
 def _require_held(where: str, model: "keras.Model", elements: int) -> None:
@@ -458,10 +533,6 @@ def asking(path: Path) -> Iterator[None]:
         raise InputError(f"{path}: its model cannot be asked: {reason(error)}") from error
 
 
-Shape = tuple[int | None, ...]
-Call = tuple["keras.Operation", list[Shape], list[Shape]]
-
-
 def _traced(model: "keras.Model") -> list[Call]:
     """(operation, shapes of its inputs, shapes of its outputs) for every call in the model.
 
@@ -536,6 +607,8 @@ def _temporary(operation: "keras.Operation", inputs: list[Shape]) -> int:
         return positions**2 * (inputs[0][-1] or 1)
     if isinstance(operation, layers.Attention):
         return positions**2
+    if grid := getattr(operation, "tile_grid_size", None):
+        return math.prod(grid) * 256  # a histogram for each
     dilations, kernel = (getattr(operation, key, None) for key in ("dilation_rate", "kernel_size"))
     if isinstance(dilations, tuple) and isinstance(kernel, tuple) and max(dilations) > 1:
         # TensorFlow pads the images by the whole reach of the kernel.

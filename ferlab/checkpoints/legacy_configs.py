@@ -383,7 +383,7 @@ class _Repairer:
         if entry["class_name"] == "TensorFlowOpLayer":
             function, arguments = graph_operation(config)
         else:
-            function = config.get("function", "")
+            function = config.get("function", "").removeprefix("compat.v1.")
             arguments = calls[0][3] if len(calls[0]) > 3 else {}
         second = arguments.get("y")
         tensors = [self.tensor(call) for call in calls if call[0] != "_CONSTANT_VALUE"]
@@ -400,8 +400,11 @@ class _Repairer:
             raise self.error(f"the layer {name!r} is a TensorFlow operation ({described})")
         keeps_images = translated["config"].get("keepdims", True)
         self.in_images &= keeps_images and translated["class_name"] != "Reshape"
-        calls = [[*tensor, {}] for tensor in tensors]
-        return {**translated, "name": name, "inbound_nodes": [calls]}
+        node: list | dict = [[*tensor, {}] for tensor in tensors]
+        if "before" in translated or "after" in translated:
+            before, after = translated.pop("before", []), translated.pop("after", [])
+            node = {"args": [*before, *map(_keras_tensor, tensors), *after], "kwargs": {}}
+        return {**translated, "name": name, "inbound_nodes": [node]}
 
     def layer(self, entry: dict) -> dict:
         kind = entry["class_name"]

@@ -44,6 +44,8 @@ _OF_TENSORS = {  # operations on several tensors
     "math.maximum": "Maximum",
     "math.minimum": "Minimum",
 }
+_FLIPPED_AXES = {"image.flip_up_down": 1, "image.flip_left_right": 2}
+_POOLS = {"nn.max_pool2d": "MaxPooling2D", "nn.avg_pool2d": "AveragePooling2D"}
 _QUOTIENTS = ("math.truediv", "math.divide", "__operators__.truediv")
 # The names of graph operations in tf.keras 2.0 to 2.3.
 _GRAPH_OPERATIONS = {
@@ -99,7 +101,7 @@ _ELEMENTWISE = {
     "math.log": "Log",
     "math.negative": "Negative",
 }
-_BOUNDS = {"math.maximum": ("x_min", -math.inf), "math.minimum": ("x_max", math.inf)}
+_BOUNDS = {"math.maximum": "Maximum", "math.minimum": "Minimum"}
 _UNCHANGED = ("identity", "stop_gradient")
 _TYPES = {"DT_FLOAT": "float32", "DT_HALF": "float16", "DT_UINT8": "uint8", "DT_INT32": "int32"}
 _INTERPOLATIONS = ("bilinear", "nearest", "bicubic", "lanczos3", "lanczos5")
@@ -112,6 +114,9 @@ class Operation:
 
     function: its name in later tf.keras. arguments: besides its tensors. tensors: how many it has.
     axis: converts an axis of the file to one of channels last.
+
+    What it is translated to may have the entries "before" and "after": constants before and after
+    its tensors in a call of these one by one.
     """
 
     function: str
@@ -121,6 +126,14 @@ class Operation:
 
     def translated(self, name: str) -> dict | None:
         """The Keras layer or operation, called `name`, that computes the same; None if unknown."""
+        key = _slices(self.settings.get("slice_spec"))
+        if key and self.tensors == 1 and self.axis(-1) == -1 and not self._of_images():
+            return {**_object(_NUMPY, "GetItem", {}, name), "after": [key]}
+        if self.function in _QUOTIENTS and not self.settings and self.tensors == 2:
+            return {**_object(_NUMPY, "TrueDivide", {}, name), "after": []}
+        bound = _numbers(self.settings.get("y"))
+        if self.function in _BOUNDS and self.tensors == 1 and bound is not None and not bound.ndim:
+            return {**_object(_NUMPY, _BOUNDS[self.function], {}, name), "after": [float(bound)]}
         if self.tensors > 1:
             translated = self._of_tensors()
         else:
@@ -145,8 +158,8 @@ class Operation:
             return "keras.layers", "Concatenate", {"axis": self.axis(settings["axis"])}
         if self.function in _OF_TENSORS and not settings:
             return "keras.layers", _OF_TENSORS[self.function], {}
-        if self.function in _QUOTIENTS and not settings and self.tensors == 2:
-            return _NUMPY, "TrueDivide", {}
+        if self.function == "stack" and self.axis(-1) == -1 and set(settings) <= {"axis"}:
+            return _NUMPY, "Stack", {"axis": settings.get("axis", 0)}
         return None
 
     def _arithmetic(self) -> "Translated":
@@ -155,9 +168,6 @@ class Operation:
         if self.function == "nn.bias_add":
             y = _numbers(self.settings.get("bias"))
             formula = _ARITHMETIC["math.add"]
-        elif self.function in _BOUNDS and y is not None and y.ndim == 0:
-            key, other = _BOUNDS[self.function]
-            return _NUMPY, "Clip", {"x_min": other, "x_max": -other, key: float(y)}
         else:
             formula = _ARITHMETIC.get(self.function)
         if formula is None or y is None or (self.function in _QUOTIENTS and not y.all()):
@@ -173,6 +183,8 @@ class Operation:
     def after_constant(self, constant: object, name: str) -> dict | None:
         """The layer for an operation whose first argument is the constant: 255 - x."""
         value, formula = _numbers(plain(constant)), _CONSTANT_FIRST.get(self.function)
+        if self.function in _QUOTIENTS and value is not None and value.ndim == 0:
+            return {**_object(_NUMPY, "TrueDivide", {}, name), "before": [constant]}
         translated = formula and value is not None and self._rescaling(formula, value)
         return _object(*translated, name) if translated else None
 
@@ -202,9 +214,21 @@ class Operation:
             return _NUMPY, "Repeat", {"repeats": 3, "axis": -1}
         if self.function == "image.rgb_to_grayscale":
             return "keras.src.ops.image", "RGBToGrayscale", {"data_format": "channels_last"}
+        if self.function in _FLIPPED_AXES:
+            return _NUMPY, "Flip", {"axis": _FLIPPED_AXES[self.function]}
         if is_channel_reversal(settings.get("slice_spec")):
             return _NUMPY, "Flip", {"axis": -1}
+        if self.function in _POOLS and self.axis(-1) == -1:
+            return self._pool(_POOLS[self.function])
         return None
+
+    def _pool(self, kind: str) -> "Translated":
+        settings = self.settings
+        sides, steps = (_pair(settings.get(key)) for key in ("ksize", "strides"))
+        padding = str(settings.get("padding")).lower()
+        if sides is None or steps is None or padding not in ("same", "valid"):
+            return None
+        return "keras.layers", kind, {"pool_size": sides, "strides": steps, "padding": padding}
 
     def _of_shapes(self) -> "Translated":
         """Operations that repeat or rearrange numbers, or change their type."""
@@ -216,14 +240,20 @@ class Operation:
             repeats = np.asarray(settings.get("repeats")).ravel().tolist()
             if len(repeats) == 1 and _are_integers(repeats):
                 return _NUMPY, "Repeat", {"repeats": repeats[0], "axis": self.axis(axis)}
-        if self.function == "squeeze" and last_is_last and _are_integers(axis) and axis:
-            return _NUMPY, "Squeeze", {"axis": axis}
+        if self.function == "squeeze" and last_is_last:
+            axes = [axis] if isinstance(axis, int) else axis
+            return (_NUMPY, "Squeeze", {"axis": axes}) if _are_integers(axes) else None
         if self.function == "expand_dims" and last_is_last and isinstance(axis, int):
             return _NUMPY, "ExpandDims", {"axis": axis}
         if not last_is_last:
             return None
         if self.function == "tile" and _are_integers(settings.get("multiples")):
             return _NUMPY, "Tile", {"repeats": settings["multiples"]}
+        parts = settings.get("num_or_size_splits")
+        if self.function == "split" and isinstance(parts, int):
+            return _NUMPY, "Split", {"indices_or_sections": parts, "axis": settings.get("axis", 0)}
+        if self.function == "pad":
+            return self._padding()
         shape, order = settings.get("shape"), settings.get("perm")
         if self.function == "reshape" and _are_integers(shape) and shape[0] == -1:
             return ("keras.layers", "Reshape", {"target_shape": shape[1:]}) if shape[1:] else None
@@ -231,8 +261,22 @@ class Operation:
             return "keras.layers", "Permute", {"dims": order[1:]}
         return None
 
+    def _padding(self) -> "Translated":
+        """With zeros above, below and beside images."""
+        settings = self.settings
+        sides, mode = settings.get("paddings"), settings.get("mode", "CONSTANT")
+        is_plain = isinstance(sides, list) and len(sides) == 4 and sides[0] == sides[3] == [0, 0]
+        if not is_plain or mode != "CONSTANT" or settings.get("constant_values", 0) != 0:
+            return None
+        return "keras.layers", "ZeroPadding2D", {"padding": sides[1:3]}
+
     def _elementwise(self) -> "Translated":
         settings = self.settings
+        if self.function in ("math.l2_normalize", "nn.l2_normalize"):
+            axis, least = settings.get("axis"), settings.get("epsilon", 1e-12)
+            if isinstance(axis, int):
+                bound = {"order": 2, "epsilon": math.sqrt(least)}
+                return "keras.src.ops.nn", "Normalize", {"axis": self.axis(axis), **bound}
         if self.function in _ACTIVATIONS:
             is_plain = not settings or settings == {"axis": -1}
             if is_plain and (self.function != "nn.softmax" or self.axis(-1) == -1):
@@ -303,6 +347,33 @@ def graph_operation(config: dict) -> tuple[str, dict]:
         "transpose": "perm",
     }
     return function, {keys.get(function, "y"): value}
+
+
+def _pair(value: object) -> list[int] | None:
+    """[rows, columns] of a size that TensorFlow writes as one, two or four numbers."""
+    value = [value] * 2 if isinstance(value, int) else value
+    if not _are_integers(value) or len(value) not in (2, 4):
+        return None
+    return value if len(value) == 2 else value[1:3]
+
+
+def _slices(slices: object) -> list | None:
+    """The places that tf.keras wrote for x[...], as Keras 3 writes them; None if there are none."""
+    if not isinstance(slices, list):
+        return None
+    key: list = []
+    for place in slices:
+        if isinstance(place, int):
+            key.append(place)
+        elif not isinstance(place, dict):
+            return None
+        elif place.get("class_name") == "__ellipsis__":
+            key.append({"class_name": "__ellipsis__", "config": {}})
+        elif set(place) == {"start", "stop", "step"}:
+            key.append({"class_name": "__slice__", "config": place})
+        else:
+            return None
+    return key
 
 
 def is_channel_reversal(slices: object) -> bool:

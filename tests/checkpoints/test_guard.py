@@ -270,6 +270,8 @@ def tiny(*layers):
         ("CenterCrop", {"height": 10**6, "width": 10**6}),
         ("RandomCrop", {"height": 10**6, "width": 10**6}),
         ("CategoryEncoding", {"num_tokens": 10**9}),
+        ("ContrastLimitedAdaptiveHistogramEqualization", {"tile_grid_size": [10**9, 10**9]}),
+        ("ContrastLimitedAdaptiveHistogramEqualization", {"tile_grid_size": [3000, 3000]}),
         ("AdaptiveAveragePooling2D", {"output_size": 10**6}),
         ("DepthwiseConv2D", {"kernel_size": 3, "dilation_rate": 10**5, "padding": "same"}),
     ],

@@ -1,7 +1,9 @@
 """Checkpoints of every older Keras answer as they did; NumPy tells what that was."""
 
 import dataclasses
+import io
 import json
+import zipfile
 from pathlib import Path
 
 import h5py
@@ -946,6 +948,301 @@ def test_adapted_normalization_means_raw_pixels(name, tmp_path):
     expected = softmax(dense(flat(seen), **weights["scores"]))
     path = write(vintage, tmp_path, config, weights)
     assert assert_answers(path, grey, expected).pixels == "raw"
+
+
+def resized(x, height, width):
+    """Every pixel as a square of pixels."""
+    return x.repeat(height // x.shape[1], axis=1).repeat(width // x.shape[2], axis=2)
+
+
+ALONE = {  # operations on one tensor: function, arguments, what it does
+    "truediv by a list": ("math.truediv", {"y": [0.5, 2.0, 4.0]}, lambda x: x / [0.5, 2, 4]),
+    "multiply by a list": ("math.multiply", {"y": [0.5, 2.0, 4.0]}, lambda x: x * [0.5, 2, 4]),
+    "an array": (
+        "math.subtract",
+        {"y": {"class_name": "ndarray", "type": "ndarray", "value": [0.1, 0.2, 0.3]}},
+        lambda x: x - [0.1, 0.2, 0.3],
+    ),
+    "mean of channels": (
+        "math.reduce_mean",
+        {"axis": -1, "keepdims": True},
+        lambda x: x.mean(-1, keepdims=True),
+    ),
+    "max of channels": (
+        "math.reduce_max",
+        {"axis": [3], "keepdims": True},
+        lambda x: x.max(-1, keepdims=True),
+    ),
+    "mean of images": ("math.reduce_mean", {"axis": [1, 2]}, lambda x: x.mean((1, 2))),
+    "sum of rows": ("math.reduce_sum", {"axis": 1, "keepdims": False}, lambda x: x.sum(1)),
+    "cast": ("cast", {"dtype": "int32", "name": None}, np.trunc),
+    "rgb to grey": (
+        "image.rgb_to_grayscale",
+        {},
+        lambda x: (x @ [0.2989, 0.587, 0.114])[..., None],
+    ),
+    "resize": (
+        "image.resize",
+        {"size": [16, 12], "method": "nearest", "preserve_aspect_ratio": False},
+        lambda x: resized(x, 16, 12),
+    ),
+    "repeat": ("repeat", {"repeats": 2, "axis": 1}, lambda x: x.repeat(2, axis=1)),
+    "tile": ("tile", {"multiples": [1, 2, 1, 1]}, lambda x: np.tile(x, (1, 2, 1, 1))),
+    "maximum": ("math.maximum", {"y": 0.1}, lambda x: np.maximum(x, 0.1)),
+    "minimum": ("math.minimum", {"y": 0.1}, lambda x: np.minimum(x, 0.1)),
+    "clip": (
+        "clip_by_value",
+        {"clip_value_min": -0.5, "clip_value_max": 0.5},
+        lambda x: x.clip(-0.5, 0.5),
+    ),
+    "square": ("math.square", {}, np.square),
+    "power": ("math.pow", {"y": 2}, np.square),
+    "transpose": ("compat.v1.transpose", {"perm": [0, 2, 1, 3]}, lambda x: x.swapaxes(1, 2)),
+    "reshape": ("reshape", {"shape": [-1, 4, 12, 3]}, lambda x: x.reshape(-1, 4, 12, 3)),
+    "expand": ("expand_dims", {"axis": 1}, lambda x: x[:, None]),
+    "pad": (
+        "compat.v1.pad",
+        {"paddings": [[0, 0], [1, 0], [2, 1], [0, 0]], "mode": "CONSTANT", "constant_values": 0},
+        lambda x: np.pad(x, [(0, 0), (1, 0), (2, 1), (0, 0)]),
+    ),
+    "flip": ("image.flip_left_right", {}, lambda x: x[:, :, ::-1]),
+    "length": (
+        "math.l2_normalize",
+        {"axis": -1},
+        lambda x: x / np.linalg.norm(x, axis=-1, keepdims=True),
+    ),
+    "slice": (
+        "__operators__.getitem",
+        {
+            "slice_spec": [
+                {"start": None, "stop": None, "step": None},
+                {"start": 2, "stop": None, "step": None},
+                {"class_name": "__ellipsis__"},
+                {"start": 0, "stop": 1, "step": None},
+            ]
+        },
+        lambda x: x[:, 2:, :, :1],
+    ),
+    "max pool": (
+        "nn.max_pool2d",
+        {"ksize": 2, "strides": 2, "padding": "VALID"},
+        pool,
+    ),
+    "identity": ("identity", {"name": None}, lambda x: x),
+}
+
+
+@pytest.mark.parametrize("name", ["tf-2.15", "tf-2.15-zip"])
+@pytest.mark.parametrize("what", ALONE)
+def test_operation_on_a_tensor_computes_the_same(what, name, tmp_path):
+    function, arguments, expected = ALONE[what]
+    assert_network_answers(
+        VINTAGES[name],
+        tmp_path,
+        [operation(function, "changed", "images", **arguments)],
+        {},
+        lambda x, w: np.asarray(expected(x)),
+        last="changed",
+        shape=(8, 6, 3),
+        grey=2,
+    )
+
+
+def of_two(function, name, first, second):
+    entry, _ = operation(function, name, first, y=[second, 0, 0], name=None)
+    return entry, None
+
+
+PAIRS_OF_TENSORS = {
+    "math.multiply": np.multiply,
+    "math.truediv": np.divide,
+    "math.subtract": np.subtract,
+    "math.minimum": np.minimum,
+}
+
+
+@pytest.mark.parametrize("function", PAIRS_OF_TENSORS)
+def test_operation_on_two_tensors_of_which_one_is_broadcast(function, tmp_path):
+    """The attention of CBAM: images times the mean of their channels."""
+    mean = {"axis": -1, "keepdims": True}
+    assert_network_answers(
+        VINTAGES["tf-2.15"],
+        tmp_path,
+        [
+            operation("math.reduce_mean", "mean", "images", **mean),
+            of_two(function, "both", "images", "mean"),
+        ],
+        {},
+        lambda x, w: PAIRS_OF_TENSORS[function](x, x.mean(-1, keepdims=True)),
+        last="both",
+        shape=(8, 6, 3),
+    )
+
+
+def test_constant_divided_by_an_image(tmp_path):
+    entry, _ = operation("math.truediv", "inverse", "images")
+    entry["inbound_nodes"] = [["_CONSTANT_VALUE", -1, 2.0, {"y": ["images", 0, 0], "name": None}]]
+    body = [(entry, None), operation("math.minimum", "bounded", "inverse", y=3.0, name=None)]
+    assert_network_answers(
+        VINTAGES["tf-2.15"],
+        tmp_path,
+        body,
+        {},
+        lambda x, w: np.minimum(2 / x, 3.0),
+        last="bounded",
+        shape=SHAPE,
+    )
+
+
+@pytest.mark.parametrize(
+    ("op", "constants", "attributes", "expected"),
+    [
+        ("Mean", {"at_1": [3]}, {"keep_dims": {"b": True}}, lambda x: x.mean(-1, keepdims=True)),
+        ("Max", {"at_1": -1}, {"keep_dims": {"b": False}}, lambda x: x.max(-1)),
+        ("RealDiv", {"at_1": [0.5, 2.0, 4.0]}, {}, lambda x: x / [0.5, 2, 4]),
+        ("Cast", {}, {"DstT": {"type": "DT_INT32"}}, np.trunc),
+        ("Square", {}, {}, np.square),
+        ("Tile", {"at_1": [1, 2, 1, 1]}, {}, lambda x: np.tile(x, (1, 2, 1, 1))),
+    ],
+)
+def test_graph_operation_computes_the_same(op, constants, attributes, expected, tmp_path):
+    entry, _ = graph_operation(op, "changed", "images", **constants)
+    entry["config"]["node_def"]["attr"] = attributes
+    assert_network_answers(
+        VINTAGES["tf-2.3"],
+        tmp_path,
+        [(entry, None)],
+        {},
+        lambda x, w: np.asarray(expected(x)),
+        last="changed",
+        shape=(8, 6, 3),
+        grey=2,
+    )
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments"),
+    [
+        ("math.multiply", {"y": [[1.0], [2.0, 3.0]]}),
+        ("math.truediv", {"y": 0.0}),
+        ("math.reduce_mean", {}),
+        ("math.reduce_mean", {"axis": ["conv", 0, 0]}),
+        ("image.resize", {"size": [4, 4], "method": "area"}),
+        ("image.resize", {"size": [4, 4], "preserve_aspect_ratio": True}),
+        ("repeat", {"repeats": [1, 2], "axis": 1}),
+        ("compat.v1.pad", {"paddings": [[0, 0], [1, 1], [1, 1], [0, 0]], "mode": "REFLECT"}),
+        ("linalg.matmul", {"y": 3.0}),
+    ],
+)
+def test_operation_that_would_be_guessed_is_refused_by_name(function, arguments, tmp_path):
+    body = [operation(function, "odd", "images", **arguments)]
+    vintage = VINTAGES["tf-2.15"]
+    message = refusal(write(vintage, tmp_path, functional(vintage, SHAPE, body), {}))
+    assert "'odd'" in message
+
+
+# Layers that Keras 3 has not, or has otherwise.
+
+
+@pytest.mark.parametrize("name", ["tf-2.3", "tf-2.15", "tf-2.15-zip"])
+def test_random_height_and_width_do_nothing_in_prediction(name, tmp_path):
+    vintage = VINTAGES[name]
+    settings = {"factor": 0.2, "interpolation": "bilinear", "seed": None}
+    body = [
+        layer(vintage, "RandomHeight", "taller", **settings),
+        layer(vintage, "RandomWidth", "wider", **settings),
+        conv2d(vintage, "one"),
+    ]
+    assert_network_answers(
+        vintage, tmp_path, body, {"one": KERNEL}, lambda x, w: conv(x, **w["one"])
+    )
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "cropped"),
+    [
+        (8, 6, lambda x: x),
+        (4, 3, lambda x: x.reshape(-1, 4, 2, 3, 2, 1).mean((2, 4))),  # bilinear
+        (6, 6, lambda x: x[:, 1:7]),
+        (8, 2, lambda x: x[:, :, 2:4]),
+    ],
+)
+def test_random_crop_takes_the_middle_in_prediction(height, width, cropped, tmp_path):
+    vintage = VINTAGES["tf-2.15"]
+    crop = layer(vintage, "RandomCrop", "crop", height=height, width=width, seed=None)
+    assert_network_answers(vintage, tmp_path, [crop], {}, lambda x, w: cropped(x))
+
+
+@pytest.mark.parametrize("name", ["tf-2.15", "tf-2.15-zip"])
+def test_layers_of_convnext(name, tmp_path):
+    vintage = VINTAGES[name]
+    scale = layer(vintage, "LayerScale", "scale", init_values=1e-6, projection_dim=2)
+    depth = layer(vintage, "StochasticDepth", "depth", drop_path_rate=0.3)
+    for entry in (scale, depth):
+        if vintage.is_new_style:
+            entry["module"] = "keras.src.applications.convnext"
+    assert_network_answers(
+        vintage,
+        tmp_path,
+        [conv2d(vintage, "one"), scale, depth],
+        {"one": KERNEL, "scale": {"gamma": (2,)}},
+        lambda x, w: conv(x, **w["one"]) * w["scale"]["gamma"],
+    )
+
+
+def test_custom_layer_with_the_name_of_convnext_is_refused(tmp_path):
+    vintage = VINTAGES["tf-2.15-zip"]
+    entry = layer(vintage, "LayerScale", "scale", init_values=1e-6, projection_dim=1)
+    entry["module"] = "__main__"
+    config = sequential(vintage, SHAPE, [entry])
+    message = refusal(write(vintage, tmp_path, config, {"scale": {"gamma": np.ones(1)}}))
+    assert "'scale'" in message
+
+
+def joined_by_backslashes(content: bytes) -> bytes:
+    """`model.weights.h5` as tf.keras wrote it on Windows: the parts of a group's name in one."""
+    written = io.BytesIO()
+    with h5py.File(io.BytesIO(content), "r") as source, h5py.File(written, "w") as target:
+
+        def copy(name, entry):
+            group, _, last = name.rpartition("/vars")
+            if isinstance(entry, h5py.Dataset):
+                target[group.replace("/", "\\") + "/vars" + last] = entry[()]
+            elif not last and name.endswith("/vars"):
+                target.require_group(group.replace("/", "\\") + "/vars")
+
+        source.visititems(copy)
+        target.require_group("vars")
+    return written.getvalue()
+
+
+@pytest.mark.parametrize(
+    "name", ["tf-2.13-zip", "tf-2.15-zip", "tf-2.13-v3-pair", "tf-2.15-v3-pair", "keras-3-zip"]
+)
+@pytest.mark.parametrize("nested", [False, True])
+def test_weights_from_windows(name, nested, tmp_path):
+    vintage = VINTAGES[name]
+    if nested and vintage.major == 3:
+        pytest.skip("nested models are written otherwise")
+    if nested:
+        opened = assert_network_answers(
+            vintage, tmp_path, [base(vintage, ("one",))], BASE, base_outputs
+        )
+        path, x = opened.path, faces()
+        expected = np.asarray(opened.model(x))
+    else:
+        config, weights = small_cnn(vintage)
+        path, x, expected = write(vintage, tmp_path, config, weights), FACES, cnn(FACES, weights)
+    if path.suffix == ".keras":
+        with zipfile.ZipFile(path) as archive:
+            members = {member: archive.read(member) for member in archive.namelist()}
+        members["model.weights.h5"] = joined_by_backslashes(members["model.weights.h5"])
+        with zipfile.ZipFile(path, "w") as archive:
+            for member, content in members.items():
+                archive.writestr(member, content)
+    else:
+        path.write_bytes(joined_by_backslashes(path.read_bytes()))
+    assert_answers(path, x, expected)
 
 
 def test_operation_without_a_layer_is_refused_by_name(tmp_path):
