@@ -250,7 +250,7 @@ def test_split_samples_where_class_shares_differ_by_more_than_chance(case):
 
 def test_split_keeps_the_order_of_rows_shuffled_by_chance():
     noted = 0
-    for seed in range(100):
+    for seed in range(40):
         labels, notes = shuffled([0] * 60 + [1] * 10 + [2] * 50, seed), []
         data = dataset(labels, class_names=("a", "b", "c"))
         _, first = data.split(30, report=notes.append)
@@ -258,7 +258,7 @@ def test_split_keeps_the_order_of_rows_shuffled_by_chance():
         is_in_order = (rows(first), rows(last)) == (list(range(30)), list(range(90, 120)))
         assert is_in_order == (not notes)
         noted += len(notes)
-    assert noted <= 4  # of 200
+    assert noted <= 3  # of 80
 
 
 def test_split_notes_a_class_without_a_training_row():
