@@ -5,6 +5,7 @@ checkpoint of the last finished epoch, and in `epochs/` snapshots of single epoc
 or killed training resumes from there when it is started again.
 """
 
+import contextlib
 import dataclasses
 import datetime
 import itertools
@@ -150,7 +151,8 @@ def fit(
     """
     recipe = objective.recipe
     _require_match(model, objective.train, validation)
-    objective.set_outputs(inference.kind_of(model, _examples(objective.train)))
+    with _asking(start.checkpoint):
+        objective.set_outputs(inference.kind_of(model, _examples(objective.train)))
     if objective.outputs == "scores":
         model = inference.with_softmax(model)
     if recipe.ema and keras.backend.backend() == "jax":  # it donates its arrays (Keras 3.15)
@@ -299,6 +301,8 @@ class _Training:
         was_in_phases = earlier is not None and earlier.record.recipe.get("explicit_phases")
         if self.objective.recipe.explicit_phases or was_in_phases:
             _set_trainable(self.model, section.phases[0].trainable)
+        if earlier and not self.model.trainable_variables:
+            raise InputError(f"{earlier.path}: has no weights to train, as all layers are frozen")
         settings = {
             "optimizer": self.optimizer(section),
             "loss": self.objective.loss,
@@ -414,21 +418,22 @@ class _Training:
         try:
             for phase in section.remaining(checkpoint.finished.stop):
                 batches = objective.batches(phase)
-                trained = objective.training_model(self.model, phase)
-                trained.compile(**settings)
-                if not trained.optimizer.built:  # built by the first step, it is traced twice
-                    trained.optimizer.build(trained.trainable_variables)
-                trained.fit(
-                    feed(batches),
-                    validation_data=feed(
-                        objective.validation_batches(self.validation, EVALUATION_BATCH_SIZE)
-                    ),
-                    epochs=phase.epochs.stop,
-                    initial_epoch=phase.epochs.start,
-                    shuffle=False,
-                    verbose=1 if sys.stdout.isatty() else 2,
-                    callbacks=[EpochSeed(trained, batches, objective.seed), *own, *after],
-                )
+                with _asking(self.start.checkpoint):
+                    trained = objective.training_model(self.model, phase)
+                    trained.compile(**settings)
+                    if not trained.optimizer.built:  # built by the first step, it is traced twice
+                        trained.optimizer.build(trained.trainable_variables)
+                    trained.fit(
+                        feed(batches),
+                        validation_data=feed(
+                            objective.validation_batches(self.validation, EVALUATION_BATCH_SIZE)
+                        ),
+                        epochs=phase.epochs.stop,
+                        initial_epoch=phase.epochs.start,
+                        shuffle=False,
+                        verbose=1 if sys.stdout.isatty() else 2,
+                        callbacks=[EpochSeed(trained, batches, objective.seed), *own, *after],
+                    )
         except KeyboardInterrupt:
             log(f"stopped: {checkpoint.progress}; the same command resumes")
             raise
@@ -456,6 +461,12 @@ def checkpoint_settings(role: str, checkpoint: Checkpoint | None) -> dict:
         f"{role}_sha256": files.sha256(checkpoint.path),
         f"{role}_pixels": checkpoint.pixels,  # which the file may not record
     }
+
+
+def _asking(checkpoint: Checkpoint | None) -> contextlib.AbstractContextManager:
+    """Turn what Keras raises of others' models into an InputError; of ferlab's own it is a bug."""
+    is_of_others = checkpoint is not None and checkpoint.record.is_empty
+    return checkpoints.asking(checkpoint.path) if is_of_others else contextlib.nullcontext()
 
 
 def _examples(dataset: Dataset) -> np.ndarray:

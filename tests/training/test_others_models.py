@@ -215,6 +215,29 @@ def test_model_that_no_format_holds_is_refused_before_the_first_epoch(tmp_path, 
 
 
 @pytest.mark.slow
+def test_frozen_model_is_refused_before_the_first_epoch(tmp_path):
+    model = classifier(L.Rescaling(1 / 255))
+    model.trainable = False
+    model.save(tmp_path / "theirs.keras")
+    with pytest.raises(InputError, match=r"theirs\.keras: has no weights to train"):
+        train_further(checkpoints.load(tmp_path / "theirs.keras"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_failure_of_keras_with_a_model_of_others_is_an_error_of_its_file(tmp_path, monkeypatch):
+    classifier(L.Rescaling(1 / 255)).save(tmp_path / "theirs.keras")
+    theirs = checkpoints.load(tmp_path / "theirs.keras")
+
+    def fails(*arguments, **settings):
+        raise ValueError("no gradient")
+
+    monkeypatch.setattr(keras.Model, "fit", fails)
+    with pytest.raises(InputError, match=r"theirs\.keras.*no gradient"):
+        train_further(theirs, tmp_path / "run")
+
+
+@pytest.mark.slow
 def test_logits_are_trained_as_the_same_network_with_a_softmax(tmp_path):
     histories, paths = [], []
     for kind, activation in (("logits", None), ("softmax", "softmax")):
