@@ -382,8 +382,14 @@ def built(where: str, config: dict, *, survey: Survey, size: int) -> "keras.Mode
                 raise InputError(f"{where}: its configuration is not that of a model")
             _require_held(where, model, survey.elements)
             require_askable(where, model, size)
+        # TensorFlow never computes gradients of variables that are created as frozen ones.
+        frozen = [each for each in model.variables if not each.trainable and "float" in each.dtype]
+        for variable in frozen:
+            variable.trainable = True
         with keras.StatelessScope():
             pass  # on leaving it, Keras creates the variables
+        for variable in frozen:
+            variable.trainable = False
     return model
 
 

@@ -297,3 +297,19 @@ def test_load_of_real_checkpoints_that_recognize_faces(
         return
     predicted = inference.predict(checkpoint, faces).argmax(axis=1)
     assert (predicted == faces.labels).mean() > 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", checkpoints.SUFFIXES)
+def test_frozen_layers_learn_once_they_are_unfrozen(suffix, tmp_path):
+    layers = [keras.layers.Conv2D(2, 3), keras.layers.Flatten(), keras.layers.Dense(3, "softmax")]
+    model = keras.Sequential([keras.Input((8, 8, 1)), *layers])
+    layers[0].trainable = False
+    checkpoints.save(model, tmp_path / f"m{suffix}", TrainingRecord(pixels="raw"))
+    opened = checkpoints.load(tmp_path / f"m{suffix}").model
+    assert not opened.layers[0].trainable
+    opened.layers[0].trainable = True
+    before = np.asarray(opened.layers[0].kernel)
+    opened.compile("sgd", "sparse_categorical_crossentropy")
+    opened.fit(np.ones((4, 8, 8, 1)), np.arange(4) % 3, verbose=0)
+    assert not np.array_equal(before, opened.layers[0].kernel)
