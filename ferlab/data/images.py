@@ -24,6 +24,8 @@ FORMATS = (
 _DEPTHS = (255, 1023, 4095, 65535)  # largest grey levels of 8, 10, 12 and 16 bits
 _DARK = 1 / 16  # of the range; an image without brighter pixels is scaled by its maximum
 
+_STRIP_PIXELS = 2**18  # converted at once
+
 
 def open_image(file: str | Path | BinaryIO) -> Image.Image:
     """Open an image of one of FORMATS, whatever its name says. Raises what Pillow raises."""
@@ -79,48 +81,82 @@ def _opened(path: str | Path) -> Iterator[Image.Image]:
         try:
             with open_image(file) as image:
                 yield image
+        except MemoryError as error:
+            raise InputError(f"{path}: does not fit into memory") from error
         except Exception as error:  # Pillow's plugins raise almost any error for a damaged file
             raise InputError(f"{path}: is not an image: {_reason(path, error)}") from error
 
 
 def fit_image(image: Image.Image, image_shape: tuple[int, int, int]) -> np.ndarray:
-    """Convert an image of any mode to uint8 (height, width, channels).
+    """Convert an image of any mode to uint8 (height, width, channels); it is turned in place.
 
     Grey levels of more than 8 bits are scaled by their range. Rotates by EXIF orientation, puts
     transparent images on white, converts to luminance for one channel and to RGB for three, and
     resizes with antialiasing, ignoring the aspect ratio.
     """
     height, width, channels = image_shape
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith(("I", "F")):  # convert("L") would clip at 255
-        image = Image.fromarray(_eight_bits(np.asarray(image)))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    image = image.convert("L" if channels == 1 else "RGB")
+    ImageOps.exif_transpose(image, in_place=True)
+    image = _in_eight_bits(image, "L" if channels == 1 else "RGB")
     if image.size != (width, height):
         image = image.resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(image).reshape(image_shape)
 
 
-def _eight_bits(levels: np.ndarray) -> np.ndarray:
-    """Grey levels of 16 bits, 32 bits or floats as uint8, by the range that they are in.
+def _in_eight_bits(image: Image.Image, mode: str) -> Image.Image:
+    """The image in the mode L or RGB, on white.
+
+    Converted a strip of rows at a time: whole copies of a large image would fill the memory.
+    """
+    is_deep = image.mode.startswith(("I", "F"))  # convert("L") would clip at 255
+    limits = _limits(image) if is_deep else (0, 0)
+    result = Image.new(mode, image.size)
+    for top, strip in _strips(image):
+        if is_deep:
+            strip = Image.fromarray(_eight_bits(np.asarray(strip), *limits))
+        if strip.has_transparency_data:
+            strip = strip.convert("RGBA")
+            strip = Image.alpha_composite(Image.new("RGBA", strip.size, "white"), strip)
+        result.paste(strip.convert(mode), (0, top))
+    return result
+
+
+def _strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    """(the row where it begins, the strip) of an image cut into strips of rows."""
+    width, height = image.size
+    rows = max(1, _STRIP_PIXELS // max(1, width))
+    for top in range(0, height, rows):
+        yield top, image.crop((0, top, width, min(top + rows, height)))
+
+
+def _limits(image: Image.Image) -> tuple[float, float]:
+    """The grey levels of an image that become 0 and 255, by the range that its levels are in.
 
     Integers: 8, 10, 12 or 16 bits, or up to their maximum. Floats: also 0 to 1, -1 to 1, or
     between their extremes. What would be almost black goes up to its maximum. Raises ValueError
     for negative integers, NaN and infinity.
     """
-    low, high = float(levels.min()), float(levels.max())
+    extremes = [(levels.min(), levels.max(), levels.dtype.kind) for levels in _levels(image)]
+    is_float = extremes[0][2] == "f"
+    low = float(np.min([extreme[0] for extreme in extremes]))  # NaN if any is
+    high = float(np.max([extreme[1] for extreme in extremes]))
     if not (np.isfinite(low) and np.isfinite(high)):
         raise ValueError("grey levels must be finite")
-    if levels.dtype.kind != "f" and low < 0:
+    if not is_float and low < 0:
         raise ValueError(f"grey levels must not be negative. Received: {low}")
-    if levels.dtype.kind == "f" and high <= 1:
+    if is_float and high <= 1:
         low, top = (0.0, 1.0) if low >= 0 else (min(low, -1.0), 1.0)
     else:
         low = min(low, 0)
         top = next((depth for depth in _DEPTHS if low == 0 and high <= depth), high)
-    high = high if low == 0 < high < top * _DARK else top
+    return low, high if low == 0 < high < top * _DARK else top
+
+
+def _levels(image: Image.Image) -> Iterator[np.ndarray]:
+    return (np.asarray(strip) for _, strip in _strips(image))
+
+
+def _eight_bits(levels: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Grey levels as uint8, 0 where they are `low` and 255 where they are `high`."""
     scale = min(255 / (high - low), 1e38)  # within float32
     scaled = levels.astype(np.float32) * np.float32(scale) - np.float32(low * scale)
     return np.floor(scaled + np.float32(1e-3)).clip(0, 255).astype(np.uint8)

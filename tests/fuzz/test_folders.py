@@ -9,6 +9,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import pytest
 from fuzz import bounds
 from fuzz.damage import ODD_NAMES, damaged, sometimes_damaged
 from fuzz.test_tables import require_sound
@@ -120,6 +121,18 @@ def test_damaged_images(content, shape):
         image = bounds.ending(lambda: data.read_image(path, shape))
         assert image is None or (image.shape == shape and image.dtype == np.uint8)
         bounds.ending(lambda: data.image_header(path))
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGB", "RGBA", "I;16", "F"])
+def test_large_images_are_not_copied_whole(mode, monkeypatch):
+    kind = "tiff" if mode == "F" else "png"
+    options = {"compression": "tiff_deflate"} if mode == "F" else {}
+    with bounds.folder() as folder:
+        path = folder / f"face.{kind}"
+        Image.new(mode, (2000, 2000)).save(path, **options)
+        monkeypatch.setattr(bounds, "MEMORY", 42_000_000)  # two copies of 4 bytes a pixel take 32
+        image = bounds.ending(lambda: data.read_image(path, (8, 8, 3)))
+        assert image is not None
 
 
 @st.composite
