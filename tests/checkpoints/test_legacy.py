@@ -1274,8 +1274,8 @@ def test_constant_minus_an_image(tmp_path):
 def test_layer_larger_than_any_stored_array_is_refused_before_it_is_built(name, tmp_path):
     path, _ = changed(VINTAGES[name], tmp_path, "hidden", units=2_000_000_000)
     message = refusal(path)
-    assert "hidden/kernel" in message
-    assert "12,000,000,000" in message or "96,000,000,000" in message
+    assert "'hidden'" in message
+    assert "2000000000" in message
 
 
 @pytest.mark.parametrize(
