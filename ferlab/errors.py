@@ -25,6 +25,7 @@ _SYSTEM_ERRORS = (  # what the system refuses; a missing file would be a bug her
     errno.ENAMETOOLONG,
     errno.ELOOP,
 )
+MESSAGE_LIMIT = 2**16  # characters; a file may have a million class names
 _AS_BYTES_OR_ESCAPED = "ferlab.as_bytes_or_escaped"  # name of an error handler of codecs
 
 
@@ -147,5 +148,12 @@ def a_few(names: list[str]) -> str:
 
 
 def _one_line(message: str) -> str:
-    """The message with line breaks and control characters of paths and class names escaped."""
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in message)
+    """The message with line breaks and control characters of paths and class names escaped.
+
+    The middle of one that is longer than MESSAGE_LIMIT is left out.
+    """
+    line = "".join(char if char.isprintable() else repr(char)[1:-1] for char in message)
+    if len(line) <= MESSAGE_LIMIT:
+        return line
+    half = MESSAGE_LIMIT // 2 - 3
+    return f"{line[:half]} ... {line[-half:]}"

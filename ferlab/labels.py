@@ -8,7 +8,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-from ferlab.errors import InputError
+from ferlab.errors import InputError, a_few
 
 EMOTIONS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 CLASS_ORDERS = {  # orders in which networks are trained on the seven emotions
@@ -42,6 +42,7 @@ _BESIDE_NAME = re.compile(
 )
 _NUMBER = re.compile(r"\+?[0-9]+(?:\.0*)?(?:e[+-]?[0-9]{1,3})?", re.IGNORECASE)
 _NUMBERED = tuple(map(str, range(len(EMOTIONS))))
+_MOST_LISTED = 100  # classes in a message
 UNLABELLED = -1  # the label of a row without one, as in scikit-learn
 
 
@@ -114,9 +115,13 @@ def require_same_classes(where: str, names: Sequence[str], expected: Sequence[st
         return
     rule = "the same classes" if indices_in(names, expected) is None else "the same order"
     raise InputError(
-        f"{where}: data and model must have {rule}: {', '.join(expected)}. "
-        f"Received: {', '.join(names)}"
+        f"{where}: data and model must have {rule}: {_listed(expected)}. Received: {_listed(names)}"
     )
+
+
+def _listed(names: Sequence[str]) -> str:
+    """All names of a usual number of classes, a few of very many."""
+    return ", ".join(names) if len(names) <= _MOST_LISTED else a_few(list(names))
 
 
 def is_reordering(names: Sequence[str] | None, others: Sequence[str]) -> bool:

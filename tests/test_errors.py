@@ -125,3 +125,11 @@ def test_entry_point_prints_the_bytes_of_a_file_name(tmp_path):
     assert (ended.returncode, ended.stdout) == (0, b"caf\xe9.h5\n")
     ended = shell(tmp_path, r"print('caf\xe9 \u751f')", PYTHONIOENCODING="ascii")
     assert (ended.returncode, ended.stdout) == (0, b"caf\\xe9 \\u751f\n")
+
+
+def test_entry_point_shortens_a_message_without_end(tmp_path):
+    ended = shell(tmp_path, "raise InputError('t.npz: ' + '\\n' * 10**6 + 'end')")
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(b"error: t.npz: ")
+    assert ended.stderr.endswith(b"end\n")
+    assert len(ended.stderr) < 70_000

@@ -96,3 +96,9 @@ def test_class_index_prefers_the_name_as_it_is():
 def test_indices_in_matches_classes_in_any_words(names, others, places):
     assert indices_in(names, others) == places
     assert are_same(names, others) == (places == tuple(range(len(others))))
+
+
+def test_require_same_classes_names_a_few_of_very_many():
+    with pytest.raises(InputError) as caught:
+        require_same_classes("t.npz", [str(number) for number in range(10_000)], EMOTIONS)
+    assert len(str(caught.value)) < 200

@@ -19,7 +19,6 @@ Result = TypeVar("Result")
 SECONDS = 10  # of processor time, whatever else the machine does meanwhile
 WAITING_SECONDS = 120  # for what waits and computes nothing, such as reading a pipe
 MEMORY = 2**30  # bytes
-LONGEST_MESSAGE = 20_000  # characters
 SHARES = {  # of the cases of a profile in conftest.py
     "tables": 0.20,
     "spellings": 0.05,
@@ -57,7 +56,7 @@ def ending(read: Callable[[], Result]) -> Result | None:
     except InputError as error:
         message = errors._one_line(str(error))
         assert message.strip()
-        assert len(message) <= LONGEST_MESSAGE, f"{message[:200]}..."
+        assert len(message) <= errors.MESSAGE_LIMIT
         return None
     except _Overrun as overrun:
         raise AssertionError(f"takes more than {SECONDS} s, or waits") from overrun
