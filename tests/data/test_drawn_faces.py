@@ -67,6 +67,7 @@ def test_drawn_faces_use_all_grey_levels_and_none_is_empty(train):
     assert images.std(axis=(1, 2, 3)).min() > 5
 
 
+@pytest.mark.slow
 def test_drawn_faces_are_balanced(train):
     counts = np.bincount(train[1], minlength=len(EMOTIONS))
     assert counts.min() > 0.8 * 2000 / 7
