@@ -169,6 +169,8 @@ def place(root: Path, name: str, content: bytes | str) -> None:
     if not path.is_relative_to(root) or path == root:
         return
     with contextlib.suppress(OSError, ValueError):
+        if os.path.lexists(path):  # a pipe would wait for a reader
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(content, bytes):
             path.write_bytes(content)
