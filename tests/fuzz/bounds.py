@@ -20,15 +20,15 @@ SECONDS = 10  # of processor time, whatever else the machine does meanwhile
 WAITING_SECONDS = 120  # for what waits and computes nothing, such as reading a pipe
 MEMORY = 2**30  # bytes
 SHARES = {  # of the cases of a profile in conftest.py
-    "tables": 0.20,
+    "tables": 0.23,
     "spellings": 0.05,
     "truth": 0.10,
     "archives": 0.20,
     "lists": 0.10,
     "images": 0.10,
     "folders": 0.10,
-    "configurations": 0.08,
-    "hdf5": 0.07,
+    "configurations": 0.07,
+    "hdf5": 0.05,
 }
 _STATM = Path("/proc/self/statm")
 
