@@ -458,7 +458,8 @@ def _limited_time(where: str, seconds: float) -> Iterator[None]:
     """Raise InputError in the block once this process has computed for that many seconds.
 
     It interrupts Python, not a single call of a library; the time of other processes and a
-    suspended computer do not count.
+    suspended computer do not count. It does so again and again, as an exception is lost that comes
+    while Python removes an object.
     """
     builder, finished = threading.get_ident(), threading.Event()
     lock = threading.Lock()
@@ -470,7 +471,6 @@ def _limited_time(where: str, seconds: float) -> Iterator[None]:
                 if time.process_time() - start > seconds and not finished.is_set():
                     interrupt = ctypes.pythonapi.PyThreadState_SetAsyncExc
                     interrupt(ctypes.c_ulong(builder), ctypes.py_object(_TooLong))
-                    return
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
