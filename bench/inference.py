@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from measure import in_turn, printed_by, ratio, record, report
 
-from ferlab import cli
+from ferlab import checkpoints, cli
 from ferlab.errors import entry_point
 
 PLAIN = """
@@ -85,15 +85,15 @@ def main() -> None:
     parser.add_argument("model", type=cli.model_file, metavar="MODEL")
     parser.add_argument("rounds", type=cli.whole_number(1), nargs="?", default=3, metavar="ROUNDS")
     args = parser.parse_args()
+    checkpoints.read_record(args.model)  # raises InputError for a bad file
 
     import numpy as np
 
-    from ferlab import checkpoints, data
+    from ferlab import data
     from ferlab.backend import describe_device
     from ferlab.evaluation import metrics
     from ferlab.inference.engines import ENGINES
 
-    checkpoints.read_record(args.model)  # raises InputError for a bad file
     dataset = data.read(args.fer_dir / "test.csv", role="test")
     labels = data.read_truth(args.fer_dir / "public_truth.csv", dataset)
     known = labels >= 0

@@ -128,7 +128,7 @@ def test_help_of_every_benchmark_and_study(path, monkeypatch, capsys):
         (("bench/reading.py", "gone.csv"), "gone.csv"),
         (("bench/throughput.py", "0"), "from 1"),
         (("bench/pipeline.py", "3"), ": 3"),
-        pytest.param(("bench/inference.py", ".", "gone.h5"), "gone.h5", marks=pytest.mark.slow),
+        (("bench/inference.py", ".", "gone.h5"), "gone.h5"),
         (("studies/ablations.py", "table", "."), "results.csv"),
     ],
 )
