@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import h5py
 
 Kind = Literal["h5", "keras"]
-MAX_ARCHITECTURES = 200  # maximum number of Keras's JSON files in a folder
+MAX_ARCHITECTURES = 200  # JSON files beside weights that are read, the most similar names first
 _HEAD = 65_536  # bytes; a Keras configuration names a class within them
 # The groups of layers in Keras 3's format of weights; the second until tf.keras 2.13.
 LAYER_GROUPS = ("layers", "_layer_checkpoint_dependencies")

@@ -102,7 +102,7 @@ def _failed_layer(error: BaseException) -> str:
     """The name and class of the innermost layer that was at work, '' if none was."""
     from ferlab.backend import keras
 
-    found = ""
+    label = ""
     while error.__context__ is not None:  # Keras wraps the error of a layer
         error = error.__context__
     for frame, _ in traceback.walk_tb(error.__traceback__):
@@ -110,11 +110,11 @@ def _failed_layer(error: BaseException) -> str:
         layer, config = values.get("self"), values.get("config")
         if isinstance(layer, keras.Operation) and not isinstance(layer, keras.Model):
             name = vars(layer).get("name") or vars(layer).get("_name")
-            found = f"{name!r} ({type(layer).__name__})" if name else found
+            label = f"{name!r} ({type(layer).__name__})" if name else label
         elif frame.f_code.co_name == "from_config" and isinstance(config, dict):
             kind, name = getattr(values.get("cls"), "__name__", ""), config.get("name")
-            found = f"{name!r} ({kind})" if name and "layers" not in config else found
-    return found
+            label = f"{name!r} ({kind})" if name and "layers" not in config else label
+    return label
 
 
 # Reading.
@@ -185,9 +185,9 @@ class _Reader:
                 return json.loads(line)
             self.stop()
         raise InputError(
-            f"{where}: reading it takes more than {seconds:.0f} s; it is damaged, or made to"
+            f"{where}: reading it takes more than {seconds:.0f} s; it is damaged or hostile"
             if ended.is_set()
-            else f"{where}: the HDF5 library cannot read it and crashes; it is damaged, or made to"
+            else f"{where}: the HDF5 library cannot read it and crashes; it is damaged or hostile"
         )
 
     def start(self, where: str) -> None:
@@ -296,7 +296,7 @@ def require_buildable(where: str, config: object, size: int) -> None:
 
 
 def _require_possible_sizes(where: str, config: object) -> None:
-    """Raise InputError for a layer whose integers are, all together, far from any real one's."""
+    """Raise InputError for a layer whose integers multiply to more than any real layer's do."""
     if isinstance(config, list):
         for value in config:
             _require_possible_sizes(where, value)
@@ -458,10 +458,10 @@ def _limited_time(where: str, seconds: float) -> Iterator[None]:
     """Raise InputError in the block once this process has computed for that many seconds.
 
     It interrupts Python, not a single call of a library; the time of other processes and a
-    suspended computer do not count. It does so again and again, as an exception is lost that comes
-    while Python removes an object.
+    suspended computer do not count. It does so again and again, and the end of the block raises
+    too, as an exception is lost that comes while Python removes an object.
     """
-    builder, finished = threading.get_ident(), threading.Event()
+    builder, finished, is_late = threading.get_ident(), threading.Event(), threading.Event()
     lock = threading.Lock()
     start = time.process_time()
 
@@ -469,6 +469,7 @@ def _limited_time(where: str, seconds: float) -> Iterator[None]:
         while not finished.wait(0.25):
             with lock:
                 if time.process_time() - start > seconds and not finished.is_set():
+                    is_late.set()
                     interrupt = ctypes.pythonapi.PyThreadState_SetAsyncExc
                     interrupt(ctypes.c_ulong(builder), ctypes.py_object(_TooLong))
 
@@ -476,9 +477,11 @@ def _limited_time(where: str, seconds: float) -> Iterator[None]:
     watcher.start()
     try:
         yield
+        if is_late.is_set():
+            raise _TooLong
     except _TooLong as error:
         raise InputError(
-            f"{where}: building its model takes more than {seconds:.0f} s; it is made to"
+            f"{where}: building its model takes more than {seconds:.0f} s, longer than a real one"
         ) from error
     finally:
         with lock:
@@ -536,7 +539,7 @@ def asking(path: Path) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:  # a foreign model can make Keras raise anything
-        raise InputError(f"{path}: its model cannot be asked: {reason(error)}") from error
+        raise InputError(f"{path}: its model fails in prediction: {reason(error)}") from error
 
 
 def _traced(model: "keras.Model") -> list[Call]:

@@ -149,9 +149,9 @@ def _name_numbers(models: Sequence[Model], stated: tuple[str, ...] | None) -> bo
 
 
 def _names_for_unlabelled(path: str, models: Sequence[Model]) -> tuple[str, ...] | None:
-    """Class names for a folder whose folders are as many as no model has outputs, and no emotions.
+    """Class names for test images in subfolders that cannot be classes; None for other folders.
 
-    Its images then have no labels. None for other folders.
+    They cannot where none is an emotion and no model has as many outputs as there are subfolders.
     """
     folders = class_folders(path)
     counts = {count for model in models if (count := outputs_of(model).count)}
